@@ -7,5 +7,6 @@
 
 pub mod error;
 pub mod message;
+pub(crate) mod wire;
 
 pub use error::{Error, ErrorKind, Result, TlsFailure};

@@ -1,0 +1,13 @@
+//! Bytes to frames and back (AMQP 0-9-1 section 4.2), with every bound checked before anything is allocated.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`frame`] | one frame off the buffer, and the bounds on it |
+//! | [`encode`] | frames into a buffer |
+//! | [`properties`] | content headers, and what is saved of one that cannot be parsed |
+//! | [`guard`] | the bound on nested tables, checked before the parser recurses |
+
+pub(crate) mod encode;
+pub(crate) mod frame;
+pub(crate) mod guard;
+pub(crate) mod properties;
