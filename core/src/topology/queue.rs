@@ -1,0 +1,441 @@
+//! Queues: what they can be declared with, and which of that goes together.
+
+use std::{fmt, time::Duration};
+
+use amq_protocol::protocol::queue::Declare;
+
+use super::{Arguments, checked_short};
+use crate::{
+    Error, Result,
+    message::{FieldTable, IntoValue, MAX_TTL_MS, Value, check_short, millis},
+};
+
+const EXPIRES: &str = "x-expires";
+const MESSAGE_TTL: &str = "x-message-ttl";
+const MAX_LENGTH: &str = "x-max-length";
+const MAX_LENGTH_BYTES: &str = "x-max-length-bytes";
+const OVERFLOW: &str = "x-overflow";
+const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
+const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
+const MAX_PRIORITY: &str = "x-max-priority";
+const QUEUE_TYPE: &str = "x-queue-type";
+const DELIVERY_LIMIT: &str = "x-delivery-limit";
+const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
+const MAX_AGE: &str = "x-max-age";
+
+/// How a queue keeps its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QueueType {
+    /// On one node; every feature but a delivery limit.
+    Classic,
+    /// Replicated by consensus; durable, named, with a delivery limit, without priorities.
+    Quorum,
+    /// A log that consumers read from an offset and that is cut by size or age.
+    Stream,
+}
+
+impl QueueType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+            Self::Stream => "stream",
+        }
+    }
+
+    fn from_value(value: &Value) -> Option<Self> {
+        match value.as_long_string()?.as_bytes() {
+            b"classic" => Some(Self::Classic),
+            b"quorum" => Some(Self::Quorum),
+            b"stream" => Some(Self::Stream),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for QueueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a queue at its maximum length does (`x-overflow`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// Drops its oldest message, or dead-letters it. The default.
+    DropHead,
+    /// Nacks the publish.
+    RejectPublish,
+    /// Nacks the publish and dead-letters the message; classic queues only.
+    RejectPublishDlx,
+}
+
+impl Overflow {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::DropHead => "drop-head",
+            Self::RejectPublish => "reject-publish",
+            Self::RejectPublishDlx => "reject-publish-dlx",
+        }
+    }
+}
+
+/// A queue to declare (`queue.declare`). Durable unless said otherwise.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use murano_messaging::topology::Queue;
+/// let plans = Queue::new("agent-17").expires(Duration::from_secs(3600)).max_length(1000);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Queue {
+    name: String,
+    durable: bool,
+    exclusive: bool,
+    auto_delete: bool,
+    expires: Option<Duration>,
+    message_ttl: Option<Duration>,
+    max_age: Option<Duration>,
+    /// Those without a unit to convert are kept as they go on the wire.
+    arguments: Arguments,
+}
+
+impl Queue {
+    /// A durable queue called `name`: at most 255 bytes, and not beginning with `amq.`, which is the broker's.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            expires: None,
+            message_ttl: None,
+            max_age: None,
+            arguments: Arguments::default(),
+        }
+    }
+
+    /// A queue that the broker names (`amq.gen-...`); the declare answers with the name. After a lost connection it gets
+    /// another name, and its bindings and consumers follow. Classic queues only.
+    pub fn server_named() -> Self {
+        Self::new("")
+    }
+
+    /// Whether the queue survives a restart of the broker. Its persistent messages do then, too.
+    pub fn durable(mut self, durable: bool) -> Self {
+        self.durable = durable;
+        self
+    }
+
+    /// Whether only this connection may use the queue, which is deleted with it. Classic queues only.
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.exclusive = exclusive;
+        self
+    }
+
+    /// Whether the queue is deleted when its last consumer goes. Classic queues only.
+    pub fn auto_delete(mut self, auto_delete: bool) -> Self {
+        self.auto_delete = auto_delete;
+        self
+    }
+
+    /// Deletes the queue when it was unused for so long (`x-expires`, queue TTL): more than zero, at most 3,650 days, in
+    /// whole milliseconds, rounded up. Consuming, declaring and getting renew it; **publishing does not**. Not for
+    /// streams.
+    pub fn expires(mut self, unused: Duration) -> Self {
+        self.expires = Some(unused);
+        self
+    }
+
+    /// Drops or dead-letters a message that waited so long (`x-message-ttl`): at most 3,650 days, in whole milliseconds,
+    /// rounded up. Zero keeps only what a consumer is ready for. Not for streams.
+    pub fn message_ttl(mut self, ttl: Duration) -> Self {
+        self.message_ttl = Some(ttl);
+        self
+    }
+
+    /// Bounds the number of ready messages (`x-max-length`). Not for streams.
+    pub fn max_length(self, messages: u64) -> Self {
+        self.argument(MAX_LENGTH, messages)
+    }
+
+    /// Bounds the bytes of the ready messages' bodies, or of the whole log of a stream (`x-max-length-bytes`).
+    pub fn max_length_bytes(self, bytes: u64) -> Self {
+        self.argument(MAX_LENGTH_BYTES, bytes)
+    }
+
+    /// What to do at the maximum length (`x-overflow`). Not for streams.
+    pub fn overflow(self, overflow: Overflow) -> Self {
+        self.argument(OVERFLOW, overflow.as_str())
+    }
+
+    /// Where rejected, expired and dropped messages go (`x-dead-letter-exchange`); the default exchange is the empty
+    /// name. It need not exist yet. Not for streams.
+    pub fn dead_letter_exchange(self, exchange: impl Into<String>) -> Self {
+        self.argument(DEAD_LETTER_EXCHANGE, exchange.into())
+    }
+
+    /// The routing key of dead-lettered messages, instead of their own (`x-dead-letter-routing-key`). Needs
+    /// [`dead_letter_exchange`](Self::dead_letter_exchange).
+    pub fn dead_letter_routing_key(self, routing_key: impl Into<String>) -> Self {
+        self.argument(DEAD_LETTER_ROUTING_KEY, routing_key.into())
+    }
+
+    /// Makes a priority queue with priorities from 0 to `priority` (`x-max-priority`); few are cheap. Classic queues
+    /// only.
+    pub fn max_priority(self, priority: u8) -> Self {
+        self.argument(MAX_PRIORITY, priority)
+    }
+
+    /// How the queue keeps its messages (`x-queue-type`). Unset, it is the virtual host's default: classic.
+    pub fn queue_type(self, kind: QueueType) -> Self {
+        self.argument(QUEUE_TYPE, kind.as_str())
+    }
+
+    /// How often a message may be redelivered before it is dropped or dead-lettered (`x-delivery-limit`). Quorum queues
+    /// only.
+    pub fn delivery_limit(self, deliveries: u32) -> Self {
+        self.argument(DELIVERY_LIMIT, deliveries)
+    }
+
+    /// Whether only one consumer at a time gets messages (`x-single-active-consumer`). Not for streams.
+    pub fn single_active_consumer(self, single: bool) -> Self {
+        self.argument(SINGLE_ACTIVE_CONSUMER, single)
+    }
+
+    /// How long a stream keeps its messages (`x-max-age`): more than zero, in whole seconds, rounded up. Streams only.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// Sets any argument by its name on the wire, also one this library does not know.
+    pub fn argument(mut self, key: impl Into<String>, value: impl IntoValue) -> Self {
+        self.arguments.set(key.into(), value);
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn is_server_named(&self) -> bool {
+        self.name.is_empty()
+    }
+
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    pub(crate) fn is_auto_delete(&self) -> bool {
+        self.auto_delete
+    }
+
+    /// Whether the broker deletes the queue by itself: then it is declared again only while it is consumed.
+    pub(crate) fn is_transient_record(&self) -> bool {
+        self.auto_delete || self.expires.is_some() || self.arguments.table.contains_key(EXPIRES)
+    }
+
+    /// The type that was asked for; classic if none was.
+    pub(crate) fn kind(&self) -> QueueType {
+        let asked = self.arguments.table.inner().get(QUEUE_TYPE);
+        asked
+            .and_then(QueueType::from_value)
+            .unwrap_or(QueueType::Classic)
+    }
+
+    /// The method that declares the queue. Only for a queue that passed [`check`](Self::check).
+    pub(crate) fn declare(&self) -> Declare {
+        Declare {
+            queue: checked_short(&self.name),
+            passive: false,
+            durable: self.durable,
+            exclusive: self.exclusive,
+            auto_delete: self.auto_delete,
+            nowait: false,
+            arguments: self.wire_arguments(),
+        }
+    }
+
+    /// Refuses what `RabbitMQ` would refuse or could not do, with the reason.
+    pub(crate) fn check(&self) -> Result<()> {
+        check_short("queue name", &self.name)?;
+        self.arguments.check()?;
+        self.check_arguments()
+            .map_err(|reason| Error::invalid(format!("queue {:?}: {reason}", self.name)))
+    }
+
+    fn durations(&self) -> [(&'static str, Option<Duration>); 3] {
+        [
+            (EXPIRES, self.expires),
+            (MESSAGE_TTL, self.message_ttl),
+            (MAX_AGE, self.max_age),
+        ]
+    }
+
+    /// A duration that is too long saturates; [`check`](Self::check) refuses it.
+    fn wire_arguments(&self) -> FieldTable {
+        let mut table = self.arguments.table.clone();
+        for (key, duration) in self.durations() {
+            let Some(duration) = duration else { continue };
+            let value = if key == MAX_AGE {
+                Value::LongString(format!("{}s", seconds(duration)).into())
+            } else {
+                Value::LongLongInt(i64::try_from(millis(duration)).unwrap_or(i64::MAX))
+            };
+            table.insert(checked_short(key), value);
+        }
+        table
+    }
+
+    fn check_arguments(&self) -> Result<(), String> {
+        if self.name.starts_with("amq.") {
+            return Err("names that begin with `amq.` are the broker's own".to_owned());
+        }
+        for (key, duration) in self.durations() {
+            if duration.is_some() && self.arguments.table.contains_key(key) {
+                return Err(format!(
+                    "{key} is given twice, as a duration and as a raw argument"
+                ));
+            }
+        }
+        let table = self.wire_arguments();
+        if let Some(value) = table.inner().get(QUEUE_TYPE)
+            && QueueType::from_value(value).is_none()
+        {
+            return Err(format!("{QUEUE_TYPE} must be the text classic, quorum or stream"));
+        }
+        for (key, value) in &table {
+            check_argument(key.as_str(), value)?;
+        }
+        if table.contains_key(DEAD_LETTER_ROUTING_KEY) && !table.contains_key(DEAD_LETTER_EXCHANGE) {
+            return Err(format!("{DEAD_LETTER_ROUTING_KEY} needs {DEAD_LETTER_EXCHANGE}"));
+        }
+        self.check_kind(&table)
+    }
+
+    /// What each type of queue has not got.
+    fn check_kind(&self, table: &FieldTable) -> Result<(), String> {
+        let kind = self.kind();
+        let absent: &[&str] = match kind {
+            QueueType::Classic => &[DELIVERY_LIMIT, MAX_AGE],
+            QueueType::Quorum => &[MAX_PRIORITY, MAX_AGE],
+            QueueType::Stream => &[
+                EXPIRES,
+                MESSAGE_TTL,
+                MAX_LENGTH,
+                OVERFLOW,
+                DEAD_LETTER_EXCHANGE,
+                DEAD_LETTER_ROUTING_KEY,
+                MAX_PRIORITY,
+                DELIVERY_LIMIT,
+                SINGLE_ACTIVE_CONSUMER,
+            ],
+        };
+        if let Some(key) = absent.iter().find(|key| table.contains_key(key)) {
+            return Err(format!("a {kind} queue has no {key}"));
+        }
+        if kind == QueueType::Classic {
+            return Ok(());
+        }
+        let overflow = table.inner().get(OVERFLOW);
+        if overflow.and_then(text) == Some(Overflow::RejectPublishDlx.as_str().as_bytes()) {
+            // RabbitMQ takes the declare and then drops from the head: confirmed messages would be lost.
+            return Err(format!(
+                "a {kind} queue cannot do {OVERFLOW}=reject-publish-dlx; RabbitMQ would drop messages"
+            ));
+        }
+        let unfit = [
+            (self.is_server_named(), "cannot be named by the broker"),
+            (!self.durable, "must be durable"),
+            (self.exclusive, "cannot be exclusive"),
+            (self.auto_delete, "cannot be auto-delete"),
+        ];
+        match unfit.into_iter().find(|(applies, _)| *applies) {
+            Some((_, reason)) => Err(format!("a {kind} queue {reason}")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a declare or a passive declare tells about a queue (`queue.declare-ok`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// The queue's name; of a server-named queue, the one the broker gave.
+    pub name: String,
+    /// Messages that wait to be delivered; those delivered and not yet acked are not counted.
+    pub message_count: u32,
+    /// Consumers that can get messages.
+    pub consumer_count: u32,
+}
+
+/// Whole seconds, rounded up.
+fn seconds(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_add(u64::from(duration.subsec_nanos() > 0))
+}
+
+/// What `RabbitMQ` says about a value whatever the type of the queue.
+fn check_argument(key: &str, value: &Value) -> Result<(), String> {
+    let whole = |least: i64, most: i64| match integer(value) {
+        Some(number) if (least..=most).contains(&number) => Ok(()),
+        _ if most == i64::MAX => Err(format!("{key} must be a whole number from {least}")),
+        _ => Err(format!("{key} must be a whole number from {least} to {most}")),
+    };
+    let longest = MAX_TTL_MS.cast_signed();
+    match key {
+        EXPIRES => whole(1, longest).map_err(|reason| format!("{reason} (milliseconds)")),
+        MESSAGE_TTL => whole(0, longest).map_err(|reason| format!("{reason} (milliseconds)")),
+        MAX_LENGTH | MAX_LENGTH_BYTES => whole(0, i64::MAX),
+        MAX_PRIORITY => whole(0, 255),
+        DELIVERY_LIMIT => whole(i64::MIN, i64::MAX),
+        DEAD_LETTER_EXCHANGE | DEAD_LETTER_ROUTING_KEY => match text(value) {
+            Some(name) if name.len() <= 255 => Ok(()),
+            Some(name) => Err(format!(
+                "{key} is {} bytes long; AMQP takes at most 255",
+                name.len()
+            )),
+            None => Err(format!("{key} must be text")),
+        },
+        SINGLE_ACTIVE_CONSUMER if value.as_bool().is_none() => Err(format!("{key} must be a boolean")),
+        OVERFLOW => match text(value) {
+            Some(b"drop-head" | b"reject-publish" | b"reject-publish-dlx") => Ok(()),
+            _ => Err(format!(
+                "{key} must be the text drop-head, reject-publish or reject-publish-dlx"
+            )),
+        },
+        MAX_AGE if !text(value).is_some_and(is_age) => Err(format!(
+            "{key} must be more than zero and end with its unit: Y, M, D, h, m or s"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    match *value {
+        Value::ShortShortInt(number) => Some(number.into()),
+        Value::ShortShortUInt(number) => Some(number.into()),
+        Value::ShortInt(number) => Some(number.into()),
+        Value::ShortUInt(number) => Some(number.into()),
+        Value::LongInt(number) => Some(number.into()),
+        Value::LongUInt(number) => Some(number.into()),
+        Value::LongLongInt(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<&[u8]> {
+    value
+        .as_long_string()
+        .map(super::super::message::LongString::as_bytes)
+}
+
+fn is_age(text: &[u8]) -> bool {
+    matches!(text, [digits @ .., b'Y' | b'M' | b'D' | b'h' | b'm' | b's']
+        if digits.iter().all(u8::is_ascii_digit) && digits.iter().any(|digit| *digit != b'0'))
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;
