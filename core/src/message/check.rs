@@ -3,13 +3,10 @@
 use std::time::Duration;
 
 use super::{FieldTable, Message, PERSISTENT, Properties, ShortString, TRANSIENT, Value};
-use crate::{Error, Result};
+use crate::{Error, Result, wire::guard::MAX_DEPTH};
 
 /// The longest TTL `RabbitMQ` takes, of a message or of a queue: 3,650 days.
 pub(crate) const MAX_TTL_MS: u64 = 315_360_000_000;
-
-/// How deep header and argument tables may nest; the table itself is level 1.
-const MAX_NESTING: usize = 32;
 
 const MAX_SHORT: usize = 255;
 
@@ -104,7 +101,8 @@ fn check_extra_routes(headers: &FieldTable) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a table that the broker cannot read or that nests too deep; `what` an entry is called in errors.
+/// Refuses a table that the broker cannot read, or that nests deeper than this library would read it back; `what` an
+/// entry is called in errors.
 pub(crate) fn check_table(what: &str, table: &FieldTable) -> Result<()> {
     for (key, value) in table {
         check_short(what, key.as_str())?;
@@ -114,6 +112,7 @@ pub(crate) fn check_table(what: &str, table: &FieldTable) -> Result<()> {
     Ok(())
 }
 
+/// `depth` is that of the table or array that `value` is in; the outermost table counts as one.
 fn check_value(value: &Value, depth: usize) -> Result<(), String> {
     match value {
         // RabbitMQ closes the connection over both.
@@ -124,9 +123,9 @@ fn check_value(value: &Value, depth: usize) -> Result<(), String> {
             Err(format!("RabbitMQ cannot read the number {number}"))
         }
         Value::ShortString(_) => Err("RabbitMQ has no short string fields; use a long string".to_owned()),
-        Value::FieldArray(_) | Value::FieldTable(_) if depth == MAX_NESTING => Err(format!(
-            "tables and arrays are nested more than {MAX_NESTING} deep"
-        )),
+        Value::FieldArray(_) | Value::FieldTable(_) if depth == MAX_DEPTH => {
+            Err(format!("tables and arrays are nested more than {MAX_DEPTH} deep"))
+        }
         Value::FieldArray(array) => array
             .as_slice()
             .iter()

@@ -273,3 +273,7 @@ impl Binding {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "exchange_tests.rs"]
+mod tests;

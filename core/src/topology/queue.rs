@@ -7,7 +7,7 @@ use amq_protocol::protocol::queue::Declare;
 use super::{Arguments, checked_short};
 use crate::{
     Error, Result,
-    message::{FieldTable, IntoValue, MAX_TTL_MS, Value, check_short, millis},
+    message::{FieldTable, IntoValue, LongString, MAX_TTL_MS, Value, check_short, millis},
 };
 
 const EXPIRES: &str = "x-expires";
