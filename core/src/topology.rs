@@ -5,6 +5,7 @@
 
 mod exchange;
 mod queue;
+mod queue_arguments;
 
 use crate::{
     Error, Result,

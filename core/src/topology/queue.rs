@@ -4,24 +4,18 @@ use std::{fmt, time::Duration};
 
 use amq_protocol::protocol::queue::Declare;
 
-use super::{Arguments, checked_short};
+use super::{
+    Arguments, checked_short,
+    queue_arguments::{
+        DEAD_LETTER_EXCHANGE, DEAD_LETTER_ROUTING_KEY, DELIVERY_LIMIT, EXPIRES, MAX_AGE, MAX_LENGTH,
+        MAX_LENGTH_BYTES, MAX_PRIORITY, MESSAGE_TTL, OVERFLOW, QUEUE_TYPE, SINGLE_ACTIVE_CONSUMER,
+        check_argument, text,
+    },
+};
 use crate::{
     Error, Result,
-    message::{FieldTable, IntoValue, LongString, MAX_TTL_MS, Value, check_short, millis},
+    message::{FieldTable, IntoValue, Value, check_short, millis},
 };
-
-const EXPIRES: &str = "x-expires";
-const MESSAGE_TTL: &str = "x-message-ttl";
-const MAX_LENGTH: &str = "x-max-length";
-const MAX_LENGTH_BYTES: &str = "x-max-length-bytes";
-const OVERFLOW: &str = "x-overflow";
-const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
-const DEAD_LETTER_ROUTING_KEY: &str = "x-dead-letter-routing-key";
-const MAX_PRIORITY: &str = "x-max-priority";
-const QUEUE_TYPE: &str = "x-queue-type";
-const DELIVERY_LIMIT: &str = "x-delivery-limit";
-const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
-const MAX_AGE: &str = "x-max-age";
 
 /// How a queue keeps its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -374,66 +368,6 @@ fn seconds(duration: Duration) -> u64 {
     duration
         .as_secs()
         .saturating_add(u64::from(duration.subsec_nanos() > 0))
-}
-
-/// What `RabbitMQ` says about a value whatever the type of the queue.
-fn check_argument(key: &str, value: &Value) -> Result<(), String> {
-    let whole = |least: i64, most: i64| match integer(value) {
-        Some(number) if (least..=most).contains(&number) => Ok(()),
-        _ if most == i64::MAX => Err(format!("{key} must be a whole number from {least}")),
-        _ => Err(format!("{key} must be a whole number from {least} to {most}")),
-    };
-    let longest = MAX_TTL_MS.cast_signed();
-    match key {
-        EXPIRES => whole(1, longest).map_err(|reason| format!("{reason} (milliseconds)")),
-        MESSAGE_TTL => whole(0, longest).map_err(|reason| format!("{reason} (milliseconds)")),
-        MAX_LENGTH | MAX_LENGTH_BYTES => whole(0, i64::MAX),
-        MAX_PRIORITY => whole(0, 255),
-        DELIVERY_LIMIT => whole(i64::MIN, i64::MAX),
-        DEAD_LETTER_EXCHANGE | DEAD_LETTER_ROUTING_KEY => match text(value) {
-            Some(name) if name.len() <= 255 => Ok(()),
-            Some(name) => Err(format!(
-                "{key} is {} bytes long; AMQP takes at most 255",
-                name.len()
-            )),
-            None => Err(format!("{key} must be text")),
-        },
-        SINGLE_ACTIVE_CONSUMER if value.as_bool().is_none() => Err(format!("{key} must be a boolean")),
-        OVERFLOW => match text(value) {
-            Some(b"drop-head" | b"reject-publish" | b"reject-publish-dlx") => Ok(()),
-            _ => Err(format!(
-                "{key} must be the text drop-head, reject-publish or reject-publish-dlx"
-            )),
-        },
-        MAX_AGE if !text(value).is_some_and(is_age) => Err(format!(
-            "{key} must be more than zero and end with its unit: Y, M, D, h, m or s"
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn integer(value: &Value) -> Option<i64> {
-    match *value {
-        Value::ShortShortInt(number) => Some(number.into()),
-        Value::ShortShortUInt(number) => Some(number.into()),
-        Value::ShortInt(number) => Some(number.into()),
-        Value::ShortUInt(number) => Some(number.into()),
-        Value::LongInt(number) => Some(number.into()),
-        Value::LongUInt(number) => Some(number.into()),
-        Value::LongLongInt(number) => Some(number),
-        _ => None,
-    }
-}
-
-fn text(value: &Value) -> Option<&[u8]> {
-    value
-        .as_long_string()
-        .map(super::super::message::LongString::as_bytes)
-}
-
-fn is_age(text: &[u8]) -> bool {
-    matches!(text, [digits @ .., b'Y' | b'M' | b'D' | b'h' | b'm' | b's']
-        if digits.iter().all(u8::is_ascii_digit) && digits.iter().any(|digit| *digit != b'0'))
 }
 
 #[cfg(test)]

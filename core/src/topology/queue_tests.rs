@@ -1,5 +1,5 @@
 use super::*;
-use crate::ErrorKind;
+use crate::{ErrorKind, message::MAX_TTL_MS};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HALF: Duration = Duration::from_micros(500);
@@ -289,7 +289,6 @@ fn raw_arguments_of_the_wrong_kind_are_refused() {
         refused(&raw("stream").argument("x-max-age", age));
     }
     refused(&raw("stream").argument("x-max-age", 60));
-    refused(&raw("quorum").argument("x-delivery-limit", "3"));
 }
 
 #[test]
