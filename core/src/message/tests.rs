@@ -232,7 +232,9 @@ fn every_rust_type_has_its_field() {
     let text = Value::LongString("t".into());
     assert_eq!(value("t"), text);
     assert_eq!(value("t".to_owned()), text);
-    assert_eq!(value(&"t".to_owned()), text);
+    let owned = "t".to_owned();
+    assert_eq!(value(&owned), text);
+    assert_eq!(owned, "t");
     assert_eq!(value(LongString::from("t")), text);
     let bytes = Value::ByteArray(vec![1, 2].into());
     assert_eq!(value(&[1u8, 2][..]), bytes);
