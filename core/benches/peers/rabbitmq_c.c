@@ -1,4 +1,4 @@
-/* rabbitmq-c as a peer of the benchmark: rabbitmq_c WORK QUEUE MESSAGES, the broker's URI in BROKER.
+/* rabbitmq-c as a peer of the benchmark: rabbitmq_c WORK QUEUE MESSAGES DELIVERY_MODE, the broker's URI in BROKER.
  * Prints one line of JSON, the same as the Rust peers. Confirms are counted frame by frame, because the library has no
  * call for them. */
 #include <amqp.h>
@@ -78,12 +78,12 @@ static void take_confirms(uint64_t published, uint64_t in_flight) {
     while (amqp_frames_enqueued(connection) || amqp_data_in_buffer(connection)) take_confirm();
 }
 
-static void publish(const char *queue, uint64_t messages, uint64_t window) {
+static void publish(const char *queue, uint64_t messages, uint64_t window, uint8_t delivery_mode) {
     unsigned char body[BODY_BYTES];
     memset(body, 'x', sizeof body);
     amqp_bytes_t bytes = {.len = sizeof body, .bytes = body};
     amqp_bytes_t routing_key = amqp_cstring_bytes(queue);
-    amqp_basic_properties_t properties = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG, .delivery_mode = 2};
+    amqp_basic_properties_t properties = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG, .delivery_mode = delivery_mode};
     for (uint64_t published = 0; published < messages;) {
         expect_ok(amqp_basic_publish(connection, CHANNEL, amqp_empty_bytes, routing_key, 0, 0, &properties, bytes),
                   "basic.publish");
@@ -128,7 +128,7 @@ int main(int count, char **arguments) {
         puts(amqp_version());
         return 0;
     }
-    if (count != 4) fail("usage: rabbitmq_c version | WORK QUEUE MESSAGES");
+    if (count != 5) fail("usage: rabbitmq_c version | WORK QUEUE MESSAGES DELIVERY_MODE");
     const char *work = arguments[1], *queue = arguments[2];
     uint64_t messages = strtoull(arguments[3], NULL, 10), window = 0;
     int consuming = strcmp(work, "consume") == 0;
@@ -155,7 +155,7 @@ int main(int count, char **arguments) {
     if (consuming)
         consume(queue, messages);
     else
-        publish(queue, messages, window);
+        publish(queue, messages, window, (uint8_t)atoi(arguments[4]));
     /* Its reply comes after everything that was sent. */
     expect_reply(amqp_channel_close(connection, CHANNEL, AMQP_REPLY_SUCCESS), "channel.close");
     double seconds = now() - started;

@@ -52,7 +52,9 @@ async fn publish(job: &Job, window: Option<u64>) -> Result<Sample, Failure> {
         channel.confirm_select(ConfirmSelectArguments::default()).await?;
     }
     let body = vec![b'x'; BODY_BYTES];
-    let properties = BasicProperties::default().with_persistence(true).finish();
+    let properties = BasicProperties::default()
+        .with_persistence(job.persistent)
+        .finish();
     let arguments = BasicPublishArguments::new("", &job.queue);
 
     let meter = Meter::start()?;

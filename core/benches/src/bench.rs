@@ -31,7 +31,7 @@ mod rabbitmq_c;
 mod report;
 mod rounds;
 
-/// The first argument of a child process; the peer, the workload, the queue and the amount follow.
+/// The first argument of a child process; the peer, the workload, the queue, the amount and the delivery mode follow.
 const CHILD: &str = "--child";
 
 fn main() -> ExitCode {
@@ -61,8 +61,10 @@ fn parent(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn child(arguments: &[String]) -> Result<(), Failure> {
-    let [peer, work, queue, amount] = arguments else {
-        return Err("a child process takes a peer, a workload, a queue and an amount".into());
+    let [peer, work, queue, amount, mode] = arguments else {
+        return Err(
+            "a child process takes a peer, a workload, a queue, an amount and a delivery mode".into(),
+        );
     };
     let job = Job {
         peer: Peer::from_word(peer).ok_or("unknown peer")?,
@@ -70,6 +72,7 @@ fn child(arguments: &[String]) -> Result<(), Failure> {
         uri: cli::broker()?,
         queue: queue.clone(),
         amount: amount.parse()?,
+        persistent: *mode == plan::delivery_mode(true).to_string(),
     };
     // Tokio's multi-threaded runtime with its defaults, and the work in a task: as `#[tokio::main]` services run.
     let sample = Runtime::new()?.block_on(async {

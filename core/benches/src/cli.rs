@@ -9,11 +9,13 @@ pub const USAGE: &str = "\
 Measures RabbitMQ clients against each other on the broker at $BROKER (`make bench` starts one and sets it).
 
 usage: murano-bench [--only CLIENT,...] [--work WORKLOAD,...] [--messages N] [--rounds N]
+                    [--transient]
 
   --only      ours, lapin, amqprs, rabbitmq-c; all of them by default
   --work      publish, publish-wait, consume, connections; all of them by default
-  --messages  messages of one measurement (publish-wait: a fifth); $MESSAGES or 50000 by default
-  --rounds    measurements of each pair, the median of which is reported; 3 by default";
+  --messages  messages of one measurement (publish-wait: a fifth); $MESSAGES or 30000 by default
+  --rounds    measurements of each pair, the median of which is reported; 3 by default
+  --transient messages are not persistent: no disk between the publish and its confirm";
 
 /// What to measure.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Options {
     pub work: Vec<Work>,
     /// Messages of one measurement.
     pub messages: u64,
+    /// Whether messages are persistent.
+    pub persistent: bool,
     /// Measurements of each pair.
     pub rounds: usize,
 }
@@ -39,12 +43,17 @@ impl Options {
             work: Work::ALL.to_vec(),
             messages: match env::var("MESSAGES") {
                 Ok(messages) => message_count("MESSAGES", &messages)?,
-                Err(_) => 50_000,
+                Err(_) => 30_000,
             },
+            persistent: true,
             rounds: 3,
         };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
+            if name == "--transient" {
+                options.persistent = false;
+                continue;
+            }
             let value = arguments
                 .next()
                 .ok_or_else(|| format!("{name}: no value\n\n{USAGE}"))?;

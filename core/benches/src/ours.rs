@@ -23,9 +23,9 @@ pub async fn run(job: Job) -> Result<Sample, Failure> {
 async fn publish(job: &Job) -> Result<Sample, Failure> {
     let client = Client::connect(&job.uri).await?;
     let publisher = client.publisher("", &job.queue);
-    let body = Bytes::from(vec![b'x'; BODY_BYTES]);
+    let message = Message::new(Bytes::from(vec![b'x'; BODY_BYTES])).persistent(job.persistent);
     // The publishing connection is opened by the first publish; the others are set up before they are measured.
-    publisher.publish(Message::new(body.clone())).await?;
+    publisher.publish(message.clone()).await?;
     let remaining = job.amount - 1;
     let mut in_flight = VecDeque::with_capacity(WINDOW as usize);
 
@@ -36,7 +36,7 @@ async fn publish(job: &Job) -> Result<Sample, Failure> {
         {
             oldest.await?;
         }
-        in_flight.push_back(publisher.publish_nowait(Message::new(body.clone())).await?);
+        in_flight.push_back(publisher.publish_nowait(message.clone()).await?);
     }
     for confirmation in in_flight {
         confirmation.await?;
@@ -48,13 +48,13 @@ async fn publish(job: &Job) -> Result<Sample, Failure> {
 async fn publish_wait(job: &Job) -> Result<Sample, Failure> {
     let client = Client::connect(&job.uri).await?;
     let publisher = client.publisher("", &job.queue);
-    let body = Bytes::from(vec![b'x'; BODY_BYTES]);
-    publisher.publish(Message::new(body.clone())).await?;
+    let message = Message::new(Bytes::from(vec![b'x'; BODY_BYTES])).persistent(job.persistent);
+    publisher.publish(message.clone()).await?;
     let remaining = job.amount - 1;
 
     let meter = Meter::start()?;
     for _ in 0..remaining {
-        publisher.publish(Message::new(body.clone())).await?;
+        publisher.publish(message.clone()).await?;
     }
     client.close().await?;
     meter.stop(remaining)

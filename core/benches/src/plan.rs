@@ -149,6 +149,11 @@ impl fmt::Display for Peer {
     }
 }
 
+/// The delivery mode of persistent messages, and of others.
+pub const fn delivery_mode(persistent: bool) -> u8 {
+    if persistent { 2 } else { 1 }
+}
+
 /// One measurement to make: what a child process is started for.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -162,6 +167,8 @@ pub struct Job {
     pub queue: String,
     /// Messages to publish or consume, or connections to hold.
     pub amount: u64,
+    /// Whether messages are persistent.
+    pub persistent: bool,
 }
 
 /// Any failure of the benchmark; shown to the user, never matched.

@@ -24,16 +24,18 @@ const EXPIRES_MS: i32 = 600_000;
 pub struct Queues {
     connection: Connection,
     prefix: String,
+    persistent: bool,
     count: AtomicU32,
 }
 
 impl Queues {
-    /// Connects to the broker.
-    pub async fn connect(uri: &str) -> Result<Self, Failure> {
+    /// Connects to the broker; `persistent` is what queues are filled with.
+    pub async fn connect(uri: &str, persistent: bool) -> Result<Self, Failure> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH)?;
         Ok(Self {
             connection: connect(uri).await?,
             prefix: format!("murano-bench.{}.{}", process::id(), since_epoch.as_millis()),
+            persistent,
             count: AtomicU32::new(0),
         })
     }
@@ -51,9 +53,9 @@ impl Queues {
         Ok(name)
     }
 
-    /// Publishes `messages` persistent messages to `queue`; all are confirmed at the end.
+    /// Publishes `messages` messages to `queue`; all are confirmed at the end.
     pub async fn fill(&self, queue: &str, messages: u64) -> Result<(), Failure> {
-        let publisher = Publisher::open(&self.connection, queue).await?;
+        let publisher = Publisher::open(&self.connection, queue, self.persistent).await?;
         publisher.publish(messages, WINDOW).await?;
         publisher.close().await
     }

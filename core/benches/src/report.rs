@@ -16,8 +16,13 @@ const LOCK: &str = include_str!("../../../Cargo.lock");
 pub fn render(options: &Options, results: &Results) -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut text = format!(
-        "{BODY_BYTES}-byte bodies, persistent, durable classic queue; {} messages ({} where each confirm is waited \
+        "{BODY_BYTES}-byte bodies, {}, durable classic queue; {} messages ({} where each confirm is waited \
          for); median of {} rounds (lowest–highest); {cores} cores, shared with the broker.\n\n",
+        if options.persistent {
+            "persistent"
+        } else {
+            "transient"
+        },
         options.messages,
         Work::PublishWait.amount(Peer::Ours, options.messages),
         options.rounds,

@@ -8,7 +8,7 @@ use crate::{
     CHILD,
     cli::Options,
     meter::Sample,
-    plan::{Failure, Job, Peer, Work},
+    plan::{Failure, Job, Peer, Work, delivery_mode},
     queues::Queues,
     rabbitmq_c,
 };
@@ -37,7 +37,7 @@ impl Results {
 
 /// Measures what `options` ask for.
 pub async fn run(options: &Options) -> Result<Results, Failure> {
-    let queues = Queues::connect(&options.broker).await?;
+    let queues = Queues::connect(&options.broker, options.persistent).await?;
     let c_program = rabbitmq_c::compile();
     let mut outcomes: Vec<(Work, Peer, Outcome)> = Vec::new();
     for work in &options.work {
@@ -97,6 +97,7 @@ async fn measure(
         uri: options.broker.clone(),
         queue: queue.clone(),
         amount: work.amount(peer, options.messages),
+        persistent: options.persistent,
     };
     if work == Work::Consume {
         queues.fill(&queue, job.amount).await?;
@@ -135,7 +136,11 @@ async fn start(job: &Job, c_program: Option<&rabbitmq_c::Program>) -> Result<Sam
         }
     };
     command
-        .args([&job.queue, &job.amount.to_string()])
+        .args([
+            &job.queue,
+            &job.amount.to_string(),
+            &delivery_mode(job.persistent).to_string(),
+        ])
         .env("BROKER", &job.uri)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
