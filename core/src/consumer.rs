@@ -1,0 +1,253 @@
+//! Consuming: a stream of deliveries on a channel of its own.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use amq_protocol::types::FieldTable;
+use futures_core::Stream;
+use tokio::time::Instant;
+
+use crate::{
+    Client, Error, Result,
+    client::DIRECT_REPLY_TO,
+    delivery::Delivery,
+    engine::{
+        command::{Asked, Command},
+        incoming::{ConsumerSettings, Incoming},
+        publishing::Publishing,
+    },
+    message::{IntoValue, check_short, with_entry},
+};
+
+/// How to consume a queue; [`ConsumeBuilder::start`] does it.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is consumed before start()"]
+pub struct ConsumeBuilder {
+    client: Client,
+    settings: ConsumerSettings,
+    tag: Option<String>,
+    defect: Option<Error>,
+}
+
+/// The prefetch of a consumer that does not ask for another, in messages.
+pub const DEFAULT_PREFETCH: u16 = 100;
+
+impl Client {
+    /// Prepares a consumer of `queue`: prefetch 100, acks expected.
+    pub fn consume(&self, queue: impl Into<String>) -> ConsumeBuilder {
+        let queue = queue.into();
+        ConsumeBuilder {
+            client: self.clone(),
+            settings: ConsumerSettings {
+                queue,
+                tag: "".into(),
+                prefetch: DEFAULT_PREFETCH,
+                global_prefetch: false,
+                no_ack: false,
+                exclusive: false,
+                arguments: FieldTable::default(),
+                resume: false,
+                stream: false,
+                last_offset: None,
+            },
+            tag: None,
+            defect: None,
+        }
+    }
+}
+
+impl ConsumeBuilder {
+    /// How many unsettled messages the broker sends ahead (`basic.qos`); 0 for no limit.
+    pub fn prefetch(mut self, messages: u16) -> Self {
+        self.settings.prefetch = messages;
+        self
+    }
+
+    /// The broker considers a message done when it has sent it: one that is lost on its way is lost.
+    pub fn no_ack(mut self, no_ack: bool) -> Self {
+        self.settings.no_ack = no_ack;
+        self
+    }
+
+    /// Refuses other consumers of the queue; fails with [`crate::ErrorKind::AccessRefused`] if there are any.
+    pub fn exclusive(mut self, exclusive: bool) -> Self {
+        self.settings.exclusive = exclusive;
+        self
+    }
+
+    /// The consumer tag, instead of one that is made up. Unique among the client's consumers.
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.tag = Some(tag.into());
+        self
+    }
+
+    /// Consumers with a higher priority get messages first (RabbitMQ `x-priority`).
+    pub fn priority(self, priority: i32) -> Self {
+        self.argument("x-priority", priority)
+    }
+
+    /// Where to start in a stream queue (RabbitMQ `x-stream-offset`): `"first"`, `"last"`, `"next"`, an offset, a
+    /// timestamp or an interval such as `"7D"`. After a reconnect the consumer goes on behind the last message it got.
+    pub fn stream_offset(mut self, offset: impl IntoValue) -> Self {
+        self.settings.stream = true;
+        self.argument("x-stream-offset", offset)
+    }
+
+    /// Any other argument of `basic.consume`.
+    pub fn argument(mut self, key: &str, value: impl IntoValue) -> Self {
+        if let Err(error) = with_entry(&mut self.settings.arguments, "consumer argument", key, value) {
+            self.defect.get_or_insert(error);
+        }
+        self
+    }
+
+    /// After a cancel by the broker (its queue was deleted) or an error on its channel, goes on when the queue is there
+    /// again, instead of ending.
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.settings.resume = resume;
+        self
+    }
+
+    /// Starts consuming. Errors: [`crate::ErrorKind::NotFound`], [`crate::ErrorKind::AccessRefused`],
+    /// [`crate::ErrorKind::ResourceLocked`], [`crate::ErrorKind::InvalidArgument`].
+    pub async fn start(mut self) -> Result<Consumer> {
+        if let Some(defect) = self.defect {
+            return Err(defect);
+        }
+        check_short("queue name", &self.settings.queue)?;
+        let tag = self.tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());
+        // Room for the number that a restart puts behind it.
+        if tag.len() > 240 {
+            return Err(Error::invalid(format!("the consumer tag has {} bytes; 240 is the most", tag.len())));
+        }
+        let direct = self.settings.queue == DIRECT_REPLY_TO;
+        if direct && !self.settings.no_ack {
+            return Err(Error::invalid(format!(
+                "'{DIRECT_REPLY_TO}' is consumed without acks: call .no_ack(true) (RabbitMQ, direct reply-to)"
+            )));
+        }
+        if self.settings.no_ack {
+            // It has no meaning without acks, and some queue types refuse the combination.
+            self.settings.prefetch = 0;
+        }
+        self.settings.tag = tag.into();
+        let client = self.client;
+        let requests = direct.then(|| {
+            let options = &client.0.options;
+            let requests = Publishing::new(options.window_messages, options.window_bytes);
+            requests.attach(&client.0.main);
+            client.0.set_requests(requests.clone());
+            requests
+        });
+        let name = format!("consume queue '{}'", self.settings.queue);
+        let incoming =
+            Incoming::new(client.0.next_consumer(), client.0.main.clone(), self.settings, requests);
+        // Made before the answer is there, so that giving up the wait cancels the consumer.
+        let consumer = Consumer { client, incoming: incoming.clone() };
+        consumer.client.0.ask(name, |what| Command::Consume { incoming, what }).await?;
+        Ok(consumer)
+    }
+}
+
+/// A stream of deliveries. It survives reconnects: the same stream goes on with the same tag.
+///
+/// It yields `Err` once, then `None`, when it ended for a reason ([`crate::ErrorKind::ConsumerCancelled`],
+/// [`crate::ErrorKind::PreconditionFailed`] after the broker's ack timeout, the loss of a connection that is not
+/// recovered), and `None` when it was cancelled or the client closed. Dropping it cancels it; deliveries that were handed
+/// out can still be acked.
+pub struct Consumer {
+    client: Client,
+    incoming: Arc<Incoming>,
+}
+
+impl Consumer {
+    /// The next delivery. May be called from several tasks; each delivery goes to one of them.
+    pub async fn next(&self) -> Option<Result<Delivery>> {
+        poll_fn(|cx| self.incoming.poll_next(cx)).await
+    }
+
+    /// Polls for the next delivery, as [`Self::next`]; for faces that bring their own way of waiting.
+    pub fn poll_next_delivery(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
+        self.incoming.poll_next(cx)
+    }
+
+    /// A delivery that is there already, without waiting; `Pending` when there is none yet.
+    pub fn try_next(&self) -> Poll<Option<Result<Delivery>>> {
+        self.incoming.try_next()
+    }
+
+    /// The consumer tag.
+    pub fn tag(&self) -> Arc<str> {
+        self.incoming.settings().tag.clone()
+    }
+
+    /// The queue; a server-named one has another name after a reconnect.
+    pub fn queue(&self) -> String {
+        self.incoming.settings().queue.clone()
+    }
+
+    /// Deliveries handed out so far.
+    pub fn delivered(&self) -> u64 {
+        self.incoming.delivered()
+    }
+
+    /// Changes how many unsettled messages the broker sends ahead; 0 for no limit (not on streams).
+    ///
+    /// On a queue other than a single active consumer's, the consumer is replaced by one with the new limit, under this
+    /// same handle and without a gap; a stream goes on at the next offset.
+    pub async fn set_prefetch(&self, messages: u16) -> Result<()> {
+        let consumer = self.incoming.id;
+        let name = format!("change the prefetch of consumer '{}'", self.tag());
+        self.client.0.ask(name, |what| Command::SetPrefetch { consumer, prefetch: messages, what }).await
+    }
+
+    /// Has the broker put back everything that is unsettled on this consumer, to be delivered again
+    /// (`basic.recover`, AMQP 0-9-1 section 1.8.3.16). RabbitMQ supports only `requeue = true`; the other kind is
+    /// [`crate::ErrorKind::InvalidArgument`]. Deliveries in hand become stale.
+    pub async fn recover(&self, requeue: bool) -> Result<()> {
+        if !requeue {
+            return Err(Error::invalid("basic.recover without requeue is not supported by RabbitMQ: pass true"));
+        }
+        let consumer = self.incoming.id;
+        let name = format!("recover consumer '{}'", self.tag());
+        self.client.0.ask(name, |what| Command::Recover { consumer, what }).await
+    }
+
+    /// Stops consuming (`basic.cancel`). What was not handed out goes back to the queue; what was can still be acked.
+    pub async fn cancel(&self) -> Result<()> {
+        let consumer = self.incoming.id;
+        let name = format!("cancel consumer '{}'", self.tag());
+        self.client.0.ask(name, |what| Command::Cancel { consumer, what }).await
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<Delivery>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.incoming.poll_next(cx)
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer").field("queue", &self.queue()).field("tag", &self.tag()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        if self.incoming.has_ended() {
+            return;
+        }
+        let consumer = self.incoming.id;
+        let deadline = Instant::now() + self.client.0.options.operation_timeout;
+        let what = Asked { name: "cancel".into(), deadline, reply: None };
+        // An engine that is gone has no consumers.
+        let _ = self.client.0.main.send(Command::Cancel { consumer, what });
+    }
+}

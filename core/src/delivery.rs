@@ -1,0 +1,143 @@
+//! One delivered message and what becomes of it.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Error, ErrorKind, Result,
+    engine::acks::{Lease, Settle},
+    message::Properties,
+    wire::properties::HeadersDefect,
+};
+
+/// A message from the broker (`basic.deliver` or `basic.get-ok`).
+///
+/// It is yours until it is acked, nacked or rejected, also after its consumer was cancelled. A delivery that is
+/// dropped unsettled goes back to the queue when its consumer ends.
+pub struct Delivery {
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) consumer_tag: Arc<str>,
+    pub(crate) delivery_tag: u64,
+    pub(crate) redelivered: bool,
+    pub(crate) no_ack: bool,
+    pub(crate) exchange: Arc<str>,
+    pub(crate) routing_key: Arc<str>,
+    pub(crate) properties: Properties,
+    pub(crate) headers_error: Option<Box<HeadersDefect>>,
+    pub(crate) body: Bytes,
+    pub(crate) message_count: Option<u32>,
+}
+
+impl Delivery {
+    /// The message body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Takes the body out, without copying.
+    pub fn into_body(self) -> Bytes {
+        self.body
+    }
+
+    /// The body as JSON. [`ErrorKind::Json`] when it is not what `T` asks for.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        Ok(serde_json::from_slice(&self.body)?)
+    }
+
+    /// The message properties (AMQP 0-9-1 section 1.8.1). With a [`Self::headers_error`], those that could be read.
+    pub fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    /// The `message_id` property, if there is one.
+    pub fn message_id(&self) -> Option<&str> {
+        self.properties.message_id().as_ref().map(amq_protocol::types::ShortString::as_str)
+    }
+
+    /// Why the properties could not be read as they are, and the raw bytes; a publisher's fault, not the broker's.
+    pub fn headers_error(&self) -> Option<&HeadersDefect> {
+        self.headers_error.as_deref()
+    }
+
+    /// The exchange the message was published to; empty for the default exchange.
+    pub fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    /// The routing key the message was published with.
+    pub fn routing_key(&self) -> &str {
+        &self.routing_key
+    }
+
+    /// The tag of the consumer; empty for [`crate::Client::get`].
+    pub fn consumer_tag(&self) -> &str {
+        &self.consumer_tag
+    }
+
+    /// The delivery tag, which counts up from 1 on the consumer's channel.
+    pub fn delivery_tag(&self) -> u64 {
+        self.delivery_tag
+    }
+
+    /// Whether the broker may have delivered this message before.
+    pub fn redelivered(&self) -> bool {
+        self.redelivered
+    }
+
+    /// How many messages were left in the queue, for [`crate::Client::get`].
+    pub fn message_count(&self) -> Option<u32> {
+        self.message_count
+    }
+
+    /// Whether the connection that brought it is gone, so that settling it does nothing: the broker has put the message
+    /// back and will deliver it again.
+    pub fn is_stale(&self) -> bool {
+        self.lease.acks.is_stale(self.delivery_tag)
+    }
+
+    /// Tells the broker that the message is done (`basic.ack`). Leaves within one turn of the engine, together with
+    /// other acks. [`ErrorKind::AlreadySettled`] the second time; on a stale delivery it does nothing.
+    pub fn ack(&self) -> Result<()> {
+        self.settle(Settle::Ack)
+    }
+
+    /// Refuses the message (RabbitMQ `basic.nack`): back to the queue, or dropped (dead-lettered if the queue says so).
+    pub fn nack(&self, requeue: bool) -> Result<()> {
+        self.settle(Settle::Nack { requeue })
+    }
+
+    /// Drops the message, or dead-letters it if its queue says so.
+    pub fn reject(&self) -> Result<()> {
+        self.nack(false)
+    }
+
+    /// Puts the message back into its queue, at its old place if possible.
+    pub fn requeue(&self) -> Result<()> {
+        self.nack(true)
+    }
+
+    fn settle(&self, how: Settle) -> Result<()> {
+        if self.no_ack {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                "the message was consumed without acks: the broker considers it done already",
+            ));
+        }
+        self.lease.acks.settle(self.delivery_tag, how)
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("consumer_tag", &self.consumer_tag)
+            .field("delivery_tag", &self.delivery_tag)
+            .field("redelivered", &self.redelivered)
+            .field("exchange", &self.exchange)
+            .field("routing_key", &self.routing_key)
+            .field("body_length", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,534 @@
+//! The life of a consumer: started on a channel of its own, cancelled, refused, started again.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::Duration,
+};
+
+use amq_protocol::{
+    protocol::{AMQPClass, basic, confirm},
+    types::{AMQPValue, ShortString},
+};
+use tokio::time::Instant;
+
+use super::{
+    Engine,
+    acks::{ChannelAcks, Lease, Settle},
+    channel::{Names, Role, Rpc, Waiter},
+    command::Asked,
+    incoming::Incoming,
+    replay::{Item, Retry, RetryWhat},
+};
+use crate::{
+    Error, ErrorKind,
+    error::Reply,
+    events::{Event, NotRestored},
+    topology::QueueType,
+};
+
+/// How a consumer stands with the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// `basic.consume` is on its way, or will be once connected.
+    Starting,
+    Running,
+    Cancelling,
+    /// The broker cancelled it; it is tried again until its queue is back.
+    Waiting,
+}
+
+pub(crate) struct Consumer {
+    pub incoming: Arc<Incoming>,
+    /// 0 without a channel.
+    channel: u16,
+    state: State,
+    /// Who waits for the first `basic.consume-ok`.
+    pub asked: Option<Asked<()>>,
+    /// Counts restarts on one channel, where each needs a tag of its own.
+    restarts: u32,
+    /// Since when the broker has been saying that somebody else has the queue.
+    locked_since: Option<Instant>,
+    retry_delay: Duration,
+}
+
+/// The first delay before a refused consumer is tried again; it doubles up to the recovery's longest delay.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+
+impl Consumer {
+    /// The tag on the wire: tags are unique on a channel, and two of one consumer overlap while its prefetch changes.
+    fn wire_tag(&self) -> ShortString {
+        let tag = self.incoming.settings().tag.to_string();
+        let text = if self.restarts == 0 { tag } else { format!("{tag}.{}", self.restarts) };
+        ShortString::try_new(text).unwrap_or_default()
+    }
+}
+
+impl Engine {
+    pub(super) fn consume(&mut self, incoming: Arc<Incoming>, mut what: Asked<()>) {
+        let refused = {
+            let mut settings = incoming.settings();
+            if let Some(recorded) = self.record.queue(&settings.queue) {
+                settings.stream |= recorded.queue.kind() == QueueType::Stream;
+                // Elsewhere a changed prefetch starts the consumer anew, which would hand a single active consumer's
+                // place to the next in line.
+                settings.global_prefetch |=
+                    recorded.queue.kind() == QueueType::Classic && recorded.queue.is_single_active_consumer();
+            }
+            (settings.stream && settings.prefetch == 0).then(no_stream_prefetch)
+        };
+        if let Some(error) = refused {
+            what.answer(Err(error));
+            return;
+        }
+        self.record.consume(&incoming.settings().queue);
+        self.requests.extend(incoming.requests.clone());
+        let id = incoming.id;
+        self.consumers.insert(
+            id,
+            Consumer {
+                incoming,
+                channel: 0,
+                state: State::Starting,
+                asked: Some(what),
+                restarts: 0,
+                locked_since: None,
+                retry_delay: FIRST_RETRY,
+            },
+        );
+        self.start_consumer(id);
+    }
+
+    /// Opens a channel for the consumer and consumes, all in one go.
+    pub(super) fn start_consumer(&mut self, id: u64) {
+        let (link, epoch) = (self.link.clone(), self.epoch);
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.state = State::Starting;
+        consumer.restarts = 0;
+        let incoming = consumer.incoming.clone();
+        let requests = incoming.requests.clone();
+        let number = self.open_channel(|number| Role::Consume {
+            incoming,
+            lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch) }),
+            names: Names::default(),
+        });
+        let Some(number) = number else {
+            let error = self.no_channel("consume");
+            self.consume_refused(id, &error);
+            return;
+        };
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.channel = number;
+        }
+        if let Some(requests) = requests {
+            let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
+            self.request(number, AMQPClass::Confirm(select), Waiter::Step);
+            if let Some(channel) = self.live.channels.get(number) {
+                channel.publishing = Some(requests);
+            }
+        }
+        self.send_consume(id, number);
+    }
+
+    fn send_consume(&mut self, id: u64, number: u16) {
+        let Some(consumer) = self.consumers.get(&id) else { return };
+        let tag = consumer.wire_tag();
+        let (qos, consume) = {
+            let settings = consumer.incoming.settings();
+            let mut arguments = settings.arguments.clone();
+            if let Some(last) = settings.last_offset {
+                arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(last + 1));
+            }
+            let qos = (settings.prefetch > 0)
+                .then_some(basic::Qos { prefetch_count: settings.prefetch, global: settings.global_prefetch });
+            let consume = basic::Consume {
+                queue: ShortString::try_new(settings.queue.clone()).unwrap_or_default(),
+                consumer_tag: tag,
+                no_local: false,
+                no_ack: settings.no_ack,
+                exclusive: settings.exclusive,
+                nowait: false,
+                arguments,
+            };
+            (qos, consume)
+        };
+        if let Some(qos) = qos {
+            self.request(number, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)), Waiter::Step);
+        }
+        self.request(number, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)), Waiter::Consume(id));
+    }
+
+    /// `basic.consume-ok`.
+    pub(super) fn consuming(&mut self, id: u64) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        if consumer.state != State::Cancelling {
+            consumer.state = State::Running;
+        }
+        consumer.locked_since = None;
+        let resumed = consumer.retry_delay > FIRST_RETRY;
+        consumer.retry_delay = FIRST_RETRY;
+        if let Some(mut asked) = consumer.asked.take() {
+            asked.answer(Ok(()));
+        }
+        if let Some(requests) = consumer.incoming.requests.clone() {
+            let number = consumer.channel;
+            requests.with(|window| window.open(number));
+        }
+        if resumed {
+            let settings = consumer.incoming.settings();
+            self.events.send(Event::ConsumerResumed {
+                consumer_tag: settings.tag.to_string(),
+                queue: settings.queue.clone(),
+            });
+        }
+        self.replayed(Item::Consumer(id), Ok(super::channel::open_method()));
+    }
+
+    // ---- refusals --------------------------------------------------------------------------------------------
+
+    /// The broker refused `basic.consume`, or no channel was free for it.
+    pub(super) fn consume_refused(&mut self, id: u64, error: &Error) {
+        let heartbeat = self.options.heartbeat.max(Duration::from_secs(1));
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.channel = 0;
+        if let Some(mut asked) = consumer.asked.take() {
+            let what = format!("{}: {error}", asked.name);
+            let mut named = Error::new(error.kind(), what);
+            if let Some(reply) = error.reply() {
+                named = named.with_reply(reply.clone());
+            }
+            asked.answer(Err(named));
+            self.drop_consumer(id);
+            return;
+        }
+        if consumer.state == State::Cancelling {
+            self.drop_consumer(id);
+            return;
+        }
+        let now = Instant::now();
+        match error.kind() {
+            // The broker may still hold the connection that was lost.
+            ErrorKind::ResourceLocked | ErrorKind::AccessRefused
+                if *consumer.locked_since.get_or_insert(now) + heartbeat * 3 > now =>
+            {
+                self.retry_consumer(id);
+            }
+            _ => {
+                let resume = consumer.incoming.settings().resume;
+                let restoring = consumer.retry_delay == FIRST_RETRY;
+                if restoring {
+                    let what = format!("consumer of queue '{}'", consumer.incoming.settings().queue);
+                    self.not_restored(NotRestored { what, error: error.clone() });
+                }
+                if resume {
+                    if restoring {
+                        self.tell_cancelled(id, true);
+                    }
+                    self.retry_consumer(id);
+                } else {
+                    self.tell_cancelled(id, false);
+                    self.end_consumer(id, Some(cancelled_error(error)));
+                }
+            }
+        }
+        self.consumer_settled();
+    }
+
+    /// Tries the consumer again later.
+    fn retry_consumer(&mut self, id: u64) {
+        let longest = self.options.recovery.max_delay;
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.state = State::Waiting;
+        let delay = consumer.retry_delay;
+        consumer.retry_delay = (delay * 2).min(longest.max(FIRST_RETRY * 2));
+        self.retries.push(Retry { at: Instant::now() + delay, what: RetryWhat::Consumer(id) });
+    }
+
+    fn tell_cancelled(&self, id: u64, resumes: bool) {
+        if let Some(consumer) = self.consumers.get(&id) {
+            let settings = consumer.incoming.settings();
+            self.events.send(Event::ConsumerCancelled {
+                consumer_tag: settings.tag.to_string(),
+                queue: settings.queue.clone(),
+                resumes,
+            });
+        }
+    }
+
+    /// The broker closed the consumer's channel.
+    pub(super) fn consumer_channel_closed(
+        &mut self,
+        id: u64,
+        rpcs: VecDeque<Rpc>,
+        refused: Option<Rpc>,
+        reply: &Reply,
+    ) {
+        let error = Error::from_reply("consumer", reply.clone());
+        let starting = self.consumers.get(&id).is_some_and(|consumer| consumer.state == State::Starting);
+        let mut cancelled = false;
+        for rpc in refused.into_iter().chain(rpcs) {
+            match rpc.waiter {
+                // Gone with its channel, which is what was asked for.
+                Waiter::Cancel(mut what) => {
+                    cancelled = true;
+                    what.answer(Ok(()));
+                }
+                Waiter::Step | Waiter::Consume(_) | Waiter::Restart(_) => {}
+                _ => self.fail_waiter(rpc, Some(reply)),
+            }
+        }
+        if cancelled {
+            self.requeued_undelivered(id);
+            self.drop_consumer(id);
+        } else if starting {
+            self.consume_refused(id, &error);
+        } else if self.consumers.get(&id).is_some_and(|consumer| consumer.incoming.requests.is_some()) {
+            // One of its requests was refused, not the consumer.
+            self.start_consumer(id);
+        } else {
+            self.requeued_undelivered(id);
+            let resumes =
+                self.consumers.get(&id).is_some_and(|consumer| consumer.incoming.settings().resume);
+            self.tell_cancelled(id, resumes);
+            if resumes {
+                self.retry_consumer(id);
+            } else {
+                self.end_consumer(id, Some(error));
+            }
+        }
+    }
+
+    /// The broker has put back what the application never saw.
+    fn requeued_undelivered(&mut self, id: u64) {
+        if let Some(consumer) = self.consumers.get(&id) {
+            let keep = {
+                let settings = consumer.incoming.settings();
+                settings.no_ack || settings.stream
+            };
+            if !keep {
+                drop(consumer.incoming.take_undelivered());
+            }
+        }
+    }
+
+    /// `basic.cancel` from the broker (RabbitMQ, consumer cancel notification).
+    pub(super) fn cancelled_by_broker(&mut self, number: u16) {
+        let Some(id) = self.to_draining(number) else { return };
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.channel = 0;
+        let resumes = consumer.incoming.settings().resume && consumer.state != State::Cancelling;
+        self.tell_cancelled(id, resumes);
+        if resumes {
+            self.retry_consumer(id);
+        } else {
+            let queue = self.consumers.get(&id).map(|consumer| consumer.incoming.settings().queue.clone());
+            let error = Error::new(
+                ErrorKind::ConsumerCancelled,
+                format!(
+                    "the broker cancelled the consumer of queue '{}': the queue was deleted or its node failed",
+                    queue.unwrap_or_default()
+                ),
+            );
+            self.end_consumer(id, Some(error));
+        }
+    }
+
+    /// Leaves a consumer's channel to the deliveries that are still with the application. Returns the consumer.
+    fn to_draining(&mut self, number: u16) -> Option<u64> {
+        let channel = self.live.channels.get(number)?;
+        let Role::Consume { incoming, lease, .. } = &channel.role else { return None };
+        let (id, acks) = (incoming.id, lease.acks.clone());
+        channel.publishing = None;
+        // Drops the engine's share of the lease: when no delivery holds it either, the channel is released.
+        channel.role = Role::Draining(acks);
+        Some(id)
+    }
+
+    // ---- the owner's wishes ----------------------------------------------------------------------------------
+
+    pub(super) fn cancel(&mut self, id: u64, mut what: Asked<()>) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            what.answer(Ok(()));
+            return;
+        };
+        if consumer.channel == 0 {
+            self.drop_consumer(id);
+            what.answer(Ok(()));
+            return;
+        }
+        consumer.state = State::Cancelling;
+        let (number, consumer_tag) = (consumer.channel, consumer.wire_tag());
+        self.send_cancel(number, consumer_tag, Waiter::Cancel(what));
+    }
+
+    fn send_cancel(&mut self, number: u16, consumer_tag: ShortString, waiter: Waiter) {
+        let cancel = basic::AMQPMethod::Cancel(basic::Cancel { consumer_tag, nowait: false });
+        self.request(number, AMQPClass::Basic(cancel), waiter);
+    }
+
+    /// `basic.cancel-ok`: what was not handed out goes back to the queue.
+    pub(super) fn cancelled(&mut self, number: u16, mut what: Asked<()>) {
+        if let Some(id) = self.to_draining(number)
+            && let Some(consumer) = self.consumers.get(&id)
+        {
+            let incoming = consumer.incoming.clone();
+            // Without acks the broker has forgotten them, so the application still gets them.
+            if !incoming.settings().no_ack {
+                for delivery in incoming.take_undelivered() {
+                    // Never handed out, so nobody can have settled it.
+                    let _ = delivery.lease.acks.settle(delivery.delivery_tag, Settle::Nack { requeue: true });
+                }
+            }
+            if let Some(Role::Draining(acks)) = self.live.channels.get(number).map(|channel| &channel.role) {
+                let acks = acks.clone();
+                acks.flush(&mut self.live.out);
+            }
+            self.end_consumer(id, None);
+        }
+        what.answer(Ok(()));
+    }
+
+    pub(super) fn set_prefetch(&mut self, id: u64, prefetch: u16, mut what: Asked<()>) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            what.answer(Err(Error::new(ErrorKind::ConsumerCancelled, format!("{}: it has ended", what.name))));
+            return;
+        };
+        let (stream, exclusive, global) = {
+            let mut settings = consumer.incoming.settings();
+            if settings.stream && prefetch == 0 {
+                drop(settings);
+                what.answer(Err(no_stream_prefetch()));
+                return;
+            }
+            settings.prefetch = prefetch;
+            (settings.stream, settings.exclusive, settings.global_prefetch)
+        };
+        let number = consumer.channel;
+        if number == 0 || consumer.state == State::Cancelling {
+            // It starts with the new value, if it starts again.
+            what.answer(Ok(()));
+            return;
+        }
+        let old_tag = consumer.wire_tag();
+        if global {
+            let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: prefetch, global: true });
+            self.request(number, AMQPClass::Basic(qos), Waiter::Done(what));
+            return;
+        }
+        consumer.restarts += 1;
+        if stream {
+            // The offset to go on from is known once nothing more comes.
+            consumer.asked = Some(what);
+            self.send_cancel(number, old_tag, Waiter::Restart(id));
+        } else if exclusive {
+            self.send_cancel(number, old_tag, Waiter::Step);
+            consumer_asked(self.consumers.get_mut(&id), what);
+            self.send_qos_off(number, prefetch);
+            self.send_consume(id, number);
+        } else {
+            // The new consumer before the old one goes: a queue that is deleted with its last consumer stays. On one
+            // channel, so that order is kept.
+            self.send_qos_off(number, prefetch);
+            self.send_consume(id, number);
+            self.send_cancel(number, old_tag, Waiter::Done(what));
+        }
+    }
+
+    /// No prefetch limit has to be said on a channel that had one.
+    fn send_qos_off(&mut self, number: u16, prefetch: u16) {
+        if prefetch == 0 {
+            let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: 0, global: false });
+            self.request(number, AMQPClass::Basic(qos), Waiter::Step);
+        }
+    }
+
+    /// The old consumer of a stream is gone; the new one goes on at the next offset.
+    pub(super) fn restart(&mut self, number: u16, id: u64) {
+        self.send_consume(id, number);
+    }
+
+    pub(super) fn recover(&mut self, id: u64, mut what: Asked<()>) {
+        let number = self.consumers.get(&id).map_or(0, |consumer| consumer.channel);
+        let acks = match self.live.channels.get(number).map(|channel| &channel.role) {
+            Some(Role::Consume { lease, .. }) => lease.acks.clone(),
+            _ => {
+                what.answer(Err(Error::new(ErrorKind::ConsumerCancelled, format!("{}: it has ended", what.name))));
+                return;
+            }
+        };
+        acks.flush_and_hold(&mut self.live.out);
+        let recover = basic::AMQPMethod::Recover(basic::Recover { requeue: true });
+        self.request(number, AMQPClass::Basic(recover), Waiter::Recovered(what));
+    }
+
+    /// `basic.recover-ok`: every delivery so far is void, and comes again.
+    pub(super) fn recovered(&mut self, number: u16, mut what: Asked<()>) {
+        if let Some(Role::Consume { incoming, lease, .. }) =
+            self.live.channels.get(number).map(|channel| &channel.role)
+        {
+            lease.acks.forget_unsettled();
+            drop(incoming.take_undelivered());
+        }
+        what.answer(Ok(()));
+    }
+
+    // ---- the end of a consumer -------------------------------------------------------------------------------
+
+    fn end_consumer(&mut self, id: u64, reason: Option<Error>) {
+        let Some(mut consumer) = self.consumers.remove(&id) else { return };
+        self.record.stop_consuming(&consumer.incoming.settings().queue);
+        if let Some(requests) = &consumer.incoming.requests {
+            let error = reason.clone().unwrap_or_else(|| {
+                Error::new(ErrorKind::Closed, "the consumer that waited for the answers was cancelled")
+            });
+            requests.with(|window| window.close(&error));
+            self.requests.retain(|known| !Arc::ptr_eq(known, requests));
+        }
+        if let Some(mut asked) = consumer.asked.take() {
+            asked.answer(Err(reason.clone().unwrap_or_else(super::closed)));
+        }
+        consumer.incoming.end(reason);
+    }
+
+    /// Ends a consumer that has no channel.
+    pub(super) fn drop_consumer(&mut self, id: u64) {
+        self.end_consumer(id, None);
+    }
+
+    /// The connection is gone: consumers wait for the next one.
+    pub(super) fn suspend_consumers(&mut self) {
+        let ids: Vec<u64> = self.consumers.keys().copied().collect();
+        for id in ids {
+            self.requeued_undelivered(id);
+            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            consumer.channel = 0;
+            if consumer.state == State::Cancelling {
+                self.drop_consumer(id);
+            } else {
+                consumer.state = State::Starting;
+            }
+        }
+    }
+}
+
+fn consumer_asked(consumer: Option<&mut Consumer>, what: Asked<()>) {
+    if let Some(consumer) = consumer {
+        consumer.asked = Some(what);
+    }
+}
+
+fn no_stream_prefetch() -> Error {
+    Error::invalid("a stream is consumed with a prefetch limit: give one above 0 (RabbitMQ, streams)")
+}
+
+/// What a consumer ends with when its queue is not there any more after a reconnect.
+fn cancelled_error(error: &Error) -> Error {
+    let mut cancelled = Error::new(
+        ErrorKind::ConsumerCancelled,
+        format!("the consumer could not be restored after a reconnect: {error}"),
+    );
+    if let Some(reply) = error.reply() {
+        cancelled = cancelled.with_reply(reply.clone());
+    }
+    cancelled
+}

@@ -1,0 +1,398 @@
+//! What to do with a frame.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use amq_protocol::{
+    protocol::{AMQPClass, basic, channel as channel_class, connection},
+    types::AMQPValue,
+};
+
+use super::{
+    Ended, Engine,
+    channel::{Complete, Content, ContentKind, Envelope, Role, Rpc, answers, ids},
+    refusal,
+};
+use crate::{
+    Error, ErrorKind,
+    delivery::Delivery,
+    error::Reply,
+    events::Event,
+    wire::{
+        encode,
+        frame::{Frame, Violation},
+        properties::HeadersDefect,
+    },
+};
+
+impl Engine {
+    pub(super) fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), Ended> {
+        let handled = match frame {
+            Frame::Heartbeat => Ok(()),
+            Frame::Method(0, AMQPClass::Connection(method)) => return self.on_connection_method(method),
+            Frame::Method(0, _) => Err(Violation::command("a channel's method on channel 0")),
+            Frame::Method(number, method) => return self.on_method(number, method),
+            Frame::Deliver(number, deliver) => match self.content_channel(number) {
+                Ok(None) => Ok(()),
+                Ok(Some(channel)) => match &mut channel.role {
+                    Role::Consume { names, .. } => {
+                        let envelope = Envelope::deliver(&deliver, names);
+                        channel.content = Some(Content::new(ContentKind::Deliver(envelope)));
+                        Ok(())
+                    }
+                    _ => Err(Violation::command(format!("a delivery on channel {number}, which consumes nothing"))),
+                },
+                Err(fault) => Err(fault),
+            },
+            Frame::GetOk(number, got) => match self.content_channel(number) {
+                Ok(None) => Ok(()),
+                Ok(Some(channel)) => {
+                    let envelope = Envelope::got(&got);
+                    let kind = ContentKind::Got { envelope, message_count: got.message_count };
+                    channel.content = Some(Content::new(kind));
+                    Ok(())
+                }
+                Err(fault) => Err(fault),
+            },
+            Frame::Header(number, header) => {
+                let max = self.options.max_body_size;
+                match self.arriving(number) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(content)) => {
+                        content.on_header(header, max).and_then(|done| self.content_done(number, done))
+                    }
+                    Err(fault) => Err(fault),
+                }
+            }
+            Frame::Body(number, chunk) => match self.arriving(number) {
+                Ok(None) => Ok(()),
+                Ok(Some(content)) => content.on_body(chunk).and_then(|done| self.content_done(number, done)),
+                Err(fault) => Err(fault),
+            },
+        };
+        handled.map_err(|fault| self.violated(&fault))
+    }
+
+    // ---- content ---------------------------------------------------------------------------------------------
+
+    /// The channel on which a content begins; `None` while it is closing.
+    fn content_channel(&mut self, number: u16) -> Result<Option<&mut super::channel::Channel>, Violation> {
+        let channel = self.live.channels.get(number).ok_or_else(|| not_open(number))?;
+        if matches!(channel.role, Role::Closing) {
+            return Ok(None);
+        }
+        if channel.content.is_some() {
+            return Err(Violation::unexpected("a method in the middle of a content"));
+        }
+        Ok(Some(channel))
+    }
+
+    /// The content that is arriving on a channel; `None` while it is closing.
+    fn arriving(&mut self, number: u16) -> Result<Option<&mut Content>, Violation> {
+        let channel = self.live.channels.get(number).ok_or_else(|| not_open(number))?;
+        match (&mut channel.content, &channel.role) {
+            (Some(content), _) => Ok(Some(content)),
+            (None, Role::Closing) => Ok(None),
+            (None, _) => Err(Violation::unexpected("a content frame that no method announced")),
+        }
+    }
+
+    fn content_done(&mut self, number: u16, done: bool) -> Result<(), Violation> {
+        if !done {
+            return Ok(());
+        }
+        let Some(channel) = self.live.channels.get(number) else { return Ok(()) };
+        let Some(content) = channel.content.take() else { return Ok(()) };
+        let complete = content.finish();
+        match complete.kind {
+            ContentKind::Deliver(_) => self.on_delivery(number, complete),
+            ContentKind::Got { .. } => self.on_got(number, complete),
+            ContentKind::Return { .. } => {
+                if let (Some(publishing), Some(returned)) = (channel.publishing.clone(), complete.into_returned()) {
+                    publishing.with(|window| window.returned(returned));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn on_delivery(&mut self, number: u16, complete: Complete) -> Result<(), Violation> {
+        let Some(channel) = self.live.channels.get(number) else { return Ok(()) };
+        let Role::Consume { incoming, lease, .. } = &channel.role else { return Ok(()) };
+        let (incoming, lease) = (incoming.clone(), lease.clone());
+        let (no_ack, tag, stream) = {
+            let settings = incoming.settings();
+            (settings.no_ack, settings.tag.clone(), settings.stream)
+        };
+        let ContentKind::Deliver(envelope) = complete.kind else { return Ok(()) };
+        if !no_ack {
+            lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
+        }
+        if stream
+            && let Some(offset) = complete
+                .properties
+                .headers()
+                .as_ref()
+                .and_then(|headers| headers.inner().get("x-stream-offset"))
+                .and_then(AMQPValue::as_long_long_int)
+        {
+            incoming.settings().last_offset = Some(offset);
+        }
+        if let Some(size) = complete.oversize {
+            let queue = incoming.settings().queue.clone();
+            let delivery_tag = envelope.delivery_tag;
+            self.reject_oversize(&lease.acks, (!no_ack).then_some(delivery_tag), queue, size);
+            return Ok(());
+        }
+        let headers_error = defect_of(complete.defect, &envelope);
+        if let Some(defect) = &headers_error {
+            let queue = incoming.settings().queue.clone();
+            self.events.send(Event::HeadersDefect { queue, defect: (**defect).clone() });
+        }
+        self.counters.delivered.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_delivered.fetch_add(complete.body.len() as u64, Ordering::Relaxed);
+        incoming.push(Delivery {
+            lease,
+            consumer_tag: tag,
+            delivery_tag: envelope.delivery_tag,
+            redelivered: envelope.redelivered,
+            no_ack,
+            exchange: envelope.exchange,
+            routing_key: envelope.routing_key,
+            properties: complete.properties,
+            headers_error,
+            body: complete.body,
+            message_count: None,
+        });
+        if !self.live.to_wake.last().is_some_and(|last| Arc::ptr_eq(last, &incoming)) {
+            self.live.to_wake.push(incoming);
+        }
+        Ok(())
+    }
+
+    fn on_got(&mut self, number: u16, complete: Complete) -> Result<(), Violation> {
+        let Some(channel) = self.live.channels.get(number) else { return Ok(()) };
+        // The lease goes with the delivery: when that is dropped, the channel is free again.
+        let lease = match &channel.role {
+            Role::Get(acks) => Arc::new(super::acks::Lease { acks: acks.clone() }),
+            _ => return Err(Violation::command("basic.get-ok on a channel that got nothing")),
+        };
+        let Some(Rpc { waiter: super::channel::Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
+            return Err(Violation::command("basic.get-ok that nobody asked for"));
+        };
+        let ContentKind::Got { envelope, message_count } = complete.kind else { return Ok(()) };
+        if !get.no_ack {
+            lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
+        }
+        if let Some(size) = complete.oversize {
+            let queue = get.queue.clone();
+            self.reject_oversize(&lease.acks, (!get.no_ack).then_some(envelope.delivery_tag), queue, size);
+            get.what.answer(Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!(
+                    "{}: the message has {size} bytes, over the bound of {}; it was rejected",
+                    get.what.name, self.options.max_body_size
+                ),
+            )));
+            return Ok(());
+        }
+        let headers_error = defect_of(complete.defect, &envelope);
+        self.counters.delivered.fetch_add(1, Ordering::Relaxed);
+        self.counters.bytes_delivered.fetch_add(complete.body.len() as u64, Ordering::Relaxed);
+        let no_ack = get.no_ack;
+        get.what.answer(Ok(Some(Delivery {
+            lease,
+            consumer_tag: "".into(),
+            delivery_tag: envelope.delivery_tag,
+            redelivered: envelope.redelivered,
+            no_ack,
+            exchange: envelope.exchange,
+            routing_key: envelope.routing_key,
+            properties: complete.properties,
+            headers_error,
+            body: complete.body,
+            message_count: Some(message_count),
+        })));
+        Ok(())
+    }
+
+    fn reject_oversize(
+        &mut self,
+        acks: &Arc<super::acks::ChannelAcks>,
+        tag: Option<u64>,
+        queue: String,
+        size: u64,
+    ) {
+        if let Some(tag) = tag {
+            // It arrived just now, so nobody can have settled it.
+            let _ = acks.settle(tag, super::acks::Settle::Nack { requeue: false });
+        }
+        self.events.send(Event::OversizeRejected { queue, size, limit: self.options.max_body_size });
+    }
+
+    // ---- methods ---------------------------------------------------------------------------------------------
+
+    fn on_connection_method(&mut self, method: connection::AMQPMethod) -> Result<(), Ended> {
+        use connection::AMQPMethod as M;
+        match method {
+            M::Close(close) => Err(self.closed_by_broker(close)),
+            M::CloseOk(_) if self.live.close_sent => Err(Ended::Closed),
+            M::Blocked(blocked) => {
+                self.set_blocked(Some(blocked.reason.to_string()));
+                Ok(())
+            }
+            M::Unblocked(_) => {
+                self.set_blocked(None);
+                Ok(())
+            }
+            M::UpdateSecretOk(_) => {
+                if let Some(mut what) = self.live.secrets.pop_front() {
+                    what.answer(Ok(()));
+                }
+                Ok(())
+            }
+            other => {
+                let (class, id) = ids(&AMQPClass::Connection(other));
+                Err(self.violated(&Violation::command(format!("method {class}.{id} on an open connection"))))
+            }
+        }
+    }
+
+    fn closed_by_broker(&mut self, close: connection::Close) -> Ended {
+        encode::method(
+            &mut self.live.out,
+            0,
+            &AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {})),
+        );
+        {
+            let mut writer = self.link.writer();
+            writer.buffer.append(&mut self.live.out);
+            writer.flush_now();
+        }
+        let (class, id) = (close.class_id, close.method_id);
+        let what = format!("connection to {}", self.live.host);
+        let error = refusal(&what, close.reply_code, &close.reply_text.to_string(), class, id);
+        // The broker names the method that it could not stand: that one must not be tried again.
+        let on_publish = (class, id) == (60, 40) || matches!(close.reply_code, 501 | 502 | 505);
+        if (class, id) != (0, 0) {
+            self.fail_culprit((class, id), &error);
+        }
+        Ended::Lost { error, suspect: on_publish }
+    }
+
+    /// Fails the one operation that the broker closed the connection for.
+    fn fail_culprit(&mut self, culprit: (u16, u16), error: &Error) {
+        for (_, channel) in self.live.channels.iter_mut() {
+            if channel.rpcs.front().is_some_and(|rpc| ids(&rpc.method) == culprit) {
+                if let Some(rpc) = channel.rpcs.pop_front() {
+                    let reply = error.reply().cloned();
+                    self.fail_waiter(rpc, reply.as_ref());
+                }
+                return;
+            }
+        }
+    }
+
+    fn on_method(&mut self, number: u16, method: AMQPClass) -> Result<(), Ended> {
+        let Some(channel) = self.live.channels.get(number) else {
+            return match method {
+                // The answer to a close that crossed the broker's own.
+                AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(_)) => Ok(()),
+                _ => Err(self.violated(&not_open(number))),
+            };
+        };
+        let closing = matches!(channel.role, Role::Closing);
+        if channel.content.is_some() && !closing {
+            return Err(self.violated(&Violation::unexpected("a method in the middle of a content")));
+        }
+        match method {
+            AMQPClass::Channel(channel_class::AMQPMethod::Close(close)) => {
+                encode::method(
+                    &mut self.live.out,
+                    number,
+                    &AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {})),
+                );
+                let reply = Reply {
+                    code: close.reply_code,
+                    text: close.reply_text.to_string(),
+                    class_id: close.class_id,
+                    method_id: close.method_id,
+                };
+                self.channel_closed(number, &reply);
+                Ok(())
+            }
+            AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(_)) if closing => {
+                self.live.channels.remove(number);
+                Ok(())
+            }
+            _ if closing => Ok(()),
+            AMQPClass::Basic(basic::AMQPMethod::Ack(ack)) => {
+                self.on_confirm(number, ack.delivery_tag, ack.multiple, false)
+            }
+            AMQPClass::Basic(basic::AMQPMethod::Nack(nack)) => {
+                self.on_confirm(number, nack.delivery_tag, nack.multiple, true)
+            }
+            AMQPClass::Basic(basic::AMQPMethod::Return(returned)) => {
+                channel.content = Some(Content::new(ContentKind::Return {
+                    reply_code: returned.reply_code,
+                    reply_text: returned.reply_text.to_string(),
+                    exchange: returned.exchange.to_string(),
+                    routing_key: returned.routing_key.to_string(),
+                }));
+                Ok(())
+            }
+            AMQPClass::Basic(basic::AMQPMethod::Cancel(_)) => {
+                self.cancelled_by_broker(number);
+                Ok(())
+            }
+            AMQPClass::Channel(channel_class::AMQPMethod::Flow(flow)) => {
+                let active = flow.active;
+                encode::method(
+                    &mut self.live.out,
+                    number,
+                    &AMQPClass::Channel(channel_class::AMQPMethod::FlowOk(channel_class::FlowOk { active })),
+                );
+                Ok(())
+            }
+            reply => self.on_reply(number, reply),
+        }
+    }
+
+    fn on_confirm(&mut self, number: u16, tag: u64, multiple: bool, nacked: bool) -> Result<(), Ended> {
+        let confirmed = match self.live.channels.get(number).and_then(|channel| channel.publishing.as_ref()) {
+            Some(publishing) => publishing.with(|window| window.confirm(tag, multiple, nacked)),
+            None => Err(format!("a confirm on channel {number}, which publishes nothing")),
+        };
+        confirmed.map_err(|text| self.violated(&Violation::command(text)))
+    }
+
+    fn on_reply(&mut self, number: u16, reply: AMQPClass) -> Result<(), Ended> {
+        let Some(channel) = self.live.channels.get(number) else { return Ok(()) };
+        match channel.rpcs.pop_front() {
+            Some(rpc) if answers(&rpc.method, &reply) => {
+                self.on_answer(number, rpc, reply);
+                Ok(())
+            }
+            _ => {
+                let (class, id) = ids(&reply);
+                Err(self.violated(&Violation::command(format!(
+                    "method {class}.{id} on channel {number}, which nothing there waits for"
+                ))))
+            }
+        }
+    }
+}
+
+fn not_open(number: u16) -> Violation {
+    Violation { code: 504, text: format!("a frame on channel {number}, which is not open") }
+}
+
+fn defect_of(defect: Option<HeadersDefect>, envelope: &Envelope) -> Option<Box<HeadersDefect>> {
+    match defect {
+        Some(defect) => Some(Box::new(defect)),
+        None if envelope.exact => None,
+        None => Some(Box::new(HeadersDefect {
+            reason: "the exchange or the routing key is not UTF-8".into(),
+            raw: bytes::Bytes::new(),
+        })),
+    }
+}

@@ -1,0 +1,141 @@
+//! The deliveries of one consumer between the engine and the application.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use amq_protocol::types::FieldTable;
+
+use super::{link::Link, publishing::Publishing};
+use crate::{Error, Result, delivery::Delivery};
+
+/// How a consumer was asked for; what recovery starts it again with.
+#[derive(Clone, Debug)]
+pub(crate) struct ConsumerSettings {
+    pub queue: String,
+    pub tag: Arc<str>,
+    pub prefetch: u16,
+    /// The prefetch limit is the channel's (`global`), so that it can be changed while consuming.
+    pub global_prefetch: bool,
+    pub no_ack: bool,
+    pub exclusive: bool,
+    pub arguments: FieldTable,
+    /// Goes on after a cancel by the broker, when its queue is there again.
+    pub resume: bool,
+    /// Consumes a stream: acks do not move its place, offsets do.
+    pub stream: bool,
+    /// The offset of the last stream message that arrived.
+    pub last_offset: Option<i64>,
+}
+
+#[derive(Default)]
+struct State {
+    deliveries: VecDeque<Delivery>,
+    wakers: Vec<Waker>,
+    end: Option<Option<Error>>,
+    delivered: u64,
+}
+
+pub(crate) struct Incoming {
+    pub id: u64,
+    link: Arc<Link>,
+    state: Mutex<State>,
+    settings: Mutex<ConsumerSettings>,
+    /// For a consumer of `amq.rabbitmq.reply-to`: the publishes whose answers it gets go through its channel (RabbitMQ,
+    /// direct reply-to).
+    pub requests: Option<Arc<Publishing>>,
+}
+
+impl Incoming {
+    pub fn new(
+        id: u64,
+        link: Arc<Link>,
+        settings: ConsumerSettings,
+        requests: Option<Arc<Publishing>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { id, link, state: Mutex::default(), settings: Mutex::new(settings), requests })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn settings(&self) -> MutexGuard<'_, ConsumerSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// Queues a delivery; [`Self::wake`] follows once for a batch.
+    pub fn push(&self, delivery: Delivery) {
+        self.link.arrived(delivery.body.len());
+        self.lock().deliveries.push_back(delivery);
+    }
+
+    pub fn wake(&self) {
+        let wakers = std::mem::take(&mut self.lock().wakers);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// The next delivery; `None` when the consumer was ended by its owner; an error, once, when it ended otherwise.
+    pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
+        let mut state = self.lock();
+        let popped = Self::pop(&mut state);
+        if popped.is_pending() && !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.wakers.push(cx.waker().clone());
+        }
+        drop(state);
+        self.account(&popped);
+        popped
+    }
+
+    /// As [`Self::poll_next`], without a wake-up to come.
+    pub fn try_next(&self) -> Poll<Option<Result<Delivery>>> {
+        let popped = Self::pop(&mut self.lock());
+        self.account(&popped);
+        popped
+    }
+
+    fn pop(state: &mut State) -> Poll<Option<Result<Delivery>>> {
+        if let Some(delivery) = state.deliveries.pop_front() {
+            state.delivered += 1;
+            return Poll::Ready(Some(Ok(delivery)));
+        }
+        match &mut state.end {
+            None => Poll::Pending,
+            Some(reason) => Poll::Ready(reason.take().map(Err)),
+        }
+    }
+
+    fn account(&self, popped: &Poll<Option<Result<Delivery>>>) {
+        if let Poll::Ready(Some(Ok(delivery))) = popped {
+            self.link.handed_out(delivery.body.len());
+        }
+    }
+
+    /// No more deliveries will come: `None`, or the reason.
+    pub fn end(&self, reason: Option<Error>) {
+        self.lock().end.get_or_insert(reason);
+        self.wake();
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.lock().end.is_some()
+    }
+
+    /// Takes back what was never handed out.
+    pub fn take_undelivered(&self) -> VecDeque<Delivery> {
+        let deliveries = std::mem::take(&mut self.lock().deliveries);
+        self.link.handed_out(deliveries.iter().map(|delivery| delivery.body.len()).sum());
+        deliveries
+    }
+
+    /// Deliveries handed to the application so far.
+    pub fn delivered(&self) -> u64 {
+        self.lock().delivered
+    }
+}

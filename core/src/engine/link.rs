@@ -1,0 +1,156 @@
+//! What a handle and the engine of one connection share: the inbox, the write half, the bound on undelivered bytes.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{acks::ChannelAcks, command::Command, writer::Writer};
+use crate::Error;
+
+pub(crate) struct Link {
+    inbox: Mutex<Inbox>,
+    notify: Notify,
+    writer: Mutex<Writer>,
+    /// Body bytes that were received and not handed out.
+    undelivered: AtomicUsize,
+    /// The engine has stopped reading until they are fewer.
+    paused: AtomicBool,
+    pub delivery_buffer: usize,
+    /// The deadline of an operation, unless the caller gives another.
+    pub operation_timeout: Duration,
+}
+
+#[derive(Default)]
+struct Inbox {
+    commands: Vec<Command>,
+    acks: Vec<Arc<ChannelAcks>>,
+    /// The engine has been notified and has not looked yet.
+    woken: bool,
+    closed: Option<Error>,
+}
+
+/// What the engine found in its inbox.
+#[derive(Default)]
+pub(crate) struct Mail {
+    pub commands: Vec<Command>,
+    pub acks: Vec<Arc<ChannelAcks>>,
+}
+
+impl Link {
+    pub fn new(delivery_buffer: usize, operation_timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            inbox: Mutex::default(),
+            notify: Notify::new(),
+            writer: Mutex::default(),
+            undelivered: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+            delivery_buffer,
+            operation_timeout,
+        })
+    }
+
+    /// The write half, for the engine.
+    pub fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The write half, for a caller; `None` while somebody else writes.
+    pub fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
+        self.writer.try_lock().ok()
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a command for the engine; gives it back with the reason when the engine is gone.
+    pub fn send(&self, command: Command) -> Result<(), (Command, Error)> {
+        let mut inbox = self.inbox();
+        if let Some(error) = &inbox.closed {
+            let error = error.clone();
+            drop(inbox);
+            return Err((command, error));
+        }
+        inbox.commands.push(command);
+        self.notify_once(inbox);
+        Ok(())
+    }
+
+    /// Tells the engine that `acks` has something to send.
+    pub fn send_acks(&self, acks: Arc<ChannelAcks>) {
+        let mut inbox = self.inbox();
+        if inbox.closed.is_none() {
+            inbox.acks.push(acks);
+            self.notify_once(inbox);
+        }
+    }
+
+    /// Has the engine take a turn.
+    pub fn wake(&self) {
+        self.notify_once(self.inbox());
+    }
+
+    fn notify_once(&self, mut inbox: MutexGuard<'_, Inbox>) {
+        if !std::mem::replace(&mut inbox.woken, true) {
+            drop(inbox);
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits for [`Self::wake`] and its like.
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+
+    pub fn take_mail(&self) -> Mail {
+        let mut inbox = self.inbox();
+        inbox.woken = false;
+        Mail { commands: std::mem::take(&mut inbox.commands), acks: std::mem::take(&mut inbox.acks) }
+    }
+
+    /// The engine ends: later commands are refused with `error`; those that wait are given back.
+    pub fn close(&self, error: &Error) -> Vec<Command> {
+        let mut inbox = self.inbox();
+        inbox.closed.get_or_insert_with(|| error.clone());
+        inbox.acks.clear();
+        std::mem::take(&mut inbox.commands)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.inbox().closed.is_some()
+    }
+
+    // ---- undelivered bytes -----------------------------------------------------------------------------------
+
+    pub fn arrived(&self, bytes: usize) {
+        self.undelivered.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn handed_out(&self, bytes: usize) {
+        let before = self.undelivered.fetch_sub(bytes, Ordering::AcqRel);
+        if before - bytes < self.delivery_buffer && self.paused.swap(false, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Whether reading must stop. `paused` is set before the second look, so that a hand-out in between is seen by
+    /// one of the two sides.
+    pub fn must_pause(&self) -> bool {
+        let full = || self.undelivered.load(Ordering::Acquire) >= self.delivery_buffer;
+        if !full() {
+            return false;
+        }
+        self.paused.store(true, Ordering::Release);
+        full()
+    }
+
+    pub fn undelivered(&self) -> usize {
+        self.undelivered.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,342 @@
+//! The engine: one task owns one connection, from the first attempt to the last, across every reconnect.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`link`] | what handles and the engine share |
+//! | [`command`] | what handles ask for |
+//! | [`publishing`], [`window`] | publishes, their window and their confirms |
+//! | [`incoming`], [`acks`] | deliveries on their way to the application, and back |
+//! | [`channel`] | the channels of one connection |
+//! | [`session`] | the turn of the engine: read, write, time |
+//! | [`dispatch`] | what to do with a frame |
+//! | [`operations`] | what to do with a command |
+//! | [`consuming`] | the life of a consumer |
+//! | [`record`], [`replay`] | what was declared, and how it is brought back |
+//! | [`reconnect`] | when and where to connect |
+//! | [`writer`] | the write half |
+
+pub(crate) mod acks;
+pub(crate) mod channel;
+pub(crate) mod command;
+mod consuming;
+mod dispatch;
+pub(crate) mod incoming;
+pub(crate) mod link;
+mod operations;
+pub(crate) mod publishing;
+mod reconnect;
+pub(crate) mod record;
+pub(crate) mod replay;
+mod session;
+pub(crate) mod window;
+pub(crate) mod writer;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use self::{
+    acks::ChannelAcks,
+    channel::{Channels, Role as ChannelRole},
+    command::{Asked, Command},
+    consuming::Consumer,
+    link::Link,
+    publishing::Publishing,
+    record::Record,
+    replay::Replay,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    error::Reply,
+    events::{Event, EventSender, Role},
+    options::Options,
+    stats::Counters,
+    wire::handshake::Opened,
+};
+
+/// Why a connection is over.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Lost, or closed by the broker. `suspect`: the broker may have closed it because of one of our publishes.
+    Lost { error: Error, suspect: bool },
+    /// Closed by its owner.
+    Closed,
+}
+
+/// What belongs to one live connection and dies with it.
+pub(crate) struct Live {
+    channels: Channels,
+    /// The channel for declarations; 0 until one is needed.
+    control: u16,
+    /// Encoded methods and acks that wait for the writer.
+    out: Vec<u8>,
+    /// Consumers that got deliveries since the last wake-up.
+    to_wake: Vec<Arc<incoming::Incoming>>,
+    replay: Option<Replay>,
+    frame_max: u32,
+    host: String,
+    /// `connection.update-secret` calls that wait for their reply.
+    secrets: VecDeque<Asked<()>>,
+    /// `connection.close` was sent.
+    close_sent: bool,
+    /// Channels to `basic.get` on that are free.
+    idle_gets: Vec<u16>,
+    /// When the publish channel may be opened; a connection with topology opens it after the topology is back.
+    blocked: bool,
+}
+
+/// The orderly end that was asked for.
+struct Closing {
+    drain: bool,
+    what: Asked<()>,
+}
+
+/// What the engine of one connection is made with.
+pub(crate) struct Setup {
+    pub role: Role,
+    pub options: Arc<Options>,
+    pub link: Arc<Link>,
+    pub publishing: Option<Arc<Publishing>>,
+    pub events: EventSender,
+    pub counters: Arc<Counters>,
+    /// The connection whose topology must be back before publishes are sent again.
+    pub after: Option<Arc<Link>>,
+}
+
+pub(crate) struct Engine {
+    role: Role,
+    options: Arc<Options>,
+    link: Arc<Link>,
+    publishing: Option<Arc<Publishing>>,
+    events: EventSender,
+    counters: Arc<Counters>,
+    after: Option<Arc<Link>>,
+    /// Counts connections; a channel number means something only together with it.
+    epoch: u64,
+    record: Record,
+    consumers: BTreeMap<u64, Consumer>,
+    /// The windows of direct reply consumers.
+    requests: Vec<Arc<Publishing>>,
+    /// Commands that wait for the connection or for its topology.
+    deferred: VecDeque<Command>,
+    closing: Option<Closing>,
+    /// When some command's deadline is to be looked at.
+    armed: Option<Instant>,
+    /// Consumers and queues to try again, and when.
+    retries: Vec<replay::Retry>,
+    rng: fastrand::Rng,
+    next_host: usize,
+    live: Live,
+    /// Wakes the wait for the other connection's topology.
+    sync: Option<oneshot::Receiver<Result<command::Answer>>>,
+    /// When the publishing connection stops waiting for the other one.
+    sync_until: Option<Instant>,
+    over: Option<Error>,
+}
+
+impl Engine {
+    pub fn new(setup: Setup) -> Self {
+        let rng = setup.options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        Self {
+            role: setup.role,
+            options: setup.options,
+            link: setup.link,
+            publishing: setup.publishing,
+            events: setup.events,
+            counters: setup.counters,
+            after: setup.after,
+            epoch: 0,
+            record: Record::default(),
+            consumers: BTreeMap::new(),
+            requests: Vec::new(),
+            deferred: VecDeque::new(),
+            closing: None,
+            armed: None,
+            retries: Vec::new(),
+            rng,
+            next_host: 0,
+            live: Live::none(),
+            sync: None,
+            sync_until: None,
+            over: None,
+        }
+    }
+
+    /// Runs until the connection is over for good. `first` hears how the first connection went.
+    pub async fn run(mut self, first: oneshot::Sender<Result<()>>) {
+        let mut first = Some(first);
+        let reason = loop {
+            match self.connect(first.is_some()).await {
+                Ok(opened) => {
+                    if let Some(first) = first.take() {
+                        // The caller may have given up waiting; its handle's drop closes us.
+                        let _ = first.send(Ok(()));
+                    }
+                    let (read, frames) = self.begin(opened);
+                    match self.serve(read, frames).await {
+                        Ended::Closed => {
+                            self.suspend(&closed(), false).await;
+                            break None;
+                        }
+                        Ended::Lost { error, suspect } => {
+                            self.events.send(Event::Lost { role: self.role, reason: error.clone() });
+                            self.suspend(&error, suspect).await;
+                            if self.closing.is_some() {
+                                break None;
+                            }
+                            if !self.options.recovery.enabled {
+                                break Some(error);
+                            }
+                            self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+                Err(error) => {
+                    if let Some(first) = first.take() {
+                        let _ = first.send(Err(error.clone()));
+                    }
+                    break (error.kind() != ErrorKind::Closed).then_some(error);
+                }
+            }
+        };
+        self.events.send(Event::Closed { role: self.role, reason: reason.clone() });
+        self.over = reason;
+    }
+
+    /// Takes over a connection that was just opened.
+    fn begin(&mut self, opened: Opened) -> (Box<dyn tokio::io::AsyncRead + Send + Unpin>, session::Reading) {
+        self.epoch += 1;
+        let host = opened.stream.peer.clone();
+        self.live = Live::new(opened.channel_max, opened.frame_max, host.clone());
+        self.link.writer().attach(opened.stream.write, opened.frame_max);
+        self.events.send(Event::Connected { role: self.role, host });
+        self.start_replay();
+        (opened.stream.read, session::Reading::new(opened.frames, opened.heartbeat))
+    }
+
+    /// The connection is gone: keeps what the next one needs, fails what cannot go on.
+    async fn suspend(&mut self, error: &Error, suspect: bool) {
+        if let Some(mut io) = self.link.writer().detach() {
+            // Best effort: the peer learns of the end also when the socket is just dropped.
+            let goodbye = tokio::io::AsyncWriteExt::shutdown(&mut io);
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(50), goodbye).await;
+        }
+        let republish = self.options.recovery.enabled && self.options.recovery.republish;
+        for publishing in self.windows() {
+            publishing.with(|window| window.disconnect(republish, error, suspect));
+        }
+        self.retries.clear();
+        self.sync = None;
+        let mut live = std::mem::replace(&mut self.live, Live::none());
+        let mut again = Vec::new();
+        for channel in live.channels.drain() {
+            match &channel.role {
+                ChannelRole::Consume { lease, .. } => lease.acks.mark_stale(),
+                ChannelRole::Draining(acks) | ChannelRole::Get(acks) => acks.mark_stale(),
+                ChannelRole::Control | ChannelRole::Publish | ChannelRole::Closing => {}
+            }
+            for rpc in channel.rpcs {
+                again.extend(self.interrupted(rpc));
+            }
+        }
+        for mut secret in live.secrets {
+            secret.answer(Err(error.clone()));
+        }
+        for command in again.into_iter().rev() {
+            self.deferred.push_front(command);
+        }
+        self.suspend_consumers();
+    }
+
+    /// A method that the broker did not answer: the command to repeat, if it is one.
+    fn interrupted(&mut self, rpc: channel::Rpc) -> Option<Command> {
+        match rpc.waiter {
+            // The consumers are gone with the connection, which is what was asked for.
+            channel::Waiter::Cancel(mut what)
+            | channel::Waiter::Done(mut what)
+            | channel::Waiter::Recovered(mut what) => {
+                what.answer(Ok(()));
+                None
+            }
+            waiter => waiter.into_command(rpc.method),
+        }
+    }
+
+    /// The windows of all publishes on this connection.
+    fn windows(&self) -> impl Iterator<Item = &Arc<Publishing>> {
+        self.publishing.iter().chain(&self.requests)
+    }
+
+    /// Acks of a channel that the application has made stale or that must leave now.
+    fn flush_acks(&mut self, acks: &ChannelAcks) {
+        if acks.epoch == self.epoch {
+            acks.flush(&mut self.live.out);
+        }
+    }
+}
+
+impl Drop for Engine {
+    /// Also when the runtime drops the task: nobody may wait for an engine that is gone.
+    fn drop(&mut self) {
+        let error = self.over.take().unwrap_or_else(closed);
+        self.link.writer().detach();
+        let commands = self.link.close(&error);
+        for publishing in self.windows() {
+            publishing.with(|window| window.close(&error));
+        }
+        for channel in self.live.channels.drain() {
+            for rpc in channel.rpcs {
+                if let Some(command) = rpc.waiter.into_command(rpc.method) {
+                    command.fail(error.clone());
+                }
+            }
+        }
+        for command in self.deferred.drain(..).chain(commands) {
+            match command {
+                Command::Close { mut what, .. } => what.answer(Ok(())),
+                command => command.fail(error.clone()),
+            }
+        }
+        for (_, consumer) in std::mem::take(&mut self.consumers) {
+            consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
+        }
+        if let Some(mut closing) = self.closing.take() {
+            closing.what.answer(Ok(()));
+        }
+    }
+}
+
+/// The error of everything that is asked of a client that was closed.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the client is closed")
+}
+
+/// The error for a `connection.close` or `channel.close` of the broker.
+fn refusal(what: &str, code: u16, text: &str, class_id: u16, method_id: u16) -> Error {
+    Error::from_reply(what, Reply { code, text: text.to_owned(), class_id, method_id })
+}
+
+impl Live {
+    fn none() -> Self {
+        Self::new(0, 0, String::new())
+    }
+
+    fn new(channel_max: u16, frame_max: u32, host: String) -> Self {
+        Self {
+            channels: Channels::new(channel_max),
+            control: 0,
+            out: Vec::new(),
+            to_wake: Vec::new(),
+            replay: None,
+            frame_max,
+            host,
+            secrets: VecDeque::new(),
+            close_sent: false,
+            idle_gets: Vec::new(),
+            blocked: false,
+        }
+    }
+}

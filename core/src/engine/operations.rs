@@ -1,0 +1,482 @@
+//! What to do with a command, and with the broker's answer to it.
+
+use amq_protocol::protocol::{AMQPClass, basic, connection, queue};
+use tokio::time::Instant;
+
+use super::{
+    Closing, Ended, Engine, closed,
+    acks::ChannelAcks,
+    channel::{Role, Rpc, Waiter, ids, open_method},
+    command::{Answer, Asked, Command, Effect, Get},
+};
+use crate::{
+    Error, ErrorKind,
+    error::Reply,
+    topology::QueueInfo,
+    wire::encode,
+};
+
+impl Engine {
+    /// Takes what handles have asked for since the last turn.
+    pub(super) fn read_mail(&mut self) {
+        let mail = self.link.take_mail();
+        for acks in mail.acks {
+            self.flush_acks(&acks);
+            self.close_if_drained(&acks);
+        }
+        for command in mail.commands {
+            self.arm(command.deadline());
+            self.on_command(command);
+        }
+    }
+
+    /// As [`Self::read_mail`] while there is no connection.
+    pub(super) fn defer_mail(&mut self) {
+        for command in self.link.take_mail().commands {
+            self.arm(command.deadline());
+            match command {
+                Command::Forget { name } => self.forget(&name),
+                // The channel is gone with its connection.
+                Command::Release { .. } => {}
+                Command::Close { drain, what } => self.begin_close(drain, what),
+                Command::Cancel { consumer, mut what } => {
+                    self.drop_consumer(consumer);
+                    what.answer(Ok(()));
+                }
+                command => self.deferred.push_back(command),
+            }
+        }
+    }
+
+    fn arm(&mut self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.armed = Some(self.armed.map_or(deadline, |armed| armed.min(deadline)));
+        }
+    }
+
+    /// Takes commands that waited for the topology to be back.
+    pub(super) fn resume_commands(&mut self) {
+        for command in std::mem::take(&mut self.deferred) {
+            self.on_command(command);
+        }
+    }
+
+    pub(super) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Release { channel, epoch } => self.release(channel, epoch),
+            Command::Forget { name } => self.forget(&name),
+            Command::Close { drain, what } => self.begin_close(drain, what),
+            Command::Cancel { consumer, what } => self.cancel(consumer, what),
+            // Everything else relies on the topology, which is on its way back.
+            command if self.live.replay.is_some() => self.deferred.push_back(command),
+            command if self.closing.is_some() => command.fail(closed()),
+            Command::Call(mut call) => {
+                let method = std::mem::replace(&mut call.method, open_method());
+                match self.control_channel() {
+                    Some(control) => self.request(control, method, Waiter::Call(call)),
+                    None => call.what.answer(Err(self.no_channel(&call.what.name))),
+                }
+            }
+            Command::Get(get) => self.get(get),
+            Command::Consume { incoming, what } => self.consume(incoming, what),
+            Command::SetPrefetch { consumer, prefetch, what } => self.set_prefetch(consumer, prefetch, what),
+            Command::Recover { consumer, what } => self.recover(consumer, what),
+            Command::UpdateSecret { secret, reason, what } => {
+                let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {
+                    new_secret: secret.as_bytes().into(),
+                    reason: amq_protocol::types::ShortString::try_new(reason).unwrap_or_default(),
+                });
+                encode::method(&mut self.live.out, 0, &AMQPClass::Connection(method));
+                self.live.secrets.push_back(what);
+            }
+        }
+    }
+
+    pub(super) fn no_channel(&self, name: &str) -> Error {
+        Error::new(
+            ErrorKind::LimitReached,
+            format!(
+                "{name}: all channels that were negotiated with {} are in use; raise channel_max here and at the \
+                 broker, or use another client",
+                self.live.host
+            ),
+        )
+    }
+
+    /// Sends a method and remembers who waits for its reply.
+    pub(super) fn request(&mut self, number: u16, method: AMQPClass, waiter: Waiter) {
+        encode::method(&mut self.live.out, number, &method);
+        if let Some(channel) = self.live.channels.get(number) {
+            channel.rpcs.push_back(Rpc { method, waiter });
+        }
+    }
+
+    /// Opens a channel; what is sent on it may follow at once.
+    pub(super) fn open_channel(&mut self, role: impl FnOnce(u16) -> Role) -> Option<u16> {
+        let number = self.live.channels.open(role)?;
+        self.request(number, open_method(), Waiter::Step);
+        Some(number)
+    }
+
+    pub(super) fn control_channel(&mut self) -> Option<u16> {
+        if self.live.control == 0 {
+            self.live.control = self.open_channel(|_| Role::Control)?;
+        }
+        Some(self.live.control)
+    }
+
+    /// Closes a channel from our side (AMQP 0-9-1 section 1.5.2.5).
+    pub(super) fn close_channel(&mut self, number: u16) {
+        use amq_protocol::protocol::channel::{AMQPMethod, Close};
+        let Some(channel) = self.live.channels.get(number) else { return };
+        if matches!(channel.role, Role::Closing) {
+            return;
+        }
+        channel.role = Role::Closing;
+        channel.rpcs.clear();
+        channel.content = None;
+        channel.publishing = None;
+        let close = Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };
+        encode::method(&mut self.live.out, number, &AMQPClass::Channel(AMQPMethod::Close(close)));
+    }
+
+    fn release(&mut self, number: u16, epoch: u64) {
+        if epoch != self.epoch {
+            return;
+        }
+        match self.live.channels.get(number).map(|channel| &channel.role) {
+            Some(Role::Draining(acks)) => {
+                let acks = acks.clone();
+                acks.flush(&mut self.live.out);
+                acks.mark_stale();
+                self.close_channel(number);
+            }
+            Some(Role::Get(acks)) => {
+                let acks = acks.clone();
+                acks.flush(&mut self.live.out);
+                if acks.all_settled() {
+                    self.live.idle_gets.push(number);
+                } else {
+                    acks.mark_stale();
+                    self.close_channel(number);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    // ---- get -------------------------------------------------------------------------------------------------
+
+    /// `basic.get` on a channel of its own, so that the refusal of another operation cannot requeue its message.
+    fn get(&mut self, mut get: Get) {
+        let number = match self.live.idle_gets.pop() {
+            Some(number) => Some(number),
+            None => {
+                let (link, epoch) = (self.link.clone(), self.epoch);
+                self.open_channel(|number| Role::Get(ChannelAcks::new(link, number, epoch)))
+            }
+        };
+        let Some(number) = number else {
+            get.what.answer(Err(self.no_channel(&get.what.name)));
+            return;
+        };
+        let method = basic::AMQPMethod::Get(basic::Get {
+            queue: amq_protocol::types::ShortString::try_new(get.queue.clone()).unwrap_or_default(),
+            no_ack: get.no_ack,
+        });
+        self.request(number, AMQPClass::Basic(method), Waiter::Get(get));
+    }
+
+    // ---- answers ---------------------------------------------------------------------------------------------
+
+    pub(super) fn on_answer(&mut self, number: u16, rpc: Rpc, reply: AMQPClass) {
+        match rpc.waiter {
+            Waiter::Step => {}
+            Waiter::Call(mut call) => {
+                let answer = self.record_effect(call.effect, &reply);
+                call.what.answer(Ok(answer));
+            }
+            Waiter::Get(mut get) => {
+                get.what.answer(Ok(None));
+                self.live.idle_gets.push(number);
+            }
+            Waiter::Consume(consumer) => self.consuming(consumer),
+            Waiter::Cancel(what) => self.cancelled(number, what),
+            Waiter::Restart(consumer) => self.restart(number, consumer),
+            Waiter::Done(mut what) => what.answer(Ok(())),
+            Waiter::Recovered(what) => self.recovered(number, what),
+            Waiter::Replay(item) => self.replayed(item, Ok(reply)),
+            Waiter::Locked { name, since } => self.locked_answered(name, since, Ok(reply)),
+        }
+    }
+
+    fn record_effect(&mut self, effect: Effect, reply: &AMQPClass) -> Answer {
+        let answer = match reply {
+            AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) => Answer::Queue(QueueInfo {
+                name: ok.queue.to_string(),
+                message_count: ok.message_count,
+                consumer_count: ok.consumer_count,
+            }),
+            AMQPClass::Queue(queue::AMQPMethod::DeleteOk(ok)) => Answer::Count(ok.message_count),
+            AMQPClass::Queue(queue::AMQPMethod::PurgeOk(ok)) => Answer::Count(ok.message_count),
+            _ => Answer::Done,
+        };
+        match (effect, &answer) {
+            (Effect::None, _) => return answer,
+            (Effect::DeclareExchange(exchange), _) => self.record.declare_exchange(exchange),
+            (Effect::DeleteExchange(name), _) => self.record.delete_exchange(&name),
+            (Effect::DeclareQueue(queue), Answer::Queue(info)) => self.record.declare_queue(&info.name, queue),
+            (Effect::DeclareQueue(_), _) => {}
+            (Effect::DeleteQueue(name), _) => self.record.delete_queue(&name),
+            (Effect::Bind(binding), _) => self.record.bind(binding),
+            (Effect::Unbind(binding), _) => self.record.unbind(&binding),
+        }
+        self.count_record();
+        answer
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.record.forget(name);
+        self.count_record();
+    }
+
+    pub(super) fn count_record(&self) {
+        self.counters.recorded.store(self.record.len() as u64, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    // ---- refusals --------------------------------------------------------------------------------------------
+
+    /// The broker closed a channel: the first method that waits for a reply is the one it refused; those behind it
+    /// were not looked at and are sent again on a new channel.
+    pub(super) fn channel_closed(&mut self, number: u16, reply: &Reply) {
+        let Some(mut channel) = self.live.channels.remove(number) else { return };
+        self.live.idle_gets.retain(|idle| *idle != number);
+        let on_publish = (reply.class_id, reply.method_id) == (60, 40);
+        let refused = if on_publish { None } else { channel.rpcs.pop_front() };
+        if let Some(rpc) = &refused
+            && reply.class_id != 0
+            && ids(&rpc.method) != (reply.class_id, reply.method_id)
+        {
+            tracing::warn!(%number, ?reply, "the broker closed a channel for another method than the one in turn");
+        }
+        if let Some(publishing) = channel.publishing.take() {
+            let error = super::refusal("publish", reply.code, &reply.text, reply.class_id, reply.method_id);
+            publishing.with(|window| window.channel_refused(&error, missing_exchange(reply)));
+        }
+        match &channel.role {
+            Role::Control => {
+                self.live.control = 0;
+                if let Some(rpc) = refused {
+                    self.fail_waiter(rpc, Some(reply));
+                }
+                for rpc in channel.rpcs {
+                    if matches!(rpc.waiter, Waiter::Step) {
+                        continue;
+                    }
+                    if let Some(control) = self.control_channel() {
+                        self.request(control, rpc.method, rpc.waiter);
+                    } else {
+                        self.fail_waiter(rpc, None);
+                    }
+                }
+            }
+            Role::Publish => self.open_publishing(),
+            Role::Get(acks) => {
+                acks.mark_stale();
+                if let Some(rpc) = refused {
+                    self.fail_waiter(rpc, Some(reply));
+                }
+            }
+            Role::Consume { incoming, lease, .. } => {
+                lease.acks.mark_stale();
+                let id = incoming.id;
+                self.consumer_channel_closed(id, channel.rpcs, refused, reply);
+            }
+            Role::Draining(acks) => {
+                acks.mark_stale();
+                for rpc in refused.into_iter().chain(channel.rpcs) {
+                    self.fail_waiter(rpc, Some(reply));
+                }
+            }
+            Role::Closing => {}
+        }
+    }
+
+    /// Tells whoever waits for a method that it was refused.
+    pub(super) fn fail_waiter(&mut self, rpc: Rpc, reply: Option<&Reply>) {
+        let error = |name: &str| match reply {
+            Some(reply) => Error::from_reply(name, reply.clone()),
+            None => Error::new(ErrorKind::LimitReached, format!("{name}: no channel is free")),
+        };
+        match rpc.waiter {
+            Waiter::Step | Waiter::Restart(_) => {}
+            Waiter::Call(mut call) => {
+                let error = error(&call.what.name);
+                call.what.answer(Err(error));
+            }
+            Waiter::Get(mut get) => {
+                let error = error(&get.what.name);
+                get.what.answer(Err(error));
+            }
+            Waiter::Consume(consumer) => {
+                let error = error("consume");
+                self.consume_refused(consumer, &error);
+            }
+            Waiter::Cancel(mut what) | Waiter::Done(mut what) | Waiter::Recovered(mut what) => {
+                let error = error(&what.name);
+                what.answer(Err(error));
+            }
+            Waiter::Replay(item) => {
+                let error = error(&format!("{item}, again"));
+                self.replayed(item, Err(error));
+            }
+            Waiter::Locked { name, since } => {
+                let error = error(&format!("queue '{name}', again"));
+                self.locked_answered(name, since, Err(error));
+            }
+        }
+    }
+
+    // ---- deadlines -------------------------------------------------------------------------------------------
+
+    /// Fails the commands that are past their deadline, wherever they wait, and sets when to look again.
+    pub(super) fn expire_commands(&mut self, now: Instant) {
+        let mut next: Option<Instant> = None;
+        let mut check = |deadline: Instant| {
+            let due = deadline <= now;
+            if !due {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            }
+            due
+        };
+        let host = if self.live.host.is_empty() { "not connected" } else { &self.live.host };
+        let late = |name: &str| {
+            Error::new(ErrorKind::Timeout, format!("{name}: no answer before the deadline ({host})"))
+                .with_outcome_unknown()
+        };
+        let mut waiting = std::collections::VecDeque::new();
+        for command in std::mem::take(&mut self.deferred) {
+            if command.deadline().is_some_and(&mut check) {
+                let error = late(command.name());
+                command.fail(error);
+            } else {
+                waiting.push_back(command);
+            }
+        }
+        for (_, channel) in self.live.channels.iter_mut() {
+            for rpc in &mut channel.rpcs {
+                match &mut rpc.waiter {
+                    Waiter::Call(call) => expire_asked(&mut call.what, &mut check, &late),
+                    Waiter::Get(get) => expire_asked(&mut get.what, &mut check, &late),
+                    Waiter::Cancel(what) | Waiter::Done(what) | Waiter::Recovered(what) => expire_asked(what, &mut check, &late),
+                    Waiter::Step
+                    | Waiter::Consume(_)
+                    | Waiter::Restart(_)
+                    | Waiter::Replay(_)
+                    | Waiter::Locked { .. } => {}
+                }
+            }
+        }
+        for what in &mut self.live.secrets {
+            expire_asked(what, &mut check, &late);
+        }
+        for consumer in self.consumers.values_mut() {
+            if let Some(what) = &mut consumer.asked {
+                expire_asked(what, &mut check, &late);
+            }
+        }
+        self.deferred = waiting;
+        self.armed = next;
+    }
+
+    // ---- the end ---------------------------------------------------------------------------------------------
+
+    fn begin_close(&mut self, drain: bool, mut what: Asked<()>) {
+        if self.closing.is_some() {
+            what.answer(Ok(()));
+            return;
+        }
+        for command in std::mem::take(&mut self.deferred) {
+            command.fail(closed());
+        }
+        let ids: Vec<u64> = self.consumers.keys().copied().collect();
+        for id in ids {
+            self.cancel(id, Asked { name: "close".into(), deadline: what.deadline, reply: None });
+        }
+        self.closing = Some(Closing { drain, what });
+    }
+
+    /// Takes the next step of a close whose condition is met.
+    pub(super) fn advance_close(&mut self) -> Option<Ended> {
+        let closing = self.closing.as_ref()?;
+        if closing.what.deadline <= Instant::now() {
+            tracing::warn!(role = %self.role, "closing took longer than its deadline; what was open is dropped");
+            let mut closing = self.closing.take()?;
+            closing.what.answer(Err(Error::new(
+                ErrorKind::Timeout,
+                "close: the deadline passed before everything was settled; the connection is dropped",
+            )
+            .with_outcome_unknown()));
+            self.closing = Some(closing);
+            return Some(Ended::Closed);
+        }
+        if self.live.close_sent || self.live.replay.is_some() {
+            return None;
+        }
+        if !self.windows().all(|publishing| publishing.with(|window| window.is_empty())) {
+            return None;
+        }
+        if closing.drain && self.has_unsettled() {
+            return None;
+        }
+        let close =
+            connection::Close { reply_code: 200, reply_text: "goodbye".into(), class_id: 0, method_id: 0 };
+        encode::method(
+            &mut self.live.out,
+            0,
+            &AMQPClass::Connection(connection::AMQPMethod::Close(close)),
+        );
+        self.live.close_sent = true;
+        None
+    }
+
+    /// Whether the application still works on deliveries, or a cancel is on its way.
+    fn has_unsettled(&mut self) -> bool {
+        self.live.channels.iter_mut().any(|(_, channel)| match &channel.role {
+            Role::Consume { .. } => true,
+            Role::Draining(acks) | Role::Get(acks) => !acks.all_settled(),
+            Role::Control | Role::Publish | Role::Closing => false,
+        })
+    }
+
+    /// A channel that only waited for the last of its deliveries is closed.
+    fn close_if_drained(&mut self, acks: &ChannelAcks) {
+        if acks.epoch != self.epoch || !acks.all_settled() {
+            return;
+        }
+        if let Some(Role::Draining(_)) = self.live.channels.get(acks.channel).map(|channel| &channel.role) {
+            self.close_channel(acks.channel);
+        }
+    }
+}
+
+fn expire_asked<T>(
+    what: &mut Asked<T>,
+    due: &mut impl FnMut(Instant) -> bool,
+    late: &impl Fn(&str) -> Error,
+) {
+    if what.reply.is_some() && due(what.deadline) {
+        let error = late(&what.name);
+        what.answer(Err(error));
+    }
+}
+
+/// The exchange that a 404 or 403 for a publish is about: `NOT_FOUND - no exchange 'x' in vhost '/'`.
+fn missing_exchange(reply: &Reply) -> Option<&str> {
+    if !matches!(reply.code, 403 | 404) {
+        return None;
+    }
+    let (_, rest) = reply.text.split_once("exchange '")?;
+    // Greedy, because the name itself may have a quote in it.
+    rest.rsplit_once("' in vhost").map(|(name, _)| name)
+}

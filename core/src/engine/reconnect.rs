@@ -1,0 +1,180 @@
+//! When and where to connect: at once, then with jittered exponential delay, round the hosts.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Engine, closed, session::sleep_until};
+use crate::{
+    Error, ErrorKind, Result,
+    events::{Event, EventSender, Role},
+    options::Options,
+    wire::handshake::{self, Opened},
+};
+
+/// What a failed attempt means for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The broker may be down or starting: again with the usual delay.
+    Retry,
+    /// It refused us, which a node that is starting does too: again with the longest delay, for a while.
+    Refused,
+    /// No attempt will go better.
+    Hopeless,
+}
+
+fn verdict(kind: ErrorKind) -> Verdict {
+    match kind {
+        ErrorKind::ConnectFailed
+        | ErrorKind::ConnectionLost
+        | ErrorKind::ConnectionForced
+        | ErrorKind::Timeout
+        | ErrorKind::Protocol
+        | ErrorKind::Tls => Verdict::Retry,
+        ErrorKind::Authentication
+        | ErrorKind::VhostRefused
+        | ErrorKind::LimitReached
+        | ErrorKind::AccessRefused
+        | ErrorKind::NotFound
+        | ErrorKind::ResourceLocked
+        | ErrorKind::PreconditionFailed
+        | ErrorKind::Refused => Verdict::Refused,
+        ErrorKind::InvalidArgument
+        | ErrorKind::Closed
+        | ErrorKind::Blocked
+        | ErrorKind::Unroutable
+        | ErrorKind::Nacked
+        | ErrorKind::ConsumerCancelled
+        | ErrorKind::AlreadySettled
+        | ErrorKind::Json => Verdict::Hopeless,
+    }
+}
+
+impl Engine {
+    /// Connects, for as long as the options say. Commands are taken meanwhile; a close ends it.
+    pub(super) async fn connect(&mut self, initial: bool) -> Result<Opened> {
+        let recovery = self.options.recovery.clone();
+        let began = Instant::now();
+        let mut refused_since: Option<Instant> = None;
+        let mut last_error: Option<Error> = None;
+        let mut backoff = recovery.initial_delay;
+        for attempt in 1u32.. {
+            let delay = match &last_error {
+                None => Duration::ZERO,
+                Some(error) if verdict(error.kind()) == Verdict::Refused => recovery.max_delay,
+                Some(_) => {
+                    let jittered = backoff.mul_f64(0.5 + self.rng.f64() / 2.0);
+                    backoff = (backoff * 2).min(recovery.max_delay);
+                    jittered
+                }
+            };
+            if !initial || attempt > 1 {
+                let last_error = last_error.take();
+                self.events.send(Event::Recovering { role: self.role, attempt, delay, last_error });
+            }
+            if !delay.is_zero() {
+                self.meanwhile(tokio::time::sleep(delay)).await?;
+            }
+            let hosts = pass(self.options.clone(), self.events.clone(), self.role, self.next_host);
+            match self.meanwhile(hosts).await? {
+                Ok((host, opened)) => {
+                    self.next_host = host;
+                    return Ok(opened);
+                }
+                Err(error) => {
+                    let now = Instant::now();
+                    let give_up = match verdict(error.kind()) {
+                        Verdict::Hopeless => true,
+                        _ if initial && !recovery.retry_initial => true,
+                        Verdict::Retry => {
+                            refused_since = None;
+                            false
+                        }
+                        Verdict::Refused => {
+                            initial || *refused_since.get_or_insert(now) + recovery.refused_for <= now
+                        }
+                    };
+                    if give_up
+                        || recovery.max_attempts.is_some_and(|max| attempt >= max)
+                        || recovery.max_elapsed.is_some_and(|max| began.elapsed() >= max)
+                    {
+                        return Err(error);
+                    }
+                    tracing::debug!(role = %self.role, attempt, %error, "connecting failed");
+                    self.next_host = (self.next_host + 1) % self.options.hosts.len().max(1);
+                    last_error = Some(error);
+                }
+            }
+        }
+        Err(closed())
+    }
+
+    /// Waits for `future` while commands are taken and deadlines kept. `Err` when the client is closed meanwhile.
+    async fn meanwhile<F: Future>(&mut self, future: F) -> Result<F::Output> {
+        let mut future = std::pin::pin!(future);
+        let link = self.link.clone();
+        loop {
+            self.defer_mail();
+            if self.closing.is_some() {
+                return Err(closed());
+            }
+            let deadline = self.next_deadline();
+            tokio::select! {
+                biased;
+                output = future.as_mut() => return Ok(output),
+                () = sleep_until(deadline) => self.expire(),
+                () = link.woken() => {}
+            }
+        }
+    }
+}
+
+/// Tries every host once, from `first` on, within the connect deadline; says which one answered.
+async fn pass(
+    options: Arc<Options>,
+    events: EventSender,
+    role: Role,
+    first: usize,
+) -> Result<(usize, Opened)> {
+    let until = Instant::now() + options.connect_timeout;
+    let count = options.hosts.len();
+    let mut failed: Option<Error> = None;
+    for step in 0..count {
+        let place = (first + step) % count;
+        let host = &options.hosts[place];
+        events.send(Event::Connecting { role, host: host.to_string() });
+        // A silent host must leave time for those after it.
+        let share = (until - Instant::now()) / (count - step) as u32;
+        let attempt = async {
+            let credentials = options.credentials.get().await?;
+            let connection = options.connector.connect(host, options.tls.as_ref()).await?;
+            handshake::open(connection.into_stream(), &options, &credentials).await
+        };
+        let result = match tokio::time::timeout(share, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(
+                ErrorKind::ConnectFailed,
+                format!("{host}: no answer within {share:.1?}; does RabbitMQ listen there?"),
+            )),
+        };
+        match result {
+            Ok(opened) => return Ok((place, opened)),
+            // What the first host to be reached said is more telling than that another could not be reached.
+            Err(error) => {
+                if failed.as_ref().is_none_or(|before| before.kind() == ErrorKind::ConnectFailed) {
+                    failed = Some(error);
+                }
+            }
+        }
+    }
+    let error = failed.unwrap_or_else(|| Error::invalid("no host was given"));
+    if count < 2 || error.kind() != ErrorKind::ConnectFailed {
+        return Err(error);
+    }
+    let all: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
+    Err(Error::new(
+        ErrorKind::ConnectFailed,
+        format!("none of the hosts {} could be reached; the last one: {error}", all.join(", ")),
+    )
+    .with_source(error))
+}

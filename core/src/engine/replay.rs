@@ -1,0 +1,340 @@
+//! Bringing back what was declared, on a new connection: exchanges and queues, then bindings, then consumers, each step
+//! pipelined; then the commands that waited, and the publishes.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use amq_protocol::protocol::{AMQPClass, exchange, queue};
+use tokio::time::Instant;
+
+use super::{
+    Engine,
+    channel::{Role, Waiter},
+    command::{Asked, Call, Command, Effect},
+};
+use crate::{
+    ErrorKind, Result,
+    events::{Event, NotRestored, Restored},
+    topology::Binding,
+};
+
+/// One thing that is being brought back.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Exchange(String),
+    Queue(String),
+    Binding(Binding),
+    Consumer(u64),
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Exchange(name) => write!(f, "exchange '{name}'"),
+            Item::Queue(name) => write!(f, "queue '{name}'"),
+            Item::Binding(binding) => {
+                write!(f, "binding of '{}' to '{}'", binding.destination(), binding.source())
+            }
+            Item::Consumer(id) => write!(f, "consumer {id}"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Entities,
+    Bindings,
+    Consumers,
+}
+
+pub(crate) struct Replay {
+    phase: Phase,
+    outstanding: usize,
+    restored: Restored,
+    /// Queues that the broker still keeps for the dead connection, with the time of the first refusal.
+    locked: BTreeMap<String, Instant>,
+    /// The first connection has nothing to bring back, and nothing to tell.
+    first: bool,
+}
+
+/// Something to try again.
+pub(crate) struct Retry {
+    pub at: Instant,
+    pub what: RetryWhat,
+}
+
+pub(crate) enum RetryWhat {
+    Consumer(u64),
+    /// A queue that was exclusive to the dead connection: declared, bound and consumed once the broker lets go of it.
+    Queue { name: String, since: Instant },
+}
+
+/// How often a queue that is locked is tried.
+const LOCKED_RETRY: Duration = Duration::from_millis(250);
+
+/// How long the publishing connection waits for the topology of the other one before it sends again.
+const TOPOLOGY_WAIT: Duration = Duration::from_secs(5);
+
+impl Engine {
+    pub(super) fn start_replay(&mut self) {
+        self.live.replay = Some(Replay {
+            phase: Phase::Entities,
+            outstanding: 0,
+            restored: Restored::default(),
+            locked: BTreeMap::new(),
+            first: self.epoch == 1,
+        });
+        let exchanges: Vec<_> = self.record.exchanges().map(|exchange| exchange.declare()).collect();
+        let queues: Vec<_> =
+            self.record.queues().map(|(name, recorded)| (name.clone(), recorded.queue.declare())).collect();
+        for declare in exchanges {
+            let item = Item::Exchange(declare.exchange.to_string());
+            self.replay(item, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)));
+        }
+        for (name, declare) in queues {
+            self.replay(Item::Queue(name), AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
+        }
+        self.advance_replay();
+    }
+
+    fn replay(&mut self, item: Item, method: AMQPClass) {
+        let Some(control) = self.control_channel() else { return };
+        if let Some(replay) = &mut self.live.replay {
+            replay.outstanding += 1;
+        }
+        self.request(control, method, Waiter::Replay(item));
+    }
+
+    /// Goes on to the next step once the replies of this one are in.
+    fn advance_replay(&mut self) {
+        while let Some(replay) = &mut self.live.replay {
+            if replay.outstanding > 0 {
+                return;
+            }
+            match replay.phase {
+                Phase::Entities => {
+                    replay.phase = Phase::Bindings;
+                    let locked = replay.locked.clone();
+                    let bindings: Vec<Binding> = self
+                        .record
+                        .bindings()
+                        .filter(|binding| !binding.destination_is_queue() || !locked.contains_key(binding.destination()))
+                        .cloned()
+                        .collect();
+                    for binding in bindings {
+                        let method = binding.bind_method();
+                        self.replay(Item::Binding(binding), method);
+                    }
+                    for (name, since) in locked {
+                        self.retries.push(Retry {
+                            at: Instant::now() + LOCKED_RETRY,
+                            what: RetryWhat::Queue { name, since },
+                        });
+                    }
+                }
+                Phase::Bindings => {
+                    replay.phase = Phase::Consumers;
+                    let locked = replay.locked.clone();
+                    let ids: Vec<u64> = self
+                        .consumers
+                        .iter()
+                        .filter(|(_, consumer)| !locked.contains_key(&consumer.incoming.settings().queue))
+                        .map(|(id, _)| *id)
+                        .collect();
+                    if let Some(replay) = &mut self.live.replay {
+                        replay.outstanding += ids.len();
+                    }
+                    for id in ids {
+                        self.start_consumer(id);
+                    }
+                }
+                Phase::Consumers => self.finish_replay(),
+            }
+        }
+    }
+
+    fn finish_replay(&mut self) {
+        let Some(replay) = self.live.replay.take() else { return };
+        let mut restored = replay.restored;
+        restored.republished =
+            self.windows().map(|publishing| publishing.with(|window| window.to_republish())).sum();
+        if !replay.first {
+            self.events.send(Event::Recovered { role: self.role, restored });
+        }
+        self.ask_for_topology();
+        self.resume_commands();
+    }
+
+    /// Publishes are sent again once the queues that they are for are back, which another connection may see to.
+    fn ask_for_topology(&mut self) {
+        if self.publishing.is_none() {
+            return;
+        }
+        let Some(after) = self.after.clone().filter(|_| self.epoch > 1) else {
+            self.open_publishing();
+            return;
+        };
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let deadline = Instant::now() + TOPOLOGY_WAIT;
+        // Any method will do: the other engine keeps it back until its topology is there.
+        let method = AMQPClass::Basic(amq_protocol::protocol::basic::AMQPMethod::Qos(
+            amq_protocol::protocol::basic::Qos { prefetch_count: 0, global: false },
+        ));
+        let what = Asked { name: "wait for the topology".into(), deadline, reply: Some(reply) };
+        if after.send(Command::Call(Call { method, effect: Effect::None, what })).is_ok() {
+            self.sync = Some(answer);
+            self.sync_until = Some(deadline);
+        } else {
+            self.open_publishing();
+        }
+    }
+
+    /// Opens the publish channel; what waits in the window goes out behind it.
+    pub(super) fn open_publishing(&mut self) {
+        self.sync_until = None;
+        let Some(publishing) = self.publishing.clone() else { return };
+        if publishing.with(|window| window.channel().is_some()) {
+            return;
+        }
+        let Some(number) = self.open_channel(|_| Role::Publish) else {
+            let error = self.no_channel("publish");
+            publishing.with(|window| window.close(&error));
+            return;
+        };
+        let select = amq_protocol::protocol::confirm::Select { nowait: false };
+        self.request(
+            number,
+            AMQPClass::Confirm(amq_protocol::protocol::confirm::AMQPMethod::Select(select)),
+            Waiter::Step,
+        );
+        if let Some(channel) = self.live.channels.get(number) {
+            channel.publishing = Some(publishing.clone());
+        }
+        publishing.with(|window| window.open(number));
+    }
+
+    /// One thing is back, or is not.
+    pub(super) fn replayed(&mut self, item: Item, result: Result<AMQPClass>) {
+        let Some(replay) = &mut self.live.replay else { return };
+        let phase = match &item {
+            Item::Exchange(_) | Item::Queue(_) => Phase::Entities,
+            Item::Binding(_) => Phase::Bindings,
+            Item::Consumer(_) => Phase::Consumers,
+        };
+        if replay.phase != phase {
+            return;
+        }
+        replay.outstanding = replay.outstanding.saturating_sub(1);
+        let restored = &mut replay.restored;
+        match (item, result) {
+            (Item::Exchange(_), Ok(_)) => restored.exchanges += 1,
+            (Item::Binding(_), Ok(_)) => restored.bindings += 1,
+            (Item::Consumer(_), Ok(_)) => restored.consumers += 1,
+            (Item::Queue(name), Ok(reply)) => {
+                restored.queues += 1;
+                self.queue_is_back(&name, &reply);
+            }
+            (Item::Queue(name), Err(error)) if error.kind() == ErrorKind::ResourceLocked => {
+                replay.locked.entry(name).or_insert_with(Instant::now);
+            }
+            (item, Err(error)) => restored.failed.push(NotRestored { what: item.to_string(), error }),
+        }
+        self.advance_replay();
+    }
+
+    /// A consumer is not back, and does not hold the others up.
+    pub(super) fn consumer_settled(&mut self) {
+        if let Some(replay) = &mut self.live.replay
+            && replay.phase == Phase::Consumers
+        {
+            replay.outstanding = replay.outstanding.saturating_sub(1);
+            self.advance_replay();
+        }
+    }
+
+    /// Remembers what could not be restored, for the event that ends the recovery.
+    pub(super) fn not_restored(&mut self, failed: NotRestored) {
+        match &mut self.live.replay {
+            Some(replay) => replay.restored.failed.push(failed),
+            None => {
+                let restored = Restored { failed: vec![failed], ..Restored::default() };
+                self.events.send(Event::Recovered { role: self.role, restored });
+            }
+        }
+    }
+
+    fn queue_is_back(&mut self, name: &str, reply: &AMQPClass) {
+        let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = reply else { return };
+        let new = ok.queue.to_string();
+        if new == name {
+            return;
+        }
+        self.record.rename(name, &new);
+        for consumer in self.consumers.values() {
+            let mut settings = consumer.incoming.settings();
+            if settings.queue == name {
+                settings.queue.clone_from(&new);
+            }
+        }
+        self.events.send(Event::QueueRenamed { old: name.to_owned(), new });
+    }
+
+    // ---- later attempts --------------------------------------------------------------------------------------
+
+    pub(super) fn run_retries(&mut self, now: Instant) {
+        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|retry| retry.at <= now);
+        self.retries = later;
+        let due: Vec<Retry> = due;
+        for retry in due {
+            match retry.what {
+                RetryWhat::Consumer(id) => self.start_consumer(id),
+                RetryWhat::Queue { name, since } => self.retry_queue(name, since),
+            }
+        }
+    }
+
+    fn retry_queue(&mut self, name: String, since: Instant) {
+        let Some(recorded) = self.record.queue(&name) else { return };
+        let method = AMQPClass::Queue(queue::AMQPMethod::Declare(recorded.queue.declare()));
+        let Some(control) = self.control_channel() else { return };
+        self.request(control, method, Waiter::Locked { name, since });
+    }
+
+    /// The answer to another attempt at a queue that was locked.
+    pub(super) fn locked_answered(&mut self, name: String, since: Instant, result: Result<AMQPClass>) {
+        let patience = self.options.heartbeat.max(Duration::from_secs(1)) * 3;
+        match result {
+            Ok(_) => {
+                let bindings = self.record.queue(&name).map(|recorded| recorded.bindings.clone()).unwrap_or_default();
+                if let Some(control) = self.control_channel() {
+                    for binding in bindings {
+                        let method = binding.bind_method();
+                        self.request(control, method, Waiter::Step);
+                    }
+                }
+                self.start_consumers_of(&name);
+                let restored = Restored { queues: 1, ..Restored::default() };
+                self.events.send(Event::Recovered { role: self.role, restored });
+            }
+            Err(error) if error.kind() == ErrorKind::ResourceLocked && since.elapsed() < patience => {
+                let at = Instant::now() + LOCKED_RETRY;
+                self.retries.push(Retry { at, what: RetryWhat::Queue { name, since } });
+            }
+            Err(error) => {
+                self.not_restored(NotRestored { what: format!("queue '{name}'"), error });
+                self.start_consumers_of(&name);
+            }
+        }
+    }
+
+    fn start_consumers_of(&mut self, name: &str) {
+        let ids: Vec<u64> = self
+            .consumers
+            .iter()
+            .filter(|(_, consumer)| consumer.incoming.settings().queue == name)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.start_consumer(id);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What happens to a client's connections, as a stream of [`Event`]s and as `tracing` events.
+
+use std::{fmt, time::Duration};
+
+use tokio::sync::broadcast;
+
+use crate::{Error, wire::properties::HeadersDefect};
+
+/// Which of a client's two connections an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Topology and consuming; publishing too, where one connection serves for all.
+    Main,
+    /// Publishing only.
+    Publish,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Main => "main",
+            Role::Publish => "publish",
+        })
+    }
+}
+
+/// Something that could not be restored after a reconnect.
+#[derive(Clone, Debug)]
+pub struct NotRestored {
+    /// What it was, e.g. `queue 'tasks'`.
+    pub what: String,
+    /// Why.
+    pub error: Error,
+}
+
+/// What a reconnect brought back.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// Exchanges declared again.
+    pub exchanges: usize,
+    /// Queues declared again.
+    pub queues: usize,
+    /// Bindings made again.
+    pub bindings: usize,
+    /// Consumers started again.
+    pub consumers: usize,
+    /// Unconfirmed publishes that are being sent again.
+    pub republished: usize,
+    /// What could not be restored and was skipped.
+    pub failed: Vec<NotRestored>,
+}
+
+/// Something that happened to a client.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection is being made.
+    Connecting {
+        /// Which connection.
+        role: Role,
+        /// `host:port`.
+        host: String,
+    },
+    /// A connection is open.
+    Connected {
+        /// Which connection.
+        role: Role,
+        /// `host:port`.
+        host: String,
+    },
+    /// The broker blocks publishers (RabbitMQ `connection.blocked`: a memory or disk alarm).
+    Blocked {
+        /// Which connection.
+        role: Role,
+        /// The broker's reason.
+        reason: String,
+    },
+    /// The broker takes publishes again.
+    Unblocked {
+        /// Which connection.
+        role: Role,
+    },
+    /// A connection was lost.
+    Lost {
+        /// Which connection.
+        role: Role,
+        /// Why.
+        reason: Error,
+    },
+    /// The next attempt to reconnect.
+    Recovering {
+        /// Which connection.
+        role: Role,
+        /// Counts up from 1.
+        attempt: u32,
+        /// How long the engine waits before it.
+        delay: Duration,
+        /// What the attempt before this one failed with.
+        last_error: Option<Error>,
+    },
+    /// A connection is back with its topology and consumers.
+    Recovered {
+        /// Which connection.
+        role: Role,
+        /// What came back with it.
+        restored: Restored,
+    },
+    /// A server-named queue was declared again and has another name.
+    QueueRenamed {
+        /// The name that is gone.
+        old: String,
+        /// The name from now on.
+        new: String,
+    },
+    /// A consumer was cancelled by the broker.
+    ConsumerCancelled {
+        /// Its tag.
+        consumer_tag: String,
+        /// The queue it consumed.
+        queue: String,
+        /// Whether it goes on when its queue is there again.
+        resumes: bool,
+    },
+    /// A consumer goes on after it had been cancelled.
+    ConsumerResumed {
+        /// Its tag.
+        consumer_tag: String,
+        /// The queue it consumes.
+        queue: String,
+    },
+    /// A message with a body over the bound was rejected without requeue.
+    OversizeRejected {
+        /// The queue it came from.
+        queue: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The bound in bytes.
+        limit: u64,
+    },
+    /// A message with unreadable properties or headers was delivered.
+    HeadersDefect {
+        /// The queue it came from.
+        queue: String,
+        /// What is wrong.
+        defect: HeadersDefect,
+    },
+    /// The client is closed.
+    Closed {
+        /// Which connection.
+        role: Role,
+        /// Why, unless its owner closed it.
+        reason: Option<Error>,
+    },
+}
+
+impl Event {
+    /// The same event for `tracing`; errors carry no secrets, so this cannot either.
+    fn trace(&self) {
+        match self {
+            Event::Connecting { role, host } => tracing::debug!(%role, %host, "connecting"),
+            Event::Connected { role, host } => tracing::info!(%role, %host, "connected"),
+            Event::Blocked { role, reason } => tracing::warn!(%role, %reason, "the broker blocks publishers"),
+            Event::Unblocked { role } => tracing::info!(%role, "the broker takes publishes again"),
+            Event::Lost { role, reason } => tracing::warn!(%role, %reason, "connection lost"),
+            Event::Recovering { role, attempt, delay, last_error } => {
+                tracing::info!(%role, attempt, ?delay, error = last_error.as_ref().map(tracing::field::display), "recovering");
+            }
+            Event::Recovered { role, restored } => {
+                tracing::info!(
+                    %role,
+                    exchanges = restored.exchanges,
+                    queues = restored.queues,
+                    bindings = restored.bindings,
+                    consumers = restored.consumers,
+                    republished = restored.republished,
+                    failed = restored.failed.len(),
+                    "recovered"
+                );
+                for failed in &restored.failed {
+                    tracing::warn!(what = %failed.what, error = %failed.error, "could not be restored");
+                }
+            }
+            Event::QueueRenamed { old, new } => tracing::info!(%old, %new, "queue renamed"),
+            Event::ConsumerCancelled { consumer_tag, queue, resumes } => {
+                tracing::warn!(%consumer_tag, %queue, resumes, "consumer cancelled by the broker");
+            }
+            Event::ConsumerResumed { consumer_tag, queue } => {
+                tracing::info!(%consumer_tag, %queue, "consumer resumed");
+            }
+            Event::OversizeRejected { queue, size, limit } => {
+                tracing::warn!(%queue, size, limit, "message over the size bound rejected");
+            }
+            Event::HeadersDefect { queue, defect } => {
+                tracing::warn!(%queue, reason = %defect.reason, "message with unreadable headers delivered");
+            }
+            Event::Closed { role, reason } => {
+                tracing::debug!(%role, reason = reason.as_ref().map(tracing::field::display), "closed");
+            }
+        }
+    }
+}
+
+/// Sends events to everybody who listens.
+#[derive(Clone, Debug)]
+pub(crate) struct EventSender(broadcast::Sender<Event>);
+
+/// So many events are kept for a listener that does not keep up; older ones are dropped, and it is told so in the log.
+const KEPT: usize = 256;
+
+impl EventSender {
+    pub fn new() -> Self {
+        Self(broadcast::Sender::new(KEPT))
+    }
+
+    pub fn send(&self, event: Event) {
+        event.trace();
+        // An error only says that nobody listens.
+        let _ = self.0.send(event);
+    }
+
+    pub fn subscribe(&self) -> Events {
+        Events(self.0.subscribe())
+    }
+}
+
+/// The events of a client from the moment it was asked for.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    /// The next event; `None` when the client is gone. A listener that falls more than 256 events behind loses the
+    /// oldest.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            match self.0.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "a listener of events does not keep up");
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// An event that is there already, without waiting.
+    pub fn try_next(&mut self) -> Option<Event> {
+        loop {
+            match self.0.try_recv() {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Publishing along one route.
+
+use std::{sync::Arc, time::Duration};
+
+use amq_protocol::types::ShortString;
+
+use crate::{
+    Client, Result,
+    engine::{
+        publishing::{CancelOnDrop, Confirmation, Publishing},
+        window::Outgoing,
+    },
+    message::{Message, check_short},
+};
+
+/// Publishes to one exchange with one routing key. Cheap to make and to clone.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    client: Client,
+    exchange: Arc<str>,
+    routing_key: Arc<str>,
+    timeout: Option<Duration>,
+}
+
+impl Publisher {
+    pub(crate) fn new(client: Client, exchange: Arc<str>, routing_key: Arc<str>) -> Self {
+        let timeout = Some(client.0.options.operation_timeout);
+        Self { client, exchange, routing_key, timeout }
+    }
+
+    /// The deadline of a publish, from the call to the confirm; `None` waits for ever. The default is the client's
+    /// operation timeout.
+    pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The exchange.
+    pub fn exchange(&self) -> &str {
+        &self.exchange
+    }
+
+    /// The routing key.
+    pub fn routing_key(&self) -> &str {
+        &self.routing_key
+    }
+
+    /// Publishes and returns when the broker has confirmed. Dropping the future gives the publish up: it is not
+    /// republished, and its outcome is unknown. Errors: as [`Client::publish`].
+    pub async fn publish(&self, message: Message) -> Result<()> {
+        let (publishing, out) = self.prepare(message)?;
+        let confirmation = CancelOnDrop(publishing.admit(out, self.timeout).await?);
+        publishing.flush_from_caller();
+        confirmation.await
+    }
+
+    /// Puts the message on its way and returns a [`Confirmation`] to wait for. Waits only while the window is full.
+    pub async fn publish_nowait(&self, message: Message) -> Result<Confirmation> {
+        let (publishing, out) = self.prepare(message)?;
+        let confirmation = publishing.admit(out, self.timeout).await?;
+        publishing.wake_engine();
+        Ok(confirmation)
+    }
+
+    /// Checks the message and gives it what it lacks.
+    fn prepare(&self, mut message: Message) -> Result<(Arc<Publishing>, Outgoing)> {
+        check_short("exchange name", &self.exchange)?;
+        check_short("routing key", &self.routing_key)?;
+        message.check()?;
+        let client = &self.client.0;
+        let publishing = client.publishing_for(&message)?;
+        if message.properties.message_id().is_none() {
+            // The prefix and the counter are far below 255 bytes.
+            let id = ShortString::try_new(client.ids.message()).unwrap_or_default();
+            message.properties = std::mem::take(&mut message.properties).with_message_id(id);
+        }
+        let mandatory = message.mandatory.unwrap_or_else(|| !client.is_fanout(&self.exchange));
+        let out = Outgoing {
+            exchange: self.exchange.clone(),
+            routing_key: self.routing_key.clone(),
+            message,
+            mandatory,
+        };
+        Ok((publishing, out))
+    }
+}

@@ -1,0 +1,281 @@
+//! From a byte stream to an open connection (AMQP 0-9-1 section 2.2.4).
+
+use std::time::Duration;
+
+use amq_protocol::{
+    protocol::{
+        AMQPClass,
+        connection::{AMQPMethod, Close, CloseOk, Open, StartOk, Tune, TuneOk},
+    },
+    types::{AMQPValue, FieldTable, LongString, ShortString},
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{
+    encode,
+    frame::{Frame, FrameReader, Violation},
+    stream::Stream,
+};
+use crate::{
+    Error, ErrorKind, Result,
+    credentials::{Credentials, sasl_response},
+    error::Reply,
+    options::Options,
+    tls,
+};
+
+/// Before `connection.tune` a frame may have 4 KiB by the protocol; RabbitMQ's server properties may need more.
+const FRAME_MAX_BEFORE_TUNE: u32 = 128 * 1024;
+
+/// The least `frame_max` a peer may ask for (AMQP 0-9-1 section 1.4.2.6.1, frame-min-size).
+const FRAME_MIN: u32 = 4096;
+
+/// A connection after `connection.open-ok`, with what was agreed on.
+pub(crate) struct Opened {
+    pub stream: Stream,
+    pub frames: FrameReader,
+    pub frame_max: u32,
+    pub channel_max: u16,
+    /// Zero when there are none.
+    pub heartbeat: Duration,
+    pub server_properties: FieldTable,
+}
+
+/// Opens a connection on `stream`. The caller sets the deadline.
+pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Credentials) -> Result<Opened> {
+    let mut peer = Peer { stream, frames: FrameReader::new(FRAME_MAX_BEFORE_TUNE), out: Vec::new() };
+    peer.out.extend_from_slice(&encode::PROTOCOL_HEADER);
+    peer.write().await?;
+
+    let start = match peer.read("waiting for connection.start").await? {
+        AMQPMethod::Start(start) => start,
+        other => return Err(peer.unexpected(&other, "connection.start")),
+    };
+    let offered = start.mechanisms.to_string();
+    let mechanism = options.mechanism.name();
+    if !offered.split_ascii_whitespace().any(|offer| offer == mechanism) {
+        return Err(Error::new(
+            ErrorKind::Authentication,
+            format!("{}: the broker offers the mechanisms {offered}, not {mechanism}", peer.name()),
+        ));
+    }
+    let start_ok = StartOk {
+        client_properties: client_properties(options),
+        mechanism: mechanism.into(),
+        response: sasl_response(&options.mechanism, credentials),
+        locale: "en_US".into(),
+    };
+    peer.send(AMQPMethod::StartOk(start_ok)).await?;
+
+    let tune = match peer.read("login").await {
+        Ok(AMQPMethod::Tune(tune)) => tune,
+        Ok(AMQPMethod::Close(close)) => {
+            return Err(peer.refused(close, &format!("login as '{}'", credentials.username)).await);
+        }
+        Ok(AMQPMethod::Secure(_)) => {
+            return Err(Error::new(
+                ErrorKind::Authentication,
+                format!("{}: the broker sent a challenge, which {mechanism} does not have", peer.name()),
+            ));
+        }
+        Ok(other) => return Err(peer.unexpected(&other, "connection.tune")),
+        Err(error) if error.kind() == ErrorKind::ConnectionLost => {
+            // What a broker without `authentication_failure_close` does (RabbitMQ, access control).
+            return Err(Error::new(
+                ErrorKind::Authentication,
+                format!(
+                    "{}: the broker closed the connection during the login as '{}': check user name and password",
+                    peer.name(),
+                    credentials.username
+                ),
+            )
+            .with_source(error));
+        }
+        Err(error) => return Err(error),
+    };
+    let agreed = negotiate(&tune, options)?;
+    peer.frames.set_frame_max(agreed.frame_max);
+    encode::method(&mut peer.out, 0, &AMQPClass::Connection(AMQPMethod::TuneOk(agreed.clone())));
+    let virtual_host = ShortString::try_new(options.vhost.clone())
+        .map_err(|_| Error::invalid("the virtual host's name is over 255 bytes"))?;
+    peer.send(AMQPMethod::Open(Open { virtual_host })).await?;
+
+    let what = format!("virtual host '{}'", options.vhost);
+    match peer.read(&what).await? {
+        AMQPMethod::OpenOk(_) => {}
+        AMQPMethod::Close(close) => return Err(peer.refused(close, &what).await),
+        other => return Err(peer.unexpected(&other, "connection.open-ok")),
+    }
+    Ok(Opened {
+        stream: peer.stream,
+        frames: peer.frames,
+        frame_max: agreed.frame_max,
+        channel_max: agreed.channel_max,
+        heartbeat: Duration::from_secs(agreed.heartbeat.into()),
+        server_properties: start.server_properties,
+    })
+}
+
+/// The lower of both wishes; zero from the server means no limit (AMQP 0-9-1 section 1.4.2.5).
+fn negotiate(tune: &Tune, options: &Options) -> Result<TuneOk> {
+    if tune.frame_max != 0 && tune.frame_max < FRAME_MIN {
+        return Err(Error::protocol(format!(
+            "the broker asks for frame_max {}; AMQP 0-9-1 has at least {FRAME_MIN}",
+            tune.frame_max
+        )));
+    }
+    let frame_max = if tune.frame_max == 0 { options.frame_max } else { tune.frame_max.min(options.frame_max) };
+    let channel_max = match (tune.channel_max, options.channel_max) {
+        (0, ours) => ours,
+        (theirs, 0) => theirs,
+        (theirs, ours) => theirs.min(ours),
+    };
+    let wish = u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX);
+    let heartbeat = if wish == 0 || tune.heartbeat == 0 { wish } else { wish.min(tune.heartbeat) };
+    Ok(TuneOk { channel_max, frame_max, heartbeat })
+}
+
+fn client_properties(options: &Options) -> FieldTable {
+    let mut capabilities = FieldTable::default();
+    for name in [
+        "authentication_failure_close",
+        "basic.nack",
+        "connection.blocked",
+        "consumer_cancel_notify",
+        "exchange_exchange_bindings",
+        "publisher_confirms",
+    ] {
+        capabilities.insert(name.into(), AMQPValue::Boolean(true));
+    }
+    let mut properties = FieldTable::default();
+    let text = |text: &str| AMQPValue::LongString(LongString::from(text));
+    properties.insert("product".into(), text("murano-messaging"));
+    properties.insert("version".into(), text(env!("CARGO_PKG_VERSION")));
+    properties.insert("platform".into(), text("Rust"));
+    if let Some(name) = &options.connection_name {
+        properties.insert("connection_name".into(), text(name));
+    }
+    for (key, value) in &options.client_properties {
+        properties.insert(key.clone(), value.clone());
+    }
+    properties.insert("capabilities".into(), AMQPValue::FieldTable(capabilities));
+    properties
+}
+
+/// The error for a peer that broke the protocol.
+pub(crate) fn violation(peer: &str, violation: &Violation) -> Error {
+    Error::protocol(format!("{peer}: {} (AMQP reply code {})", violation.text, violation.code))
+}
+
+struct Peer {
+    stream: Stream,
+    frames: FrameReader,
+    out: Vec<u8>,
+}
+
+impl Peer {
+    fn name(&self) -> &str {
+        &self.stream.peer
+    }
+
+    fn io_error(&self, error: std::io::Error, doing: &str) -> Error {
+        if let Some(error) = tls::tls_error(&error, self.name()) {
+            return error;
+        }
+        Error::new(
+            ErrorKind::ConnectionLost,
+            format!("{}: the connection was lost while {doing}: {error}", self.name()),
+        )
+        .with_source(error)
+    }
+
+    async fn write(&mut self) -> Result<()> {
+        let written = match self.stream.write.write_all(&self.out).await {
+            Ok(()) => self.stream.write.flush().await,
+            failed => failed,
+        };
+        self.out.clear();
+        match written {
+            Ok(()) => Ok(()),
+            // The reason is often in what the peer wrote before it closed.
+            Err(error) if self.frames.buffer().is_empty() => match self.read("connecting").await {
+                Err(read) if read.kind() == ErrorKind::Tls => Err(read),
+                _ => Err(self.io_error(error, "connecting")),
+            },
+            Err(error) => Err(self.io_error(error, "connecting")),
+        }
+    }
+
+    async fn send(&mut self, method: AMQPMethod) -> Result<()> {
+        encode::method(&mut self.out, 0, &AMQPClass::Connection(method));
+        self.write().await
+    }
+
+    async fn read(&mut self, doing: &str) -> Result<AMQPMethod> {
+        loop {
+            match self.frames.next() {
+                Ok(Some(Frame::Method(0, AMQPClass::Connection(method)))) => return Ok(method),
+                Ok(Some(Frame::Heartbeat)) => continue,
+                Ok(Some(_)) => {
+                    return Err(Error::protocol(format!(
+                        "{}: a frame that does not belong there while {doing}",
+                        self.stream.peer
+                    )));
+                }
+                Ok(None) => {}
+                Err(fault) => return Err(violation(&self.stream.peer, &fault)),
+            }
+            let buffer = self.frames.buffer();
+            buffer.reserve(4096);
+            match self.stream.read.read_buf(buffer).await {
+                Ok(0) => {
+                    return Err(Error::new(
+                        ErrorKind::ConnectionLost,
+                        format!("{}: the peer closed the connection while {doing}", self.name()),
+                    ));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(self.io_error(error, doing)),
+            }
+        }
+    }
+
+    fn unexpected(&self, method: &AMQPMethod, wanted: &str) -> Error {
+        let id = AMQPClass::Connection(method.clone()).get_amqp_method_id();
+        Error::protocol(format!("{}: connection method {id} where {wanted} was expected", self.name()))
+    }
+
+    /// The broker refused the login or the virtual host, and waits for a last word.
+    async fn refused(&mut self, close: Close, what: &str) -> Error {
+        // The connection is over either way.
+        let _ = self.send(AMQPMethod::CloseOk(CloseOk {})).await;
+        let what = format!("{}: {what}", self.name());
+        refusal(&what, close)
+    }
+}
+
+/// Tells apart what `connection.close` may mean while a connection is being opened.
+fn refusal(what: &str, close: Close) -> Error {
+    let reply = Reply {
+        code: close.reply_code,
+        text: close.reply_text.to_string(),
+        class_id: close.class_id,
+        method_id: close.method_id,
+    };
+    let text = &reply.text;
+    let kind = if text.contains("limit") {
+        ErrorKind::LimitReached
+    } else if reply.code == 403 {
+        ErrorKind::Authentication
+    } else if reply.code == 402 || (reply.code == 530 && text.contains("vhost")) {
+        ErrorKind::VhostRefused
+    } else {
+        return Error::from_reply(what, reply);
+    };
+    let advice = match kind {
+        ErrorKind::Authentication => "; check user name and password",
+        ErrorKind::VhostRefused => "; check the virtual host's name and the user's permissions",
+        _ => "",
+    };
+    Error::new(kind, format!("{what}: the broker answered {} {text}{advice}", reply.code)).with_reply(reply)
+}
