@@ -2,15 +2,47 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`error`] | the error type and its kinds |
-//! | [`message`] | messages, properties and header tables |
-//! | [`topology`] | queues, exchanges and bindings to declare |
+//! | [`client`] | [`Client`]: topology, publishing, getting, closing |
+//! | [`options`], [`uri`], [`tls`], [`credentials`] | how to connect |
+//! | [`message`], [`publisher`] | messages and the way out |
+//! | [`consumer`], [`delivery`] | the way in |
+//! | [`topology`] | queues, exchanges, bindings |
+//! | [`events`], [`stats`] | what happened |
+//! | [`error`] | what can go wrong |
+//!
+//! Below these handles, `engine` is the task that owns a connection, and `wire` turns bytes to frames and back.
 
+pub mod client;
+pub mod consumer;
+pub mod credentials;
+pub mod delivery;
+mod engine;
 pub mod error;
+pub mod events;
+mod ids;
 pub mod message;
+pub mod options;
+pub mod publisher;
+pub mod stats;
+pub mod tls;
 pub mod topology;
-pub(crate) mod wire;
+mod uri;
+mod wire;
 
-pub use error::{Error, ErrorKind, Result, TlsFailure};
+pub use client::Client;
+pub use consumer::{ConsumeBuilder, Consumer};
+pub use credentials::{Credentials, Mechanism};
+pub use delivery::Delivery;
+pub use engine::publishing::Confirmation;
+pub use error::{Error, ErrorKind, Reply, Result, TlsFailure};
+pub use events::{Event, Events};
 pub use message::{FieldTable, IntoValue, Message, Properties, Returned, Value};
+pub use options::{Host, Options, Recovery};
+pub use publisher::Publisher;
+pub use stats::Stats;
+pub use tls::TlsOptions;
 pub use topology::{Binding, Exchange, Overflow, Queue, QueueInfo, QueueType};
+pub use wire::{
+    properties::HeadersDefect,
+    stream::{Connecting, Connector, Stream, TcpConnector},
+};

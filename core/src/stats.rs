@@ -40,7 +40,6 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub delivered: AtomicU64,
     pub bytes_delivered: AtomicU64,
-    pub acked: AtomicU64,
     pub reconnects: AtomicU64,
     pub recorded: AtomicU64,
 }

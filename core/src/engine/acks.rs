@@ -41,7 +41,6 @@ struct State {
     held: bool,
     /// Tags below were requeued by `basic.recover`; they mean nothing any more.
     void_below: u64,
-    settled: u64,
 }
 
 pub(crate) struct ChannelAcks {
@@ -54,16 +53,20 @@ pub(crate) struct ChannelAcks {
 
 impl ChannelAcks {
     pub fn new(link: Arc<Link>, channel: u16, epoch: u64) -> Arc<Self> {
-        let state = Mutex::new(State { first: 1, ..State::default() });
-        Arc::new(Self { link, channel, epoch, state })
+        let state = Mutex::new(State {
+            first: 1,
+            ..State::default()
+        });
+        Arc::new(Self {
+            link,
+            channel,
+            epoch,
+            state,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn link(&self) -> &Arc<Link> {
-        &self.link
     }
 
     /// A delivery arrived; tags count up by one on a channel, deliveries and gets alike.
@@ -101,7 +104,7 @@ impl ChannelAcks {
                 state.nacked.push((tag, requeue));
             }
         }
-        state.settled += 1;
+        self.link.count_settled();
         if !std::mem::replace(&mut state.queued, true) {
             drop(state);
             self.link.send_acks(self.clone());
@@ -175,10 +178,6 @@ impl ChannelAcks {
     /// Nothing on this channel waits to be settled.
     pub fn all_settled(&self) -> bool {
         self.lock().marks.is_empty()
-    }
-
-    pub fn settled(&self) -> u64 {
-        self.lock().settled
     }
 }
 

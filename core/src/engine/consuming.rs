@@ -1,10 +1,6 @@
 //! The life of a consumer: started on a channel of its own, cancelled, refused, started again.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use amq_protocol::{
     protocol::{AMQPClass, basic, confirm},
@@ -59,7 +55,11 @@ impl Consumer {
     /// The tag on the wire: tags are unique on a channel, and two of one consumer overlap while its prefetch changes.
     fn wire_tag(&self) -> ShortString {
         let tag = self.incoming.settings().tag.to_string();
-        let text = if self.restarts == 0 { tag } else { format!("{tag}.{}", self.restarts) };
+        let text = if self.restarts == 0 {
+            tag
+        } else {
+            format!("{tag}.{}", self.restarts)
+        };
         ShortString::try_new(text).unwrap_or_default()
     }
 }
@@ -102,14 +102,18 @@ impl Engine {
     /// Opens a channel for the consumer and consumes, all in one go.
     pub(super) fn start_consumer(&mut self, id: u64) {
         let (link, epoch) = (self.link.clone(), self.epoch);
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
         consumer.state = State::Starting;
         consumer.restarts = 0;
         let incoming = consumer.incoming.clone();
         let requests = incoming.requests.clone();
         let number = self.open_channel(|number| Role::Consume {
             incoming,
-            lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch) }),
+            lease: Arc::new(Lease {
+                acks: ChannelAcks::new(link, number, epoch),
+            }),
             names: Names::default(),
         });
         let Some(number) = number else {
@@ -131,7 +135,9 @@ impl Engine {
     }
 
     fn send_consume(&mut self, id: u64, number: u16) {
-        let Some(consumer) = self.consumers.get(&id) else { return };
+        let Some(consumer) = self.consumers.get(&id) else {
+            return;
+        };
         let tag = consumer.wire_tag();
         let (qos, consume) = {
             let settings = consumer.incoming.settings();
@@ -139,8 +145,10 @@ impl Engine {
             if let Some(last) = settings.last_offset {
                 arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(last + 1));
             }
-            let qos = (settings.prefetch > 0)
-                .then_some(basic::Qos { prefetch_count: settings.prefetch, global: settings.global_prefetch });
+            let qos = (settings.prefetch > 0).then_some(basic::Qos {
+                prefetch_count: settings.prefetch,
+                global: settings.global_prefetch,
+            });
             let consume = basic::Consume {
                 queue: ShortString::try_new(settings.queue.clone()).unwrap_or_default(),
                 consumer_tag: tag,
@@ -153,14 +161,24 @@ impl Engine {
             (qos, consume)
         };
         if let Some(qos) = qos {
-            self.request(number, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)), Waiter::Step);
+            self.request(
+                number,
+                AMQPClass::Basic(basic::AMQPMethod::Qos(qos)),
+                Waiter::Step,
+            );
         }
-        self.request(number, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)), Waiter::Consume(id));
+        self.request(
+            number,
+            AMQPClass::Basic(basic::AMQPMethod::Consume(consume)),
+            Waiter::Consume(id),
+        );
     }
 
     /// `basic.consume-ok`.
     pub(super) fn consuming(&mut self, id: u64) {
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
         if consumer.state != State::Cancelling {
             consumer.state = State::Running;
         }
@@ -189,7 +207,9 @@ impl Engine {
     /// The broker refused `basic.consume`, or no channel was free for it.
     pub(super) fn consume_refused(&mut self, id: u64, error: &Error) {
         let heartbeat = self.options.heartbeat.max(Duration::from_secs(1));
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
         consumer.channel = 0;
         if let Some(mut asked) = consumer.asked.take() {
             let what = format!("{}: {error}", asked.name);
@@ -218,7 +238,10 @@ impl Engine {
                 let restoring = consumer.retry_delay == FIRST_RETRY;
                 if restoring {
                     let what = format!("consumer of queue '{}'", consumer.incoming.settings().queue);
-                    self.not_restored(NotRestored { what, error: error.clone() });
+                    self.not_restored(NotRestored {
+                        what,
+                        error: error.clone(),
+                    });
                 }
                 if resume {
                     if restoring {
@@ -237,11 +260,16 @@ impl Engine {
     /// Tries the consumer again later.
     fn retry_consumer(&mut self, id: u64) {
         let longest = self.options.recovery.max_delay;
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
         consumer.state = State::Waiting;
         let delay = consumer.retry_delay;
         consumer.retry_delay = (delay * 2).min(longest.max(FIRST_RETRY * 2));
-        self.retries.push(Retry { at: Instant::now() + delay, what: RetryWhat::Consumer(id) });
+        self.retries.push(Retry {
+            at: Instant::now() + delay,
+            what: RetryWhat::Consumer(id),
+        });
     }
 
     fn tell_cancelled(&self, id: u64, resumes: bool) {
@@ -264,7 +292,10 @@ impl Engine {
         reply: &Reply,
     ) {
         let error = Error::from_reply("consumer", reply.clone());
-        let starting = self.consumers.get(&id).is_some_and(|consumer| consumer.state == State::Starting);
+        let starting = self
+            .consumers
+            .get(&id)
+            .is_some_and(|consumer| consumer.state == State::Starting);
         let mut cancelled = false;
         for rpc in refused.into_iter().chain(rpcs) {
             match rpc.waiter {
@@ -282,13 +313,19 @@ impl Engine {
             self.drop_consumer(id);
         } else if starting {
             self.consume_refused(id, &error);
-        } else if self.consumers.get(&id).is_some_and(|consumer| consumer.incoming.requests.is_some()) {
+        } else if self
+            .consumers
+            .get(&id)
+            .is_some_and(|consumer| consumer.incoming.requests.is_some())
+        {
             // One of its requests was refused, not the consumer.
             self.start_consumer(id);
         } else {
             self.requeued_undelivered(id);
-            let resumes =
-                self.consumers.get(&id).is_some_and(|consumer| consumer.incoming.settings().resume);
+            let resumes = self
+                .consumers
+                .get(&id)
+                .is_some_and(|consumer| consumer.incoming.settings().resume);
             self.tell_cancelled(id, resumes);
             if resumes {
                 self.retry_consumer(id);
@@ -313,15 +350,22 @@ impl Engine {
 
     /// `basic.cancel` from the broker (RabbitMQ, consumer cancel notification).
     pub(super) fn cancelled_by_broker(&mut self, number: u16) {
-        let Some(id) = self.to_draining(number) else { return };
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(id) = self.to_draining(number) else {
+            return;
+        };
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
         consumer.channel = 0;
         let resumes = consumer.incoming.settings().resume && consumer.state != State::Cancelling;
         self.tell_cancelled(id, resumes);
         if resumes {
             self.retry_consumer(id);
         } else {
-            let queue = self.consumers.get(&id).map(|consumer| consumer.incoming.settings().queue.clone());
+            let queue = self
+                .consumers
+                .get(&id)
+                .map(|consumer| consumer.incoming.settings().queue.clone());
             let error = Error::new(
                 ErrorKind::ConsumerCancelled,
                 format!(
@@ -336,7 +380,9 @@ impl Engine {
     /// Leaves a consumer's channel to the deliveries that are still with the application. Returns the consumer.
     fn to_draining(&mut self, number: u16) -> Option<u64> {
         let channel = self.live.channels.get(number)?;
-        let Role::Consume { incoming, lease, .. } = &channel.role else { return None };
+        let Role::Consume { incoming, lease, .. } = &channel.role else {
+            return None;
+        };
         let (id, acks) = (incoming.id, lease.acks.clone());
         channel.publishing = None;
         // Drops the engine's share of the lease: when no delivery holds it either, the channel is released.
@@ -362,7 +408,10 @@ impl Engine {
     }
 
     fn send_cancel(&mut self, number: u16, consumer_tag: ShortString, waiter: Waiter) {
-        let cancel = basic::AMQPMethod::Cancel(basic::Cancel { consumer_tag, nowait: false });
+        let cancel = basic::AMQPMethod::Cancel(basic::Cancel {
+            consumer_tag,
+            nowait: false,
+        });
         self.request(number, AMQPClass::Basic(cancel), waiter);
     }
 
@@ -376,7 +425,10 @@ impl Engine {
             if !incoming.settings().no_ack {
                 for delivery in incoming.take_undelivered() {
                     // Never handed out, so nobody can have settled it.
-                    let _ = delivery.lease.acks.settle(delivery.delivery_tag, Settle::Nack { requeue: true });
+                    let _ = delivery
+                        .lease
+                        .acks
+                        .settle(delivery.delivery_tag, Settle::Nack { requeue: true });
                 }
             }
             if let Some(Role::Draining(acks)) = self.live.channels.get(number).map(|channel| &channel.role) {
@@ -390,7 +442,10 @@ impl Engine {
 
     pub(super) fn set_prefetch(&mut self, id: u64, prefetch: u16, mut what: Asked<()>) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
-            what.answer(Err(Error::new(ErrorKind::ConsumerCancelled, format!("{}: it has ended", what.name))));
+            what.answer(Err(Error::new(
+                ErrorKind::ConsumerCancelled,
+                format!("{}: it has ended", what.name),
+            )));
             return;
         };
         let (stream, exclusive, global) = {
@@ -411,7 +466,10 @@ impl Engine {
         }
         let old_tag = consumer.wire_tag();
         if global {
-            let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: prefetch, global: true });
+            let qos = basic::AMQPMethod::Qos(basic::Qos {
+                prefetch_count: prefetch,
+                global: true,
+            });
             self.request(number, AMQPClass::Basic(qos), Waiter::Done(what));
             return;
         }
@@ -437,7 +495,10 @@ impl Engine {
     /// No prefetch limit has to be said on a channel that had one.
     fn send_qos_off(&mut self, number: u16, prefetch: u16) {
         if prefetch == 0 {
-            let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: 0, global: false });
+            let qos = basic::AMQPMethod::Qos(basic::Qos {
+                prefetch_count: 0,
+                global: false,
+            });
             self.request(number, AMQPClass::Basic(qos), Waiter::Step);
         }
     }
@@ -452,7 +513,10 @@ impl Engine {
         let acks = match self.live.channels.get(number).map(|channel| &channel.role) {
             Some(Role::Consume { lease, .. }) => lease.acks.clone(),
             _ => {
-                what.answer(Err(Error::new(ErrorKind::ConsumerCancelled, format!("{}: it has ended", what.name))));
+                what.answer(Err(Error::new(
+                    ErrorKind::ConsumerCancelled,
+                    format!("{}: it has ended", what.name),
+                )));
                 return;
             }
         };
@@ -475,11 +539,16 @@ impl Engine {
     // ---- the end of a consumer -------------------------------------------------------------------------------
 
     fn end_consumer(&mut self, id: u64, reason: Option<Error>) {
-        let Some(mut consumer) = self.consumers.remove(&id) else { return };
+        let Some(mut consumer) = self.consumers.remove(&id) else {
+            return;
+        };
         self.record.stop_consuming(&consumer.incoming.settings().queue);
         if let Some(requests) = &consumer.incoming.requests {
             let error = reason.clone().unwrap_or_else(|| {
-                Error::new(ErrorKind::Closed, "the consumer that waited for the answers was cancelled")
+                Error::new(
+                    ErrorKind::Closed,
+                    "the consumer that waited for the answers was cancelled",
+                )
             });
             requests.with(|window| window.close(&error));
             self.requests.retain(|known| !Arc::ptr_eq(known, requests));
@@ -500,7 +569,9 @@ impl Engine {
         let ids: Vec<u64> = self.consumers.keys().copied().collect();
         for id in ids {
             self.requeued_undelivered(id);
-            let Some(consumer) = self.consumers.get_mut(&id) else { continue };
+            let Some(consumer) = self.consumers.get_mut(&id) else {
+                continue;
+            };
             consumer.channel = 0;
             if consumer.state == State::Cancelling {
                 self.drop_consumer(id);

@@ -55,7 +55,13 @@ impl Incoming {
         settings: ConsumerSettings,
         requests: Option<Arc<Publishing>>,
     ) -> Arc<Self> {
-        Arc::new(Self { id, link, state: Mutex::default(), settings: Mutex::new(settings), requests })
+        Arc::new(Self {
+            id,
+            link,
+            state: Mutex::default(),
+            settings: Mutex::new(settings),
+            requests,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -64,10 +70,6 @@ impl Incoming {
 
     pub fn settings(&self) -> MutexGuard<'_, ConsumerSettings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn link(&self) -> &Arc<Link> {
-        &self.link
     }
 
     /// Queues a delivery; [`Self::wake`] follows once for a batch.
@@ -130,7 +132,8 @@ impl Incoming {
     /// Takes back what was never handed out.
     pub fn take_undelivered(&self) -> VecDeque<Delivery> {
         let deliveries = std::mem::take(&mut self.lock().deliveries);
-        self.link.handed_out(deliveries.iter().map(|delivery| delivery.body.len()).sum());
+        self.link
+            .handed_out(deliveries.iter().map(|delivery| delivery.body.len()).sum());
         deliveries
     }
 

@@ -1,11 +1,8 @@
 //! What a handle and the engine of one connection share: the inbox, the write half, the bound on undelivered bytes.
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use tokio::sync::Notify;
@@ -21,9 +18,9 @@ pub(crate) struct Link {
     undelivered: AtomicUsize,
     /// The engine has stopped reading until they are fewer.
     paused: AtomicBool,
-    pub delivery_buffer: usize,
-    /// The deadline of an operation, unless the caller gives another.
-    pub operation_timeout: Duration,
+    delivery_buffer: usize,
+    /// Deliveries that the application has settled.
+    settled: AtomicU64,
 }
 
 #[derive(Default)]
@@ -43,7 +40,7 @@ pub(crate) struct Mail {
 }
 
 impl Link {
-    pub fn new(delivery_buffer: usize, operation_timeout: Duration) -> Arc<Self> {
+    pub fn new(delivery_buffer: usize) -> Arc<Self> {
         Arc::new(Self {
             inbox: Mutex::default(),
             notify: Notify::new(),
@@ -51,7 +48,7 @@ impl Link {
             undelivered: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             delivery_buffer,
-            operation_timeout,
+            settled: AtomicU64::new(0),
         })
     }
 
@@ -111,7 +108,10 @@ impl Link {
     pub fn take_mail(&self) -> Mail {
         let mut inbox = self.inbox();
         inbox.woken = false;
-        Mail { commands: std::mem::take(&mut inbox.commands), acks: std::mem::take(&mut inbox.acks) }
+        Mail {
+            commands: std::mem::take(&mut inbox.commands),
+            acks: std::mem::take(&mut inbox.acks),
+        }
     }
 
     /// The engine ends: later commands are refused with `error`; those that wait are given back.
@@ -148,6 +148,14 @@ impl Link {
         }
         self.paused.store(true, Ordering::Release);
         full()
+    }
+
+    pub fn count_settled(&self) {
+        self.settled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
     }
 
     pub fn undelivered(&self) -> usize {

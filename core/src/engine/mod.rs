@@ -76,7 +76,6 @@ pub(crate) struct Live {
     /// Consumers that got deliveries since the last wake-up.
     to_wake: Vec<Arc<incoming::Incoming>>,
     replay: Option<Replay>,
-    frame_max: u32,
     host: String,
     /// `connection.update-secret` calls that wait for their reply.
     secrets: VecDeque<Asked<()>>,
@@ -139,7 +138,10 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub fn new(setup: Setup) -> Self {
-        let rng = setup.options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let rng = setup
+            .options
+            .seed
+            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         Self {
             role: setup.role,
             options: setup.options,
@@ -182,7 +184,10 @@ impl Engine {
                             break None;
                         }
                         Ended::Lost { error, suspect } => {
-                            self.events.send(Event::Lost { role: self.role, reason: error.clone() });
+                            self.events.send(Event::Lost {
+                                role: self.role,
+                                reason: error.clone(),
+                            });
                             self.suspend(&error, suspect).await;
                             if self.closing.is_some() {
                                 break None;
@@ -202,7 +207,10 @@ impl Engine {
                 }
             }
         };
-        self.events.send(Event::Closed { role: self.role, reason: reason.clone() });
+        self.events.send(Event::Closed {
+            role: self.role,
+            reason: reason.clone(),
+        });
         self.over = reason;
     }
 
@@ -210,16 +218,23 @@ impl Engine {
     fn begin(&mut self, opened: Opened) -> (Box<dyn tokio::io::AsyncRead + Send + Unpin>, session::Reading) {
         self.epoch += 1;
         let host = opened.stream.peer.clone();
-        self.live = Live::new(opened.channel_max, opened.frame_max, host.clone());
+        self.live = Live::new(opened.channel_max, host.clone());
         self.link.writer().attach(opened.stream.write, opened.frame_max);
-        self.events.send(Event::Connected { role: self.role, host });
+        self.events.send(Event::Connected {
+            role: self.role,
+            host,
+        });
         self.start_replay();
-        (opened.stream.read, session::Reading::new(opened.frames, opened.heartbeat))
+        (
+            opened.stream.read,
+            session::Reading::new(opened.frames, opened.heartbeat),
+        )
     }
 
     /// The connection is gone: keeps what the next one needs, fails what cannot go on.
     async fn suspend(&mut self, error: &Error, suspect: bool) {
-        if let Some(mut io) = self.link.writer().detach() {
+        let io = self.link.writer().detach();
+        if let Some(mut io) = io {
             // Best effort: the peer learns of the end also when the socket is just dropped.
             let goodbye = tokio::io::AsyncWriteExt::shutdown(&mut io);
             let _ = tokio::time::timeout(std::time::Duration::from_millis(50), goodbye).await;
@@ -301,7 +316,9 @@ impl Drop for Engine {
             }
         }
         for (_, consumer) in std::mem::take(&mut self.consumers) {
-            consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
+            consumer
+                .incoming
+                .end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
         }
         if let Some(mut closing) = self.closing.take() {
             closing.what.answer(Ok(()));
@@ -316,22 +333,29 @@ pub(crate) fn closed() -> Error {
 
 /// The error for a `connection.close` or `channel.close` of the broker.
 fn refusal(what: &str, code: u16, text: &str, class_id: u16, method_id: u16) -> Error {
-    Error::from_reply(what, Reply { code, text: text.to_owned(), class_id, method_id })
+    Error::from_reply(
+        what,
+        Reply {
+            code,
+            text: text.to_owned(),
+            class_id,
+            method_id,
+        },
+    )
 }
 
 impl Live {
     fn none() -> Self {
-        Self::new(0, 0, String::new())
+        Self::new(0, String::new())
     }
 
-    fn new(channel_max: u16, frame_max: u32, host: String) -> Self {
+    fn new(channel_max: u16, host: String) -> Self {
         Self {
             channels: Channels::new(channel_max),
             control: 0,
             out: Vec::new(),
             to_wake: Vec::new(),
             replay: None,
-            frame_max,
             host,
             secrets: VecDeque::new(),
             close_sent: false,

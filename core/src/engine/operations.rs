@@ -4,17 +4,13 @@ use amq_protocol::protocol::{AMQPClass, basic, connection, queue};
 use tokio::time::Instant;
 
 use super::{
-    Closing, Ended, Engine, closed,
+    Closing, Ended, Engine,
     acks::ChannelAcks,
     channel::{Role, Rpc, Waiter, ids, open_method},
+    closed,
     command::{Answer, Asked, Command, Effect, Get},
 };
-use crate::{
-    Error, ErrorKind,
-    error::Reply,
-    topology::QueueInfo,
-    wire::encode,
-};
+use crate::{Error, ErrorKind, error::Reply, topology::QueueInfo, wire::encode};
 
 impl Engine {
     /// Takes what handles have asked for since the last turn.
@@ -79,7 +75,11 @@ impl Engine {
             }
             Command::Get(get) => self.get(get),
             Command::Consume { incoming, what } => self.consume(incoming, what),
-            Command::SetPrefetch { consumer, prefetch, what } => self.set_prefetch(consumer, prefetch, what),
+            Command::SetPrefetch {
+                consumer,
+                prefetch,
+                what,
+            } => self.set_prefetch(consumer, prefetch, what),
             Command::Recover { consumer, what } => self.recover(consumer, what),
             Command::UpdateSecret { secret, reason, what } => {
                 let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {
@@ -128,7 +128,9 @@ impl Engine {
     /// Closes a channel from our side (AMQP 0-9-1 section 1.5.2.5).
     pub(super) fn close_channel(&mut self, number: u16) {
         use amq_protocol::protocol::channel::{AMQPMethod, Close};
-        let Some(channel) = self.live.channels.get(number) else { return };
+        let Some(channel) = self.live.channels.get(number) else {
+            return;
+        };
         if matches!(channel.role, Role::Closing) {
             return;
         }
@@ -136,8 +138,17 @@ impl Engine {
         channel.rpcs.clear();
         channel.content = None;
         channel.publishing = None;
-        let close = Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };
-        encode::method(&mut self.live.out, number, &AMQPClass::Channel(AMQPMethod::Close(close)));
+        let close = Close {
+            reply_code: 200,
+            reply_text: "done".into(),
+            class_id: 0,
+            method_id: 0,
+        };
+        encode::method(
+            &mut self.live.out,
+            number,
+            &AMQPClass::Channel(AMQPMethod::Close(close)),
+        );
     }
 
     fn release(&mut self, number: u16, epoch: u64) {
@@ -225,7 +236,9 @@ impl Engine {
             (Effect::None, _) => return answer,
             (Effect::DeclareExchange(exchange), _) => self.record.declare_exchange(exchange),
             (Effect::DeleteExchange(name), _) => self.record.delete_exchange(&name),
-            (Effect::DeclareQueue(queue), Answer::Queue(info)) => self.record.declare_queue(&info.name, queue),
+            (Effect::DeclareQueue(queue), Answer::Queue(info)) => {
+                self.record.declare_queue(&info.name, queue)
+            }
             (Effect::DeclareQueue(_), _) => {}
             (Effect::DeleteQueue(name), _) => self.record.delete_queue(&name),
             (Effect::Bind(binding), _) => self.record.bind(binding),
@@ -241,7 +254,9 @@ impl Engine {
     }
 
     pub(super) fn count_record(&self) {
-        self.counters.recorded.store(self.record.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        self.counters
+            .recorded
+            .store(self.record.len() as u64, std::sync::atomic::Ordering::Relaxed);
     }
 
     // ---- refusals --------------------------------------------------------------------------------------------
@@ -249,10 +264,16 @@ impl Engine {
     /// The broker closed a channel: the first method that waits for a reply is the one it refused; those behind it
     /// were not looked at and are sent again on a new channel.
     pub(super) fn channel_closed(&mut self, number: u16, reply: &Reply) {
-        let Some(mut channel) = self.live.channels.remove(number) else { return };
+        let Some(mut channel) = self.live.channels.remove(number) else {
+            return;
+        };
         self.live.idle_gets.retain(|idle| *idle != number);
         let on_publish = (reply.class_id, reply.method_id) == (60, 40);
-        let refused = if on_publish { None } else { channel.rpcs.pop_front() };
+        let refused = if on_publish {
+            None
+        } else {
+            channel.rpcs.pop_front()
+        };
         if let Some(rpc) = &refused
             && reply.class_id != 0
             && ids(&rpc.method) != (reply.class_id, reply.method_id)
@@ -260,7 +281,13 @@ impl Engine {
             tracing::warn!(%number, ?reply, "the broker closed a channel for another method than the one in turn");
         }
         if let Some(publishing) = channel.publishing.take() {
-            let error = super::refusal("publish", reply.code, &reply.text, reply.class_id, reply.method_id);
+            let error = super::refusal(
+                "publish",
+                reply.code,
+                &reply.text,
+                reply.class_id,
+                reply.method_id,
+            );
             publishing.with(|window| window.channel_refused(&error, missing_exchange(reply)));
         }
         match &channel.role {
@@ -349,10 +376,17 @@ impl Engine {
             }
             due
         };
-        let host = if self.live.host.is_empty() { "not connected" } else { &self.live.host };
+        let host = if self.live.host.is_empty() {
+            "not connected"
+        } else {
+            &self.live.host
+        };
         let late = |name: &str| {
-            Error::new(ErrorKind::Timeout, format!("{name}: no answer before the deadline ({host})"))
-                .with_outcome_unknown()
+            Error::new(
+                ErrorKind::Timeout,
+                format!("{name}: no answer before the deadline ({host})"),
+            )
+            .with_outcome_unknown()
         };
         let mut waiting = std::collections::VecDeque::new();
         for command in std::mem::take(&mut self.deferred) {
@@ -368,7 +402,9 @@ impl Engine {
                 match &mut rpc.waiter {
                     Waiter::Call(call) => expire_asked(&mut call.what, &mut check, &late),
                     Waiter::Get(get) => expire_asked(&mut get.what, &mut check, &late),
-                    Waiter::Cancel(what) | Waiter::Done(what) | Waiter::Recovered(what) => expire_asked(what, &mut check, &late),
+                    Waiter::Cancel(what) | Waiter::Done(what) | Waiter::Recovered(what) => {
+                        expire_asked(what, &mut check, &late)
+                    }
                     Waiter::Step
                     | Waiter::Consume(_)
                     | Waiter::Restart(_)
@@ -401,7 +437,14 @@ impl Engine {
         }
         let ids: Vec<u64> = self.consumers.keys().copied().collect();
         for id in ids {
-            self.cancel(id, Asked { name: "close".into(), deadline: what.deadline, reply: None });
+            self.cancel(
+                id,
+                Asked {
+                    name: "close".into(),
+                    deadline: what.deadline,
+                    reply: None,
+                },
+            );
         }
         self.closing = Some(Closing { drain, what });
     }
@@ -423,14 +466,21 @@ impl Engine {
         if self.live.close_sent || self.live.replay.is_some() {
             return None;
         }
-        if !self.windows().all(|publishing| publishing.with(|window| window.is_empty())) {
+        if !self
+            .windows()
+            .all(|publishing| publishing.with(|window| window.is_empty()))
+        {
             return None;
         }
         if closing.drain && self.has_unsettled() {
             return None;
         }
-        let close =
-            connection::Close { reply_code: 200, reply_text: "goodbye".into(), class_id: 0, method_id: 0 };
+        let close = connection::Close {
+            reply_code: 200,
+            reply_text: "goodbye".into(),
+            class_id: 0,
+            method_id: 0,
+        };
         encode::method(
             &mut self.live.out,
             0,
@@ -442,11 +492,14 @@ impl Engine {
 
     /// Whether the application still works on deliveries, or a cancel is on its way.
     fn has_unsettled(&mut self) -> bool {
-        self.live.channels.iter_mut().any(|(_, channel)| match &channel.role {
-            Role::Consume { .. } => true,
-            Role::Draining(acks) | Role::Get(acks) => !acks.all_settled(),
-            Role::Control | Role::Publish | Role::Closing => false,
-        })
+        self.live
+            .channels
+            .iter_mut()
+            .any(|(_, channel)| match &channel.role {
+                Role::Consume { .. } => true,
+                Role::Draining(acks) | Role::Get(acks) => !acks.all_settled(),
+                Role::Control | Role::Publish | Role::Closing => false,
+            })
     }
 
     /// A channel that only waited for the last of its deliveries is closed.

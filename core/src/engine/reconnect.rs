@@ -70,12 +70,22 @@ impl Engine {
             };
             if !initial || attempt > 1 {
                 let last_error = last_error.take();
-                self.events.send(Event::Recovering { role: self.role, attempt, delay, last_error });
+                self.events.send(Event::Recovering {
+                    role: self.role,
+                    attempt,
+                    delay,
+                    last_error,
+                });
             }
             if !delay.is_zero() {
                 self.meanwhile(tokio::time::sleep(delay)).await?;
             }
-            let hosts = pass(self.options.clone(), self.events.clone(), self.role, self.next_host);
+            let hosts = pass(
+                self.options.clone(),
+                self.events.clone(),
+                self.role,
+                self.next_host,
+            );
             match self.meanwhile(hosts).await? {
                 Ok((host, opened)) => {
                     self.next_host = host;
@@ -142,13 +152,16 @@ async fn pass(
     for step in 0..count {
         let place = (first + step) % count;
         let host = &options.hosts[place];
-        events.send(Event::Connecting { role, host: host.to_string() });
+        events.send(Event::Connecting {
+            role,
+            host: host.to_string(),
+        });
         // A silent host must leave time for those after it.
         let share = (until - Instant::now()) / (count - step) as u32;
         let attempt = async {
             let credentials = options.credentials.get().await?;
-            let connection = options.connector.connect(host, options.tls.as_ref()).await?;
-            handshake::open(connection.into_stream(), &options, &credentials).await
+            let stream = options.connector.connect(host, options.tls.as_ref()).await?;
+            handshake::open(stream, &options, &credentials).await
         };
         let result = match tokio::time::timeout(share, attempt).await {
             Ok(result) => result,
@@ -161,7 +174,10 @@ async fn pass(
             Ok(opened) => return Ok((place, opened)),
             // What the first host to be reached said is more telling than that another could not be reached.
             Err(error) => {
-                if failed.as_ref().is_none_or(|before| before.kind() == ErrorKind::ConnectFailed) {
+                if failed
+                    .as_ref()
+                    .is_none_or(|before| before.kind() == ErrorKind::ConnectFailed)
+                {
                     failed = Some(error);
                 }
             }
@@ -174,7 +190,10 @@ async fn pass(
     let all: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
     Err(Error::new(
         ErrorKind::ConnectFailed,
-        format!("none of the hosts {} could be reached; the last one: {error}", all.join(", ")),
+        format!(
+            "none of the hosts {} could be reached; the last one: {error}",
+            all.join(", ")
+        ),
     )
     .with_source(error))
 }

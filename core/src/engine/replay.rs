@@ -32,7 +32,12 @@ impl fmt::Display for Item {
             Item::Exchange(name) => write!(f, "exchange '{name}'"),
             Item::Queue(name) => write!(f, "queue '{name}'"),
             Item::Binding(binding) => {
-                write!(f, "binding of '{}' to '{}'", binding.destination(), binding.source())
+                write!(
+                    f,
+                    "binding of '{}' to '{}'",
+                    binding.destination(),
+                    binding.source()
+                )
             }
             Item::Consumer(id) => write!(f, "consumer {id}"),
         }
@@ -65,7 +70,10 @@ pub(crate) struct Retry {
 pub(crate) enum RetryWhat {
     Consumer(u64),
     /// A queue that was exclusive to the dead connection: declared, bound and consumed once the broker lets go of it.
-    Queue { name: String, since: Instant },
+    Queue {
+        name: String,
+        since: Instant,
+    },
 }
 
 /// How often a queue that is locked is tried.
@@ -83,21 +91,33 @@ impl Engine {
             locked: BTreeMap::new(),
             first: self.epoch == 1,
         });
-        let exchanges: Vec<_> = self.record.exchanges().map(|exchange| exchange.declare()).collect();
-        let queues: Vec<_> =
-            self.record.queues().map(|(name, recorded)| (name.clone(), recorded.queue.declare())).collect();
+        let exchanges: Vec<_> = self
+            .record
+            .exchanges()
+            .map(|exchange| exchange.declare())
+            .collect();
+        let queues: Vec<_> = self
+            .record
+            .queues()
+            .map(|(name, recorded)| (name.clone(), recorded.queue.declare()))
+            .collect();
         for declare in exchanges {
             let item = Item::Exchange(declare.exchange.to_string());
             self.replay(item, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)));
         }
         for (name, declare) in queues {
-            self.replay(Item::Queue(name), AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
+            self.replay(
+                Item::Queue(name),
+                AMQPClass::Queue(queue::AMQPMethod::Declare(declare)),
+            );
         }
         self.advance_replay();
     }
 
     fn replay(&mut self, item: Item, method: AMQPClass) {
-        let Some(control) = self.control_channel() else { return };
+        let Some(control) = self.control_channel() else {
+            return;
+        };
         if let Some(replay) = &mut self.live.replay {
             replay.outstanding += 1;
         }
@@ -117,7 +137,9 @@ impl Engine {
                     let bindings: Vec<Binding> = self
                         .record
                         .bindings()
-                        .filter(|binding| !binding.destination_is_queue() || !locked.contains_key(binding.destination()))
+                        .filter(|binding| {
+                            !binding.destination_is_queue() || !locked.contains_key(binding.destination())
+                        })
                         .cloned()
                         .collect();
                     for binding in bindings {
@@ -153,12 +175,19 @@ impl Engine {
     }
 
     fn finish_replay(&mut self) {
-        let Some(replay) = self.live.replay.take() else { return };
+        let Some(replay) = self.live.replay.take() else {
+            return;
+        };
         let mut restored = replay.restored;
-        restored.republished =
-            self.windows().map(|publishing| publishing.with(|window| window.to_republish())).sum();
+        restored.republished = self
+            .windows()
+            .map(|publishing| publishing.with(|window| window.to_republish()))
+            .sum();
         if !replay.first {
-            self.events.send(Event::Recovered { role: self.role, restored });
+            self.events.send(Event::Recovered {
+                role: self.role,
+                restored,
+            });
         }
         self.ask_for_topology();
         self.resume_commands();
@@ -177,10 +206,24 @@ impl Engine {
         let deadline = Instant::now() + TOPOLOGY_WAIT;
         // Any method will do: the other engine keeps it back until its topology is there.
         let method = AMQPClass::Basic(amq_protocol::protocol::basic::AMQPMethod::Qos(
-            amq_protocol::protocol::basic::Qos { prefetch_count: 0, global: false },
+            amq_protocol::protocol::basic::Qos {
+                prefetch_count: 0,
+                global: false,
+            },
         ));
-        let what = Asked { name: "wait for the topology".into(), deadline, reply: Some(reply) };
-        if after.send(Command::Call(Call { method, effect: Effect::None, what })).is_ok() {
+        let what = Asked {
+            name: "wait for the topology".into(),
+            deadline,
+            reply: Some(reply),
+        };
+        if after
+            .send(Command::Call(Call {
+                method,
+                effect: Effect::None,
+                what,
+            }))
+            .is_ok()
+        {
             self.sync = Some(answer);
             self.sync_until = Some(deadline);
         } else {
@@ -191,7 +234,9 @@ impl Engine {
     /// Opens the publish channel; what waits in the window goes out behind it.
     pub(super) fn open_publishing(&mut self) {
         self.sync_until = None;
-        let Some(publishing) = self.publishing.clone() else { return };
+        let Some(publishing) = self.publishing.clone() else {
+            return;
+        };
         if publishing.with(|window| window.channel().is_some()) {
             return;
         }
@@ -214,7 +259,9 @@ impl Engine {
 
     /// One thing is back, or is not.
     pub(super) fn replayed(&mut self, item: Item, result: Result<AMQPClass>) {
-        let Some(replay) = &mut self.live.replay else { return };
+        let Some(replay) = &mut self.live.replay else {
+            return;
+        };
         let phase = match &item {
             Item::Exchange(_) | Item::Queue(_) => Phase::Entities,
             Item::Binding(_) => Phase::Bindings,
@@ -236,7 +283,10 @@ impl Engine {
             (Item::Queue(name), Err(error)) if error.kind() == ErrorKind::ResourceLocked => {
                 replay.locked.entry(name).or_insert_with(Instant::now);
             }
-            (item, Err(error)) => restored.failed.push(NotRestored { what: item.to_string(), error }),
+            (item, Err(error)) => restored.failed.push(NotRestored {
+                what: item.to_string(),
+                error,
+            }),
         }
         self.advance_replay();
     }
@@ -256,14 +306,22 @@ impl Engine {
         match &mut self.live.replay {
             Some(replay) => replay.restored.failed.push(failed),
             None => {
-                let restored = Restored { failed: vec![failed], ..Restored::default() };
-                self.events.send(Event::Recovered { role: self.role, restored });
+                let restored = Restored {
+                    failed: vec![failed],
+                    ..Restored::default()
+                };
+                self.events.send(Event::Recovered {
+                    role: self.role,
+                    restored,
+                });
             }
         }
     }
 
     fn queue_is_back(&mut self, name: &str, reply: &AMQPClass) {
-        let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = reply else { return };
+        let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = reply else {
+            return;
+        };
         let new = ok.queue.to_string();
         if new == name {
             return;
@@ -275,13 +333,18 @@ impl Engine {
                 settings.queue.clone_from(&new);
             }
         }
-        self.events.send(Event::QueueRenamed { old: name.to_owned(), new });
+        self.events.send(Event::QueueRenamed {
+            old: name.to_owned(),
+            new,
+        });
     }
 
     // ---- later attempts --------------------------------------------------------------------------------------
 
     pub(super) fn run_retries(&mut self, now: Instant) {
-        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|retry| retry.at <= now);
+        let (due, later) = std::mem::take(&mut self.retries)
+            .into_iter()
+            .partition(|retry| retry.at <= now);
         self.retries = later;
         let due: Vec<Retry> = due;
         for retry in due {
@@ -293,9 +356,13 @@ impl Engine {
     }
 
     fn retry_queue(&mut self, name: String, since: Instant) {
-        let Some(recorded) = self.record.queue(&name) else { return };
+        let Some(recorded) = self.record.queue(&name) else {
+            return;
+        };
         let method = AMQPClass::Queue(queue::AMQPMethod::Declare(recorded.queue.declare()));
-        let Some(control) = self.control_channel() else { return };
+        let Some(control) = self.control_channel() else {
+            return;
+        };
         self.request(control, method, Waiter::Locked { name, since });
     }
 
@@ -304,7 +371,11 @@ impl Engine {
         let patience = self.options.heartbeat.max(Duration::from_secs(1)) * 3;
         match result {
             Ok(_) => {
-                let bindings = self.record.queue(&name).map(|recorded| recorded.bindings.clone()).unwrap_or_default();
+                let bindings = self
+                    .record
+                    .queue(&name)
+                    .map(|recorded| recorded.bindings.clone())
+                    .unwrap_or_default();
                 if let Some(control) = self.control_channel() {
                     for binding in bindings {
                         let method = binding.bind_method();
@@ -312,15 +383,27 @@ impl Engine {
                     }
                 }
                 self.start_consumers_of(&name);
-                let restored = Restored { queues: 1, ..Restored::default() };
-                self.events.send(Event::Recovered { role: self.role, restored });
+                let restored = Restored {
+                    queues: 1,
+                    ..Restored::default()
+                };
+                self.events.send(Event::Recovered {
+                    role: self.role,
+                    restored,
+                });
             }
             Err(error) if error.kind() == ErrorKind::ResourceLocked && since.elapsed() < patience => {
                 let at = Instant::now() + LOCKED_RETRY;
-                self.retries.push(Retry { at, what: RetryWhat::Queue { name, since } });
+                self.retries.push(Retry {
+                    at,
+                    what: RetryWhat::Queue { name, since },
+                });
             }
             Err(error) => {
-                self.not_restored(NotRestored { what: format!("queue '{name}'"), error });
+                self.not_restored(NotRestored {
+                    what: format!("queue '{name}'"),
+                    error,
+                });
                 self.start_consumers_of(&name);
             }
         }

@@ -182,8 +182,15 @@ impl Window {
             self.slots.push(Slot::default());
             (self.slots.len() - 1) as u32
         });
-        self.slots[index as usize] =
-            Slot { out: out.take(), deadline, size, in_window: true, owned: true, listed: true, ..Slot::default() };
+        self.slots[index as usize] = Slot {
+            out: out.take(),
+            deadline,
+            size,
+            in_window: true,
+            owned: true,
+            listed: true,
+            ..Slot::default()
+        };
         self.in_window += 1;
         self.bytes_in_window += size;
         self.counters.published += 1;
@@ -206,7 +213,8 @@ impl Window {
             self.leave(ticket);
             return Poll::Ready(Err(error));
         }
-        if place.map_or(self.waiters.is_empty(), |place| place == 0) || matches!(self.route, Route::Closed(_)) {
+        if place.map_or(self.waiters.is_empty(), |place| place == 0) || matches!(self.route, Route::Closed(_))
+        {
             match self.admit(out, deadline) {
                 Ok(None) => {}
                 Ok(Some(index)) => {
@@ -227,7 +235,12 @@ impl Window {
                 self.next_ticket += 1;
                 *ticket = Some(number);
                 let waker = cx.waker().clone();
-                self.waiters.push_back(Waiter { ticket: number, waker, deadline, expired: None });
+                self.waiters.push_back(Waiter {
+                    ticket: number,
+                    waker,
+                    deadline,
+                    expired: None,
+                });
             }
         }
         Poll::Pending
@@ -381,7 +394,9 @@ impl Window {
 
     /// Encodes publishes behind `buffer` until it holds `limit` bytes or nothing may be sent.
     pub fn pump(&mut self, buffer: &mut Vec<u8>, limit: usize, frame_max: u32) {
-        let Route::Open { channel } = self.route else { return };
+        let Route::Open { channel } = self.route else {
+            return;
+        };
         let chunk_max = frame_max as usize - FRAME_OVERHEAD;
         while buffer.len() < limit {
             if let Some(partial) = &mut self.partial {
@@ -396,7 +411,9 @@ impl Window {
             if self.blocked || !self.may_send_next() {
                 return;
             }
-            let Some(index) = self.unsent.pop_front() else { return };
+            let Some(index) = self.unsent.pop_front() else {
+                return;
+            };
             let slot = &mut self.slots[index as usize];
             slot.listed = false;
             let Some(out) = &slot.out else {
@@ -405,13 +422,22 @@ impl Window {
             };
             let message = &out.message;
             encode::publish(buffer, channel, &out.exchange, &out.routing_key, out.mandatory);
-            encode::header(buffer, channel, 60, message.body.len() as u64, &message.properties);
+            encode::header(
+                buffer,
+                channel,
+                60,
+                message.body.len() as u64,
+                &message.properties,
+            );
             if message.body.len() <= chunk_max {
                 if !message.body.is_empty() {
                     encode::body_frame(buffer, channel, &message.body);
                 }
             } else {
-                self.partial = Some(Partial { body: message.body.clone(), at: 0 });
+                self.partial = Some(Partial {
+                    body: message.body.clone(),
+                    at: 0,
+                });
             }
             slot.sent = true;
             if slot.was_sent_before {
@@ -427,7 +453,10 @@ impl Window {
         // Tag 0 with `multiple` means everything so far (AMQP 0-9-1 section 1.8.3.13).
         let tag = if tag == 0 && multiple { last - 1 } else { tag };
         if tag >= last || tag == 0 {
-            return Err(format!("a confirm for delivery tag {tag}; {} publishes are out", last - 1));
+            return Err(format!(
+                "a confirm for delivery tag {tag}; {} publishes are out",
+                last - 1
+            ));
         }
         if multiple {
             while self.first_tag <= tag {
@@ -603,7 +632,8 @@ impl Window {
             }
         }
         self.route = Route::Closed(error.clone());
-        self.wake.extend(self.waiters.iter().map(|waiter| waiter.waker.clone()));
+        self.wake
+            .extend(self.waiters.iter().map(|waiter| waiter.waker.clone()));
     }
 
     /// A closed window takes publishes again: a new connection is being made for it.
@@ -664,9 +694,16 @@ impl Window {
     }
 
     fn arm(&mut self) {
-        let slots = self.slots.iter().filter(|slot| slot.is_pending()).filter_map(|slot| slot.deadline);
-        let waiters =
-            self.waiters.iter().filter(|waiter| waiter.expired.is_none()).filter_map(|waiter| waiter.deadline);
+        let slots = self
+            .slots
+            .iter()
+            .filter(|slot| slot.is_pending())
+            .filter_map(|slot| slot.deadline);
+        let waiters = self
+            .waiters
+            .iter()
+            .filter(|waiter| waiter.expired.is_none())
+            .filter_map(|waiter| waiter.deadline);
         self.armed = slots.chain(waiters).min();
     }
 
@@ -689,7 +726,9 @@ impl Window {
         let error = if self.blocked {
             Error::new(
                 ErrorKind::Blocked,
-                format!("publish{to}: the broker blocks publishers (a memory or disk alarm) and the deadline passed; {fate}"),
+                format!(
+                    "publish{to}: the broker blocks publishers (a memory or disk alarm) and the deadline passed; {fate}"
+                ),
             )
         } else if matches!(self.route, Route::Down) {
             Error::new(
@@ -697,12 +736,18 @@ impl Window {
                 format!("publish{to}: the connection is down and the deadline passed; {fate}"),
             )
         } else {
-            Error::new(ErrorKind::Timeout, format!("publish{to}: no confirm before the deadline; {fate}"))
+            Error::new(
+                ErrorKind::Timeout,
+                format!("publish{to}: no confirm before the deadline; {fate}"),
+            )
         };
         if sent { error.with_outcome_unknown() } else { error }
     }
 }
 
 fn describe(out: &Outgoing) -> String {
-    format!(" to exchange '{}' with routing key '{}'", out.exchange, out.routing_key)
+    format!(
+        " to exchange '{}' with routing key '{}'",
+        out.exchange, out.routing_key
+    )
 }

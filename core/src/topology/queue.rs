@@ -221,6 +221,15 @@ impl Queue {
         self.exclusive
     }
 
+    pub(crate) fn is_single_active_consumer(&self) -> bool {
+        self.arguments
+            .table
+            .inner()
+            .get("x-single-active-consumer")
+            .and_then(Value::as_bool)
+            .unwrap_or(false)
+    }
+
     pub(crate) fn is_auto_delete(&self) -> bool {
         self.auto_delete
     }

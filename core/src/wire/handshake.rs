@@ -38,12 +38,15 @@ pub(crate) struct Opened {
     pub channel_max: u16,
     /// Zero when there are none.
     pub heartbeat: Duration,
-    pub server_properties: FieldTable,
 }
 
 /// Opens a connection on `stream`. The caller sets the deadline.
 pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Credentials) -> Result<Opened> {
-    let mut peer = Peer { stream, frames: FrameReader::new(FRAME_MAX_BEFORE_TUNE), out: Vec::new() };
+    let mut peer = Peer {
+        stream,
+        frames: FrameReader::new(FRAME_MAX_BEFORE_TUNE),
+        out: Vec::new(),
+    };
     peer.out.extend_from_slice(&encode::PROTOCOL_HEADER);
     peer.write().await?;
 
@@ -56,13 +59,16 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
     if !offered.split_ascii_whitespace().any(|offer| offer == mechanism) {
         return Err(Error::new(
             ErrorKind::Authentication,
-            format!("{}: the broker offers the mechanisms {offered}, not {mechanism}", peer.name()),
+            format!(
+                "{}: the broker offers the mechanisms {offered}, not {mechanism}",
+                peer.name()
+            ),
         ));
     }
     let start_ok = StartOk {
         client_properties: client_properties(options),
         mechanism: mechanism.into(),
-        response: sasl_response(&options.mechanism, credentials),
+        response: sasl_response(options.mechanism, credentials),
         locale: "en_US".into(),
     };
     peer.send(AMQPMethod::StartOk(start_ok)).await?;
@@ -70,12 +76,17 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
     let tune = match peer.read("login").await {
         Ok(AMQPMethod::Tune(tune)) => tune,
         Ok(AMQPMethod::Close(close)) => {
-            return Err(peer.refused(close, &format!("login as '{}'", credentials.username)).await);
+            return Err(peer
+                .refused(close, &format!("login as '{}'", credentials.username))
+                .await);
         }
         Ok(AMQPMethod::Secure(_)) => {
             return Err(Error::new(
                 ErrorKind::Authentication,
-                format!("{}: the broker sent a challenge, which {mechanism} does not have", peer.name()),
+                format!(
+                    "{}: the broker sent a challenge, which {mechanism} does not have",
+                    peer.name()
+                ),
             ));
         }
         Ok(other) => return Err(peer.unexpected(&other, "connection.tune")),
@@ -95,7 +106,11 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
     };
     let agreed = negotiate(&tune, options)?;
     peer.frames.set_frame_max(agreed.frame_max);
-    encode::method(&mut peer.out, 0, &AMQPClass::Connection(AMQPMethod::TuneOk(agreed.clone())));
+    encode::method(
+        &mut peer.out,
+        0,
+        &AMQPClass::Connection(AMQPMethod::TuneOk(agreed.clone())),
+    );
     let virtual_host = ShortString::try_new(options.vhost.clone())
         .map_err(|_| Error::invalid("the virtual host's name is over 255 bytes"))?;
     peer.send(AMQPMethod::Open(Open { virtual_host })).await?;
@@ -112,7 +127,6 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
         frame_max: agreed.frame_max,
         channel_max: agreed.channel_max,
         heartbeat: Duration::from_secs(agreed.heartbeat.into()),
-        server_properties: start.server_properties,
     })
 }
 
@@ -124,15 +138,27 @@ fn negotiate(tune: &Tune, options: &Options) -> Result<TuneOk> {
             tune.frame_max
         )));
     }
-    let frame_max = if tune.frame_max == 0 { options.frame_max } else { tune.frame_max.min(options.frame_max) };
+    let frame_max = if tune.frame_max == 0 {
+        options.frame_max
+    } else {
+        tune.frame_max.min(options.frame_max)
+    };
     let channel_max = match (tune.channel_max, options.channel_max) {
         (0, ours) => ours,
         (theirs, 0) => theirs,
         (theirs, ours) => theirs.min(ours),
     };
     let wish = u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX);
-    let heartbeat = if wish == 0 || tune.heartbeat == 0 { wish } else { wish.min(tune.heartbeat) };
-    Ok(TuneOk { channel_max, frame_max, heartbeat })
+    let heartbeat = if wish == 0 || tune.heartbeat == 0 {
+        wish
+    } else {
+        wish.min(tune.heartbeat)
+    };
+    Ok(TuneOk {
+        channel_max,
+        frame_max,
+        heartbeat,
+    })
 }
 
 fn client_properties(options: &Options) -> FieldTable {
@@ -164,7 +190,10 @@ fn client_properties(options: &Options) -> FieldTable {
 
 /// The error for a peer that broke the protocol.
 pub(crate) fn violation(peer: &str, violation: &Violation) -> Error {
-    Error::protocol(format!("{peer}: {} (AMQP reply code {})", violation.text, violation.code))
+    Error::protocol(format!(
+        "{peer}: {} (AMQP reply code {})",
+        violation.text, violation.code
+    ))
 }
 
 struct Peer {
@@ -242,7 +271,10 @@ impl Peer {
 
     fn unexpected(&self, method: &AMQPMethod, wanted: &str) -> Error {
         let id = AMQPClass::Connection(method.clone()).get_amqp_method_id();
-        Error::protocol(format!("{}: connection method {id} where {wanted} was expected", self.name()))
+        Error::protocol(format!(
+            "{}: connection method {id} where {wanted} was expected",
+            self.name()
+        ))
     }
 
     /// The broker refused the login or the virtual host, and waits for a last word.
@@ -277,5 +309,9 @@ fn refusal(what: &str, close: Close) -> Error {
         ErrorKind::VhostRefused => "; check the virtual host's name and the user's permissions",
         _ => "",
     };
-    Error::new(kind, format!("{what}: the broker answered {} {text}{advice}", reply.code)).with_reply(reply)
+    Error::new(
+        kind,
+        format!("{what}: the broker answered {} {text}{advice}", reply.code),
+    )
+    .with_reply(reply)
 }

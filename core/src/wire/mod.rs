@@ -5,9 +5,13 @@
 //! | [`frame`] | one frame off the buffer, and the bounds on it |
 //! | [`encode`] | frames into a buffer |
 //! | [`properties`] | content headers, and what is saved of one that cannot be parsed |
+//! | [`handshake`] | from a byte stream to an open connection |
+//! | [`stream`] | TCP, TLS, or whatever carries a connection |
 //! | [`guard`] | the bound on nested tables, checked before the parser recurses |
 
 pub(crate) mod encode;
 pub(crate) mod frame;
 pub(crate) mod guard;
+pub(crate) mod handshake;
 pub(crate) mod properties;
+pub(crate) mod stream;

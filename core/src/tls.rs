@@ -1,0 +1,432 @@
+//! TLS through rustls: what to trust, who we are, and plain words for what failed.
+
+use std::{
+    fmt, io,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use tokio_rustls::rustls::{
+    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+};
+use zeroize::Zeroizing;
+
+use crate::{Error, ErrorKind, Result, error::TlsFailure, options::Host};
+
+/// PEM text, given or in a file that is read at each connect, so that a renewed certificate is picked up.
+#[derive(Clone)]
+enum Pem {
+    Bytes(Zeroizing<Vec<u8>>),
+    File(PathBuf),
+}
+
+impl Pem {
+    fn read(&self, what: &str) -> Result<Zeroizing<Vec<u8>>> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.clone()),
+            Self::File(path) => std::fs::read(path).map(Zeroizing::new).map_err(|error| {
+                Error::invalid(format!("the {what} {} cannot be read: {error}", path.display()))
+                    .with_source(error)
+            }),
+        }
+    }
+}
+
+/// How to speak TLS: 1.2 or 1.3, with the broker's certificate verified unless asked otherwise.
+#[derive(Clone)]
+pub struct TlsOptions {
+    ca: Option<Pem>,
+    identity: Option<(Pem, Pem)>,
+    insecure: bool,
+    server_name: Option<String>,
+    sni: bool,
+    verify_hostname: bool,
+    pinned: bool,
+    /// The configuration, where no file could change it.
+    config: Arc<OnceLock<Arc<ClientConfig>>>,
+}
+
+impl fmt::Debug for TlsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsOptions")
+            .field("own_ca", &self.ca.is_some())
+            .field("client_certificate", &self.identity.is_some())
+            .field("insecure", &self.insecure)
+            .field("server_name", &self.server_name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for TlsOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TlsOptions {
+    /// The system's trusted authorities, the broker's name checked, no client certificate.
+    pub fn new() -> Self {
+        Self {
+            ca: None,
+            identity: None,
+            insecure: false,
+            server_name: None,
+            sni: true,
+            verify_hostname: true,
+            pinned: false,
+            config: Arc::default(),
+        }
+    }
+
+    fn changed(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self.config = Arc::default();
+        self
+    }
+
+    /// Trusts these authorities (PEM) instead of the system's.
+    pub fn ca_pem(self, pem: impl Into<Vec<u8>>) -> Self {
+        self.changed(|tls| tls.ca = Some(Pem::Bytes(Zeroizing::new(pem.into()))))
+    }
+
+    /// Trusts the authorities in this PEM file instead of the system's.
+    pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
+        self.changed(|tls| tls.ca = Some(Pem::File(path.into())))
+    }
+
+    /// Shows this client certificate (PEM, chain first to last) with its key (PEM: PKCS#8, PKCS#1 or SEC1).
+    pub fn identity_pem(self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        let pem = |bytes: Vec<u8>| Pem::Bytes(Zeroizing::new(bytes));
+        self.changed(|tls| tls.identity = Some((pem(chain.into()), pem(key.into()))))
+    }
+
+    /// As [`Self::identity_pem`], from files.
+    pub fn identity_files(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.changed(|tls| tls.identity = Some((Pem::File(chain.into()), Pem::File(key.into()))))
+    }
+
+    /// Accepts any certificate: whoever is on the way can read and change everything.
+    pub fn insecure(self, insecure: bool) -> Self {
+        self.changed(|tls| tls.insecure = insecure)
+    }
+
+    /// Expects this name in the broker's certificate, instead of the host's, and asks for it (SNI).
+    pub fn server_name(self, name: impl Into<String>) -> Self {
+        self.changed(|tls| tls.server_name = Some(name.into()))
+    }
+
+    /// Does not tell the broker which name is wanted (SNI).
+    pub fn disable_sni(self) -> Self {
+        self.changed(|tls| tls.sni = false)
+    }
+
+    /// Whether the name in the broker's certificate must be that of the host. Default: true.
+    pub fn verify_hostname(self, verify: bool) -> Self {
+        self.changed(|tls| tls.verify_hostname = verify)
+    }
+
+    /// Also accepts a broker whose very certificate is among the trusted ones, be it self-signed. Default: false.
+    pub fn pinned(self, pinned: bool) -> Self {
+        self.changed(|tls| tls.pinned = pinned)
+    }
+
+    /// The name that is asked for and, unless switched off, verified.
+    pub(crate) fn name_for(&self, host: &Host) -> Result<ServerName<'static>> {
+        let name = self.server_name.as_deref().unwrap_or(&host.host);
+        ServerName::try_from(name.to_owned())
+            .map_err(|_| Error::invalid(format!("'{name}' cannot be the name in a certificate")))
+    }
+
+    pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>> {
+        if let Some(config) = self.config.get() {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.build()?);
+        let is_file = |pem: &Pem| matches!(pem, Pem::File(_));
+        let from_files = self.ca.as_ref().is_some_and(is_file)
+            || self
+                .identity
+                .as_ref()
+                .is_some_and(|(chain, key)| is_file(chain) || is_file(key));
+        if !from_files {
+            return Ok(self.config.get_or_init(|| config).clone());
+        }
+        Ok(config)
+    }
+
+    fn build(&self) -> Result<ClientConfig> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = self.verifier(&provider)?;
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error::invalid(format!("TLS cannot be set up: {error}")))?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = certificates(&chain.read("client certificate")?, "client certificate")?;
+                let key = key.read("client key")?;
+                let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
+                    Error::invalid(
+                        "the client key has no private key in PEM form (PKCS#8, PKCS#1 or SEC1, without a password)",
+                    )
+                })?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| {
+                    Error::invalid(format!("the client certificate and its key do not fit: {error}"))
+                        .with_source(error)
+                })?
+            }
+        };
+        config.enable_sni = self.sni;
+        Ok(config)
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
+        let check = if self.insecure {
+            None
+        } else {
+            let (roots, pinned) = self.roots()?;
+            let check = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .map_err(|error| {
+                    Error::invalid(format!("the trusted certificates cannot be used: {error}"))
+                })?;
+            Some((check, pinned))
+        };
+        Ok(Arc::new(Verifier {
+            check,
+            verify_hostname: self.verify_hostname,
+            provider: provider.clone(),
+        }))
+    }
+
+    /// The trusted authorities, and the certificates that are accepted as they are.
+    fn roots(&self) -> Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
+        let mut roots = RootCertStore::empty();
+        let Some(ca) = &self.ca else {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                let why = found.errors.first().map(ToString::to_string).unwrap_or_default();
+                return Err(Error::invalid(format!(
+                    "the system has no trusted certificates ({why}): install ca-certificates, or give a CA file"
+                )));
+            }
+            return Ok((roots, Vec::new()));
+        };
+        let certificates = certificates(&ca.read("CA file")?, "CA file")?;
+        let (usable, _) = roots.add_parsable_certificates(certificates.iter().cloned());
+        let pinned = if self.pinned { certificates } else { Vec::new() };
+        if usable == 0 && pinned.is_empty() {
+            return Err(Error::invalid(
+                "the CA file has no certificate that can be used as an authority",
+            ));
+        }
+        Ok((roots, pinned))
+    }
+}
+
+fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::invalid(format!("the {what} is not PEM: {error}")))?;
+    if found.is_empty() {
+        return Err(Error::invalid(format!(
+            "the {what} has no certificate in PEM form"
+        )));
+    }
+    Ok(found)
+}
+
+/// The usual verification, less what the options switch off.
+#[derive(Debug)]
+struct Verifier {
+    /// `None` accepts everything.
+    check: Option<(Arc<WebPkiServerVerifier>, Vec<CertificateDer<'static>>)>,
+    verify_hostname: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some((check, pinned)) = &self.check else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        if pinned
+            .iter()
+            .any(|certificate| certificate.as_ref() == end_entity.as_ref())
+        {
+            return Ok(ServerCertVerified::assertion());
+        }
+        match check.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !self.verify_hostname => Ok(ServerCertVerified::assertion()),
+            result => result,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}
+
+/// The error for a TLS handshake that failed.
+pub(crate) fn handshake_error(error: io::Error, host: &str) -> Error {
+    tls_error(&error, host).unwrap_or_else(|| {
+        let failure = TlsFailure::Other;
+        Error::new(
+            ErrorKind::Tls,
+            format!(
+                "{host}: the connection was lost during the TLS handshake: {error}; does that port speak TLS?"
+            ),
+        )
+        .with_tls_failure(failure)
+        .with_source(error)
+    })
+}
+
+/// The error for what rustls reports through I/O, also after the handshake: in TLS 1.3 the broker's word about the
+/// client certificate comes with the first read. `None` if it is not about TLS.
+pub(crate) fn tls_error(error: &io::Error, host: &str) -> Option<Error> {
+    let cause = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let (failure, text) = explain(cause);
+    Some(
+        Error::new(ErrorKind::Tls, format!("{host}: TLS failed: {text} ({cause})"))
+            .with_tls_failure(failure)
+            .with_source(cause.clone()),
+    )
+}
+
+fn explain(cause: &rustls::Error) -> (TlsFailure, &'static str) {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as Tls};
+    match cause {
+        Tls::InvalidCertificate(bad) => match bad {
+            Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+                (
+                    TlsFailure::Expired,
+                    "the broker's certificate has expired or is not valid yet; check both clocks",
+                )
+            }
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => (
+                TlsFailure::WrongName,
+                "the broker's certificate is for another name; connect by a name that is in it, or give server_name",
+            ),
+            Bad::UnknownIssuer => (
+                TlsFailure::UnknownIssuer,
+                "the broker's certificate was issued by nobody who is trusted here; give its CA as ca_file",
+            ),
+            Bad::BadEncoding
+            | Bad::UnhandledCriticalExtension
+            | Bad::BadSignature
+            | Bad::UnsupportedSignatureAlgorithmContext { .. }
+            | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+            | Bad::InvalidPurpose
+            | Bad::InvalidPurposeContext { .. } => (
+                TlsFailure::UnsupportedCertificate,
+                "the broker's certificate is of a form that is not accepted; have it issued anew as X.509 v3",
+            ),
+            Bad::Other(other) => explain_other(&other.to_string()),
+            _ => (
+                TlsFailure::UnsupportedCertificate,
+                "the broker's certificate is not accepted",
+            ),
+        },
+        Tls::PeerIncompatible(_) | Tls::AlertReceived(Alert::ProtocolVersion) => (
+            TlsFailure::ProtocolVersion,
+            "the broker speaks no TLS version that is accepted here (1.2 and 1.3)",
+        ),
+        Tls::AlertReceived(Alert::CertificateRequired) => (
+            TlsFailure::ClientCertificateRequired,
+            "the broker wants a client certificate; give one",
+        ),
+        Tls::AlertReceived(
+            Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError,
+        ) => (
+            TlsFailure::ClientCertificateRefused,
+            "the broker does not accept the client certificate; is it issued by a CA that the broker trusts?",
+        ),
+        // RabbitMQ answers so in TLS 1.2 when no client certificate was shown.
+        Tls::AlertReceived(Alert::HandshakeFailure) => (
+            TlsFailure::ClientCertificateRequired,
+            "the broker broke the handshake off: it wants a client certificate, or has no cipher in common with us",
+        ),
+        Tls::InvalidMessage(_) | Tls::InappropriateMessage { .. } => (
+            TlsFailure::NotTls,
+            "the peer does not speak TLS on that port; is it the plain AMQP port?",
+        ),
+        Tls::NoCertificatesPresented => (
+            TlsFailure::UnsupportedCertificate,
+            "the broker showed no certificate",
+        ),
+        _ => (TlsFailure::Other, "the handshake failed"),
+    }
+}
+
+/// What webpki says without a variant of its own in rustls.
+fn explain_other(text: &str) -> (TlsFailure, &'static str) {
+    if text.contains("CaUsedAsEndEntity") {
+        (
+            TlsFailure::UnknownIssuer,
+            "the broker shows a self-signed CA certificate as its own; give it as ca_file and pin it, or have a \
+             certificate issued by it",
+        )
+    } else {
+        (
+            TlsFailure::UnsupportedCertificate,
+            "the broker's certificate is of a form that is not accepted (X.509 v1, for instance); have it issued anew \
+             as X.509 v3",
+        )
+    }
+}
