@@ -63,9 +63,7 @@ pub(crate) struct Inner {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client")
-            .field("options", &self.0.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("options", &self.0.options).finish_non_exhaustive()
     }
 }
 
@@ -73,11 +71,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         for link in self.links() {
             let deadline = Instant::now() + self.options.operation_timeout;
-            let what = Asked {
-                name: "close".into(),
-                deadline,
-                reply: None,
-            };
+            let what = Asked { name: "close".into(), deadline, reply: None };
             // The engine being gone is as good.
             let _ = link.send(Command::Close { drain: false, what });
         }
@@ -86,11 +80,7 @@ impl Drop for Inner {
 
 impl Inner {
     fn links(&self) -> Vec<Arc<Link>> {
-        let publish = self
-            .publish_link
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let publish = self.publish_link.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Publishing first: its confirms may depend on nothing, but a consumer's last acks may follow a publish.
         publish.into_iter().chain([self.main.clone()]).collect()
     }
@@ -100,11 +90,7 @@ impl Inner {
         if let Some(reply_to) = message.properties.reply_to()
             && reply_to.as_str() == DIRECT_REPLY_TO
         {
-            let requests = self
-                .requests
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone();
+            let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
             return requests.filter(|requests| !requests.with(|window| window.is_closed())).ok_or_else(|| {
                 Error::invalid(format!(
                     "a message with reply_to '{DIRECT_REPLY_TO}' is published after consuming that queue: call \
@@ -149,11 +135,7 @@ impl Inner {
     pub fn is_fanout(&self, exchange: &str) -> bool {
         !exchange.is_empty()
             && (exchange == "amq.fanout"
-                || self
-                    .fanouts
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .contains(exchange))
+                || self.fanouts.read().unwrap_or_else(PoisonError::into_inner).contains(exchange))
     }
 
     fn deadline(&self) -> Instant {
@@ -163,11 +145,7 @@ impl Inner {
     /// Asks the engine of the main connection and waits for its answer.
     pub async fn ask<T>(&self, name: String, command: impl FnOnce(Asked<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let asked = Asked {
-            name,
-            deadline: self.deadline(),
-            reply: Some(reply),
-        };
+        let asked = Asked { name, deadline: self.deadline(), reply: Some(reply) };
         self.main.send(command(asked)).map_err(|(_, error)| error)?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
@@ -249,9 +227,7 @@ impl Client {
     // ---- topology --------------------------------------------------------------------------------------------
 
     async fn call(&self, name: String, method: AMQPClass, effect: Effect) -> Result<Answer> {
-        self.0
-            .ask(name, |what| Command::Call(Call { method, effect, what }))
-            .await
+        self.0.ask(name, |what| Command::Call(Call { method, effect, what })).await
     }
 
     /// Declares a queue (AMQP 0-9-1 section 1.7.2.1); the name in the answer is the broker's for a server-named one.
@@ -263,10 +239,7 @@ impl Client {
         queue.check()?;
         let name = format!("declare queue '{}'", queue.name());
         let method = AMQPClass::Queue(queue::AMQPMethod::Declare(queue.declare()));
-        match self
-            .call(name, method, Effect::DeclareQueue(queue.clone()))
-            .await?
-        {
+        match self.call(name, method, Effect::DeclareQueue(queue.clone())).await? {
             Answer::Queue(info) => Ok(info),
             other => Err(unexpected(&other)),
         }
@@ -274,16 +247,10 @@ impl Client {
 
     /// The counts of a queue that exists (passive declare); [`crate::ErrorKind::NotFound`] when it does not.
     pub async fn queue_info(&self, queue: &str) -> Result<QueueInfo> {
-        let declare = queue::Declare {
-            queue: short("queue name", queue)?,
-            passive: true,
-            ..queue::Declare::default()
-        };
+        let declare =
+            queue::Declare { queue: short("queue name", queue)?, passive: true, ..queue::Declare::default() };
         let method = AMQPClass::Queue(queue::AMQPMethod::Declare(declare));
-        match self
-            .call(format!("look up queue '{queue}'"), method, Effect::None)
-            .await?
-        {
+        match self.call(format!("look up queue '{queue}'"), method, Effect::None).await? {
             Answer::Queue(info) => Ok(info),
             other => Err(unexpected(&other)),
         }
@@ -297,31 +264,17 @@ impl Client {
     /// Deletes a queue only if nobody consumes it (`if_unused`) and it holds nothing (`if_empty`);
     /// [`crate::ErrorKind::PreconditionFailed`] otherwise.
     pub async fn delete_queue_if(&self, queue: &str, if_unused: bool, if_empty: bool) -> Result<u32> {
-        let delete = queue::Delete {
-            queue: short("queue name", queue)?,
-            if_unused,
-            if_empty,
-            nowait: false,
-        };
+        let delete = queue::Delete { queue: short("queue name", queue)?, if_unused, if_empty, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Delete(delete));
         let effect = Effect::DeleteQueue(queue.to_owned());
-        count(
-            self.call(format!("delete queue '{queue}'"), method, effect)
-                .await?,
-        )
+        count(self.call(format!("delete queue '{queue}'"), method, effect).await?)
     }
 
     /// Drops the messages of a queue that nobody has in work; returns how many.
     pub async fn purge_queue(&self, queue: &str) -> Result<u32> {
-        let purge = queue::Purge {
-            queue: short("queue name", queue)?,
-            nowait: false,
-        };
+        let purge = queue::Purge { queue: short("queue name", queue)?, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Purge(purge));
-        count(
-            self.call(format!("purge queue '{queue}'"), method, Effect::None)
-                .await?,
-        )
+        count(self.call(format!("purge queue '{queue}'"), method, Effect::None).await?)
     }
 
     /// Declares an exchange (AMQP 0-9-1 section 1.6.2.1). Errors: as [`Self::declare_queue`].
@@ -329,8 +282,7 @@ impl Client {
         exchange.check()?;
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange.declare()));
         let effect = Effect::DeclareExchange(exchange.clone());
-        self.call(format!("declare exchange '{}'", exchange.name()), method, effect)
-            .await?;
+        self.call(format!("declare exchange '{}'", exchange.name()), method, effect).await?;
         let mut fanouts = self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner);
         if exchange.is_fanout() {
             fanouts.insert(exchange.name().to_owned());
@@ -348,9 +300,7 @@ impl Client {
             ..exchange::Declare::default()
         };
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare));
-        self.call(format!("look up exchange '{exchange}'"), method, Effect::None)
-            .await
-            .map(|_| ())
+        self.call(format!("look up exchange '{exchange}'"), method, Effect::None).await.map(|_| ())
     }
 
     /// Deletes an exchange. One that does not exist counts as deleted.
@@ -360,56 +310,34 @@ impl Client {
 
     /// Deletes an exchange only if nothing is bound to it (`if_unused`).
     pub async fn delete_exchange_if(&self, exchange: &str, if_unused: bool) -> Result<()> {
-        let delete = exchange::Delete {
-            exchange: short("exchange name", exchange)?,
-            if_unused,
-            nowait: false,
-        };
+        let delete =
+            exchange::Delete { exchange: short("exchange name", exchange)?, if_unused, nowait: false };
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete));
         let effect = Effect::DeleteExchange(exchange.to_owned());
-        self.call(format!("delete exchange '{exchange}'"), method, effect)
-            .await?;
-        self.0
-            .fanouts
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(exchange);
+        self.call(format!("delete exchange '{exchange}'"), method, effect).await?;
+        self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner).remove(exchange);
         Ok(())
     }
 
     /// Binds a queue or an exchange to an exchange (AMQP 0-9-1 section 1.7.2.3; RabbitMQ exchange-to-exchange bindings).
     pub async fn bind(&self, binding: &Binding) -> Result<()> {
         binding.check()?;
-        let name = format!(
-            "bind '{}' to exchange '{}'",
-            binding.destination(),
-            binding.source()
-        );
-        self.call(name, binding.bind_method(), Effect::Bind(binding.clone()))
-            .await
-            .map(|_| ())
+        let name = format!("bind '{}' to exchange '{}'", binding.destination(), binding.source());
+        self.call(name, binding.bind_method(), Effect::Bind(binding.clone())).await.map(|_| ())
     }
 
     /// Removes a binding.
     pub async fn unbind(&self, binding: &Binding) -> Result<()> {
         binding.check()?;
-        let name = format!(
-            "unbind '{}' from exchange '{}'",
-            binding.destination(),
-            binding.source()
-        );
-        self.call(name, binding.unbind_method(), Effect::Unbind(binding.clone()))
-            .await
-            .map(|_| ())
+        let name = format!("unbind '{}' from exchange '{}'", binding.destination(), binding.source());
+        self.call(name, binding.unbind_method(), Effect::Unbind(binding.clone())).await.map(|_| ())
     }
 
     /// Drops the queue or exchange of this name from the record, with its bindings: it stays at the broker and is not
     /// declared again after a reconnect.
     pub fn forget(&self, name: &str) {
         // A client that is closed has no record.
-        let _ = self.0.main.send(Command::Forget {
-            name: name.to_owned(),
-        });
+        let _ = self.0.main.send(Command::Forget { name: name.to_owned() });
     }
 
     // ---- publishing ------------------------------------------------------------------------------------------
@@ -439,9 +367,7 @@ impl Client {
         routing_key: &str,
         message: Message,
     ) -> Result<Confirmation> {
-        self.publisher(exchange, routing_key)
-            .publish_nowait(message)
-            .await
+        self.publisher(exchange, routing_key).publish_nowait(message).await
     }
 
     // ---- consuming -------------------------------------------------------------------------------------------
@@ -452,9 +378,7 @@ impl Client {
         check_short("queue name", queue)?;
         let queue = queue.to_owned();
         let name = format!("get from queue '{queue}'");
-        self.0
-            .ask(name, |what| Command::Get(Get { queue, no_ack, what }))
-            .await
+        self.0.ask(name, |what| Command::Get(Get { queue, no_ack, what })).await
     }
 
     // ---- the connection --------------------------------------------------------------------------------------
@@ -504,11 +428,8 @@ impl Client {
         check_short("reason", reason)?;
         for link in self.0.links() {
             let (reply, answer) = oneshot::channel();
-            let asked = Asked {
-                name: "update the secret".into(),
-                deadline: self.0.deadline(),
-                reply: Some(reply),
-            };
+            let asked =
+                Asked { name: "update the secret".into(), deadline: self.0.deadline(), reply: Some(reply) };
             let command = Command::UpdateSecret {
                 secret: Zeroizing::new(secret.to_owned()),
                 reason: reason.to_owned(),
@@ -536,15 +457,9 @@ impl Client {
         let deadline = Instant::now() + timeout;
         let ask = |link: &Arc<Link>| {
             let (reply, answer) = oneshot::channel();
-            let what = Asked {
-                name: "close".into(),
-                deadline,
-                reply: Some(reply),
-            };
+            let what = Asked { name: "close".into(), deadline, reply: Some(reply) };
             // An engine that is gone has nothing left to close.
-            link.send(Command::Close { drain, what })
-                .is_ok()
-                .then_some(answer)
+            link.send(Command::Close { drain, what }).is_ok().then_some(answer)
         };
         // Consumers first: while their deliveries are settled, answers may still be published.
         let links = self.0.links();

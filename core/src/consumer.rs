@@ -99,12 +99,9 @@ impl ConsumeBuilder {
 
     /// Any other argument of `basic.consume`.
     pub fn argument(mut self, key: &str, value: impl IntoValue) -> Self {
-        if let Err(error) = with_entry(
-            &mut self.settings.arguments,
-            "consumer argument",
-            key.to_owned(),
-            value,
-        ) {
+        if let Err(error) =
+            with_entry(&mut self.settings.arguments, "consumer argument", key.to_owned(), value)
+        {
             self.defect.get_or_insert(error);
         }
         self
@@ -127,10 +124,7 @@ impl ConsumeBuilder {
         let tag = self.tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());
         // Room for the number that a restart puts behind it.
         if tag.len() > 240 {
-            return Err(Error::invalid(format!(
-                "the consumer tag has {} bytes; 240 is the most",
-                tag.len()
-            )));
+            return Err(Error::invalid(format!("the consumer tag has {} bytes; 240 is the most", tag.len())));
         }
         let direct = self.settings.queue == DIRECT_REPLY_TO;
         if direct && !self.settings.no_ack {
@@ -152,22 +146,11 @@ impl ConsumeBuilder {
             requests
         });
         let name = format!("consume queue '{}'", self.settings.queue);
-        let incoming = Incoming::new(
-            client.0.next_consumer(),
-            client.0.main.clone(),
-            self.settings,
-            requests,
-        );
+        let incoming =
+            Incoming::new(client.0.next_consumer(), client.0.main.clone(), self.settings, requests);
         // Made before the answer is there, so that giving up the wait cancels the consumer.
-        let consumer = Consumer {
-            client,
-            incoming: incoming.clone(),
-        };
-        consumer
-            .client
-            .0
-            .ask(name, |what| Command::Consume { incoming, what })
-            .await?;
+        let consumer = Consumer { client, incoming: incoming.clone() };
+        consumer.client.0.ask(name, |what| Command::Consume { incoming, what }).await?;
         Ok(consumer)
     }
 }
@@ -221,14 +204,7 @@ impl Consumer {
     pub async fn set_prefetch(&self, messages: u16) -> Result<()> {
         let consumer = self.incoming.id;
         let name = format!("change the prefetch of consumer '{}'", self.tag());
-        self.client
-            .0
-            .ask(name, |what| Command::SetPrefetch {
-                consumer,
-                prefetch: messages,
-                what,
-            })
-            .await
+        self.client.0.ask(name, |what| Command::SetPrefetch { consumer, prefetch: messages, what }).await
     }
 
     /// Has the broker put back everything that is unsettled on this consumer, to be delivered again
@@ -242,20 +218,14 @@ impl Consumer {
         }
         let consumer = self.incoming.id;
         let name = format!("recover consumer '{}'", self.tag());
-        self.client
-            .0
-            .ask(name, |what| Command::Recover { consumer, what })
-            .await
+        self.client.0.ask(name, |what| Command::Recover { consumer, what }).await
     }
 
     /// Stops consuming (`basic.cancel`). What was not handed out goes back to the queue; what was can still be acked.
     pub async fn cancel(&self) -> Result<()> {
         let consumer = self.incoming.id;
         let name = format!("cancel consumer '{}'", self.tag());
-        self.client
-            .0
-            .ask(name, |what| Command::Cancel { consumer, what })
-            .await
+        self.client.0.ask(name, |what| Command::Cancel { consumer, what }).await
     }
 }
 
@@ -283,11 +253,7 @@ impl Drop for Consumer {
         }
         let consumer = self.incoming.id;
         let deadline = Instant::now() + self.client.0.options.operation_timeout;
-        let what = Asked {
-            name: "cancel".into(),
-            deadline,
-            reply: None,
-        };
+        let what = Asked { name: "cancel".into(), deadline, reply: None };
         // An engine that is gone has no consumers.
         let _ = self.client.0.main.send(Command::Cancel { consumer, what });
     }

@@ -22,18 +22,13 @@ pub struct Credentials {
 impl Credentials {
     /// Credentials of `username`.
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
-        Self {
-            username: username.into(),
-            password: Zeroizing::new(password.into()),
-        }
+        Self { username: username.into(), password: Zeroizing::new(password.into()) }
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
     }
 }
 
@@ -88,10 +83,7 @@ impl Mechanism {
 
 /// The `response` of `connection.start-ok`.
 pub(crate) fn sasl_response(mechanism: Mechanism, credentials: &Credentials) -> LongString {
-    let sasl = Sasl::new(
-        credentials.username.as_str().into(),
-        credentials.password.as_bytes().into(),
-    );
+    let sasl = Sasl::new(credentials.username.as_str().into(), credentials.password.as_bytes().into());
     sasl.sasl_auth_string(match mechanism {
         Mechanism::Plain => SASLMechanism::Plain,
         Mechanism::AmqPlain => SASLMechanism::AMQPlain,
@@ -106,10 +98,7 @@ mod tests {
     #[test]
     fn responses() {
         let credentials = Credentials::new("üser", "pass");
-        assert_eq!(
-            sasl_response(Mechanism::Plain, &credentials).as_bytes(),
-            "\0üser\0pass".as_bytes()
-        );
+        assert_eq!(sasl_response(Mechanism::Plain, &credentials).as_bytes(), "\0üser\0pass".as_bytes());
         assert!(sasl_response(Mechanism::External, &credentials).is_empty());
         let table = sasl_response(Mechanism::AmqPlain, &credentials);
         assert!(table.as_bytes().starts_with(b"\x05LOGINS"));

@@ -53,10 +53,7 @@ impl Delivery {
 
     /// The `message_id` property, if there is one.
     pub fn message_id(&self) -> Option<&str> {
-        self.properties
-            .message_id()
-            .as_ref()
-            .map(amq_protocol::types::ShortString::as_str)
+        self.properties.message_id().as_ref().map(amq_protocol::types::ShortString::as_str)
     }
 
     /// Why the properties could not be read as they are, and the raw bytes; a publisher's fault, not the broker's.

@@ -118,11 +118,7 @@ struct Inner {
 impl Error {
     /// An error of `kind` that says `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            message: message.into(),
-            details: Details::default(),
-        }))
+        Self(Arc::new(Inner { kind, message: message.into(), details: Details::default() }))
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -136,11 +132,9 @@ impl Error {
     fn with(self, change: impl FnOnce(&mut Details)) -> Self {
         let mut inner = match Arc::try_unwrap(self.0) {
             Ok(inner) => inner,
-            Err(shared) => Inner {
-                kind: shared.kind,
-                message: shared.message.clone(),
-                details: shared.details.clone(),
-            },
+            Err(shared) => {
+                Inner { kind: shared.kind, message: shared.message.clone(), details: shared.details.clone() }
+            }
         };
         change(&mut inner.details);
         Self(Arc::new(inner))
@@ -178,11 +172,8 @@ impl Error {
             501 | 502 | 503 | 504 | 505 => ErrorKind::Protocol,
             _ => ErrorKind::Refused,
         };
-        Self::new(
-            kind,
-            format!("{what}: the broker answered {} {}", reply.code, reply.text),
-        )
-        .with_reply(reply)
+        Self::new(kind, format!("{what}: the broker answered {} {}", reply.code, reply.text))
+            .with_reply(reply)
     }
 
     /// What kind of error this is.
@@ -230,9 +221,7 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Error");
-        debug
-            .field("kind", &self.0.kind)
-            .field("message", &self.0.message);
+        debug.field("kind", &self.0.kind).field("message", &self.0.message);
         if let Some(source) = &self.0.details.source {
             debug.field("source", source);
         }
@@ -242,11 +231,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .details
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
+        self.0.details.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 

@@ -162,12 +162,7 @@ impl Event {
             Event::Blocked { role, reason } => tracing::warn!(%role, %reason, "the broker blocks publishers"),
             Event::Unblocked { role } => tracing::info!(%role, "the broker takes publishes again"),
             Event::Lost { role, reason } => tracing::warn!(%role, %reason, "connection lost"),
-            Event::Recovering {
-                role,
-                attempt,
-                delay,
-                last_error,
-            } => {
+            Event::Recovering { role, attempt, delay, last_error } => {
                 tracing::info!(%role, attempt, ?delay, error = last_error.as_ref().map(tracing::field::display), "recovering");
             }
             Event::Recovered { role, restored } => {
@@ -186,11 +181,7 @@ impl Event {
                 }
             }
             Event::QueueRenamed { old, new } => tracing::info!(%old, %new, "queue renamed"),
-            Event::ConsumerCancelled {
-                consumer_tag,
-                queue,
-                resumes,
-            } => {
+            Event::ConsumerCancelled { consumer_tag, queue, resumes } => {
                 tracing::warn!(%consumer_tag, %queue, resumes, "consumer cancelled by the broker");
             }
             Event::ConsumerResumed { consumer_tag, queue } => {

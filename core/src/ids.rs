@@ -12,10 +12,7 @@ pub(crate) struct Ids {
 impl Ids {
     pub fn new(seed: Option<u64>) -> Self {
         let mut rng = seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
-        Self {
-            prefix: format!("{:032x}", rng.u128(..)),
-            next: AtomicU64::new(1),
-        }
+        Self { prefix: format!("{:032x}", rng.u128(..)), next: AtomicU64::new(1) }
     }
 
     /// A message id: 128 random bits per client and a counter, 41 characters or more.
@@ -34,10 +31,6 @@ impl Ids {
     }
 
     pub fn consumer_tag(&self) -> String {
-        format!(
-            "mm-{}-{}",
-            &self.prefix[..12],
-            self.next.fetch_add(1, Ordering::Relaxed)
-        )
+        format!("mm-{}-{}", &self.prefix[..12], self.next.fetch_add(1, Ordering::Relaxed))
     }
 }

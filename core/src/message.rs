@@ -77,9 +77,7 @@ impl Message {
 
     /// A persistent message whose body is `text`, with content type `text/plain` and content encoding `utf-8`.
     pub fn text(text: impl Into<String>) -> Self {
-        Self::new(text.into())
-            .content_type("text/plain")
-            .content_encoding("utf-8")
+        Self::new(text.into()).content_type("text/plain").content_encoding("utf-8")
     }
 
     /// Whether the broker is to keep the message on disk (`delivery-mode` 2, the default) or only in memory (1).
@@ -103,11 +101,7 @@ impl Message {
 
     /// Encoding of the body, e.g. `gzip`; at most 255 bytes.
     pub fn content_encoding(self, value: impl Into<String>) -> Self {
-        self.short(
-            "content_encoding",
-            value.into(),
-            Properties::with_content_encoding,
-        )
+        self.short("content_encoding", value.into(), Properties::with_content_encoding)
     }
 
     /// Priority in a queue that was declared with `max_priority`; higher is sooner.
@@ -131,9 +125,7 @@ impl Message {
     pub fn expiration(mut self, ttl: Duration) -> Self {
         let millis = millis(ttl);
         if millis > MAX_TTL_MS {
-            self.note(format!(
-                "expiration of {ttl:?} is longer than the 3,650 days RabbitMQ takes"
-            ));
+            self.note(format!("expiration of {ttl:?} is longer than the 3,650 days RabbitMQ takes"));
             return self;
         }
         self.short("expiration", millis.to_string(), Properties::with_expiration)

@@ -25,10 +25,7 @@ pub struct Host {
 impl Host {
     /// A host.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self {
-            host: host.into(),
-            port,
-        }
+        Self { host: host.into(), port }
     }
 }
 
@@ -219,12 +216,8 @@ impl Options {
 
     /// An entry for the client properties that the broker shows (AMQP 0-9-1 section 1.4.2.2.1).
     pub fn client_property(mut self, key: &str, value: impl IntoValue) -> Self {
-        if let Err(error) = with_entry(
-            &mut self.client_properties,
-            "client property",
-            key.to_owned(),
-            value,
-        ) {
+        if let Err(error) = with_entry(&mut self.client_properties, "client property", key.to_owned(), value)
+        {
             self.defect.get_or_insert(error);
         }
         self
@@ -325,10 +318,7 @@ impl Options {
             return Err(defect);
         }
         if self.hosts.is_empty() {
-            self.hosts.push(Host::new(
-                "localhost",
-                if self.tls.is_some() { 5671 } else { 5672 },
-            ));
+            self.hosts.push(Host::new("localhost", if self.tls.is_some() { 5671 } else { 5672 }));
         }
         if self.frame_max < 4096 {
             return Err(Error::invalid(format!(
@@ -353,9 +343,7 @@ impl Options {
         }
         for (key, value) in &self.client_properties {
             if key.as_str() == "capabilities" && !matches!(value, AMQPValue::FieldTable(_)) {
-                return Err(Error::invalid(
-                    "the client property 'capabilities' is set by the client",
-                ));
+                return Err(Error::invalid("the client property 'capabilities' is set by the client"));
             }
         }
         Ok(self)

@@ -25,12 +25,7 @@ pub struct Publisher {
 impl Publisher {
     pub(crate) fn new(client: Client, exchange: Arc<str>, routing_key: Arc<str>) -> Self {
         let timeout = Some(client.0.options.operation_timeout);
-        Self {
-            client,
-            exchange,
-            routing_key,
-            timeout,
-        }
+        Self { client, exchange, routing_key, timeout }
     }
 
     /// The deadline of a publish, from the call to the confirm; `None` waits for ever. The default is the client's
@@ -79,9 +74,7 @@ impl Publisher {
             let id = ShortString::try_new(client.ids.message()).unwrap_or_default();
             message.properties = std::mem::take(&mut message.properties).with_message_id(id);
         }
-        let mandatory = message
-            .mandatory
-            .unwrap_or_else(|| !client.is_fanout(&self.exchange));
+        let mandatory = message.mandatory.unwrap_or_else(|| !client.is_fanout(&self.exchange));
         let out = Outgoing {
             exchange: self.exchange.clone(),
             routing_key: self.routing_key.clone(),

@@ -150,10 +150,7 @@ impl TlsOptions {
         let config = Arc::new(self.build()?);
         let is_file = |pem: &Pem| matches!(pem, Pem::File(_));
         let from_files = self.ca.as_ref().is_some_and(is_file)
-            || self
-                .identity
-                .as_ref()
-                .is_some_and(|(chain, key)| is_file(chain) || is_file(key));
+            || self.identity.as_ref().is_some_and(|(chain, key)| is_file(chain) || is_file(key));
         if !from_files {
             return Ok(self.config.get_or_init(|| config).clone());
         }
@@ -200,11 +197,7 @@ impl TlsOptions {
                 })?;
             Some((check, pinned))
         };
-        Ok(Arc::new(Verifier {
-            check,
-            verify_hostname: self.verify_hostname,
-            provider: provider.clone(),
-        }))
+        Ok(Arc::new(Verifier { check, verify_hostname: self.verify_hostname, provider: provider.clone() }))
     }
 
     /// The trusted authorities, and the certificates that are accepted as they are.
@@ -225,9 +218,7 @@ impl TlsOptions {
         let (usable, _) = roots.add_parsable_certificates(certificates.iter().cloned());
         let pinned = if self.pinned { certificates } else { Vec::new() };
         if usable == 0 && pinned.is_empty() {
-            return Err(Error::invalid(
-                "the CA file has no certificate that can be used as an authority",
-            ));
+            return Err(Error::invalid("the CA file has no certificate that can be used as an authority"));
         }
         Ok((roots, pinned))
     }
@@ -238,9 +229,7 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> 
         .collect::<Result<_, _>>()
         .map_err(|error| Error::invalid(format!("the {what} is not PEM: {error}")))?;
     if found.is_empty() {
-        return Err(Error::invalid(format!(
-            "the {what} has no certificate in PEM form"
-        )));
+        return Err(Error::invalid(format!("the {what} has no certificate in PEM form")));
     }
     Ok(found)
 }
@@ -266,10 +255,7 @@ impl ServerCertVerifier for Verifier {
         let Some((check, pinned)) = &self.check else {
             return Ok(ServerCertVerified::assertion());
         };
-        if pinned
-            .iter()
-            .any(|certificate| certificate.as_ref() == end_entity.as_ref())
-        {
+        if pinned.iter().any(|certificate| certificate.as_ref() == end_entity.as_ref()) {
             return Ok(ServerCertVerified::assertion());
         }
         match check.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
@@ -286,12 +272,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -300,18 +281,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            dss,
-            &self.provider.signature_verification_algorithms,
-        )
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -371,19 +345,15 @@ fn explain(cause: &rustls::Error) -> (TlsFailure, &'static str) {
                 "the broker's certificate is of a form that is not accepted; have it issued anew as X.509 v3",
             ),
             Bad::Other(other) => explain_other(&other.to_string()),
-            _ => (
-                TlsFailure::UnsupportedCertificate,
-                "the broker's certificate is not accepted",
-            ),
+            _ => (TlsFailure::UnsupportedCertificate, "the broker's certificate is not accepted"),
         },
         Tls::PeerIncompatible(_) | Tls::AlertReceived(Alert::ProtocolVersion) => (
             TlsFailure::ProtocolVersion,
             "the broker speaks no TLS version that is accepted here (1.2 and 1.3)",
         ),
-        Tls::AlertReceived(Alert::CertificateRequired) => (
-            TlsFailure::ClientCertificateRequired,
-            "the broker wants a client certificate; give one",
-        ),
+        Tls::AlertReceived(Alert::CertificateRequired) => {
+            (TlsFailure::ClientCertificateRequired, "the broker wants a client certificate; give one")
+        }
         Tls::AlertReceived(
             Alert::BadCertificate
             | Alert::UnsupportedCertificate
@@ -402,14 +372,12 @@ fn explain(cause: &rustls::Error) -> (TlsFailure, &'static str) {
             TlsFailure::ClientCertificateRequired,
             "the broker broke the handshake off: it wants a client certificate, or has no cipher in common with us",
         ),
-        Tls::InvalidMessage(_) | Tls::InappropriateMessage { .. } => (
-            TlsFailure::NotTls,
-            "the peer does not speak TLS on that port; is it the plain AMQP port?",
-        ),
-        Tls::NoCertificatesPresented => (
-            TlsFailure::UnsupportedCertificate,
-            "the broker showed no certificate",
-        ),
+        Tls::InvalidMessage(_) | Tls::InappropriateMessage { .. } => {
+            (TlsFailure::NotTls, "the peer does not speak TLS on that port; is it the plain AMQP port?")
+        }
+        Tls::NoCertificatesPresented => {
+            (TlsFailure::UnsupportedCertificate, "the broker showed no certificate")
+        }
         _ => (TlsFailure::Other, "the handshake failed"),
     }
 }

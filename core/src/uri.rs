@@ -76,25 +76,19 @@ pub(crate) fn parse(uri: &str) -> Result<Options> {
     if secure {
         options = options.tls(tls_options(tls)?);
     } else if let Some(name) = tls.given {
-        return Err(Error::invalid(format!(
-            "the parameter '{name}' is about TLS: use it with amqps://"
-        )));
+        return Err(Error::invalid(format!("the parameter '{name}' is about TLS: use it with amqps://")));
     }
     Ok(options)
 }
 
 fn memory(rest: &str) -> Result<Options> {
     if rest.is_empty() || rest.contains(['/', '?', '#', '@', ',']) {
-        return Err(Error::invalid(
-            "a memory URI is memory://name, with nothing else in it",
-        ));
+        return Err(Error::invalid("a memory URI is memory://name, with nothing else in it"));
     }
     let name = decode("broker name", rest)?;
     #[cfg(feature = "broker")]
     {
-        Ok(Err::<Options, _>(Error::invalid(format!(
-            "memory://{name} is not there yet"
-        )))?)
+        Ok(Err::<Options, _>(Error::invalid(format!("memory://{name} is not there yet")))?)
     }
     #[cfg(not(feature = "broker"))]
     {
@@ -114,10 +108,7 @@ fn parse_host(text: &str, default_port: u16) -> Result<Host> {
             .map_err(|_| Error::invalid(format!("'{address}' in the URI is not an IPv6 address")))?;
         match after {
             "" => (address.to_owned(), None),
-            _ => (
-                address.to_owned(),
-                Some(after.strip_prefix(':').ok_or_else(bad_port)?),
-            ),
+            _ => (address.to_owned(), Some(after.strip_prefix(':').ok_or_else(bad_port)?)),
         }
     } else {
         let (host, port) = match text.split_once(':') {
@@ -133,11 +124,7 @@ fn parse_host(text: &str, default_port: u16) -> Result<Host> {
     if host.is_empty() && (port != default_port || text.contains(':')) {
         return Err(Error::invalid("the URI has a port without a host"));
     }
-    let host = if host.is_empty() {
-        "localhost".to_owned()
-    } else {
-        host
-    };
+    let host = if host.is_empty() { "localhost".to_owned() } else { host };
     Ok(Host { host, port })
 }
 
@@ -154,9 +141,7 @@ fn parameter(options: Options, tls: &mut TlsParameters, pair: &str) -> Result<Op
     let value = decode(&key, value)?;
     let number = || {
         value.parse::<u64>().map_err(|_| {
-            Error::invalid(format!(
-                "the URI's parameter '{key}' is '{value}', which is no number"
-            ))
+            Error::invalid(format!("the URI's parameter '{key}' is '{value}', which is no number"))
         })
     };
     let small = || -> Result<u16> {
@@ -231,9 +216,7 @@ fn tls_options(parameters: TlsParameters) -> Result<TlsOptions> {
         (Some(certificate), Some(key)) => tls = tls.identity_files(certificate, key),
         (None, None) => {}
         _ => {
-            return Err(Error::invalid(
-                "a client certificate needs both certfile and keyfile",
-            ));
+            return Err(Error::invalid("a client certificate needs both certfile and keyfile"));
         }
     }
     Ok(match parameters.server_name.as_deref() {
@@ -245,14 +228,9 @@ fn tls_options(parameters: TlsParameters) -> Result<TlsOptions> {
 
 fn decode(what: &str, text: &str) -> Result<String> {
     let bytes = text.as_bytes();
-    let whole = bytes
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'%')
-        .all(|(at, _)| {
-            bytes
-                .get(at + 1..at + 3)
-                .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    let whole =
+        bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%').all(|(at, _)| {
+            bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
         });
     if !whole {
         return Err(Error::invalid(format!(

@@ -52,9 +52,7 @@ async fn publish(job: &Job, window: Option<u64>) -> Result<Sample, Failure> {
         channel.confirm_select(ConfirmSelectArguments::default()).await?;
     }
     let body = vec![b'x'; BODY_BYTES];
-    let properties = BasicProperties::default()
-        .with_persistence(job.persistent)
-        .finish();
+    let properties = BasicProperties::default().with_persistence(job.persistent).finish();
     let arguments = BasicPublishArguments::new("", &job.queue);
 
     let meter = Meter::start()?;
@@ -62,9 +60,7 @@ async fn publish(job: &Job, window: Option<u64>) -> Result<Sample, Failure> {
         if let Some(window) = window {
             progress.wait_for((published + 1).saturating_sub(window)).await;
         }
-        channel
-            .basic_publish(properties.clone(), body.clone(), arguments.clone())
-            .await?;
+        channel.basic_publish(properties.clone(), body.clone(), arguments.clone()).await?;
     }
     if window.is_some() {
         progress.wait_for(job.amount).await;
@@ -106,9 +102,7 @@ impl CountConfirms {
     fn settle(&mut self, delivery_tag: u64, multiple: bool) {
         let last = delivery_tag as usize;
         let first = if multiple { self.lowest } else { last - 1 };
-        let newly = self.confirmed[first..last]
-            .iter_mut()
-            .filter(|confirmed| !**confirmed);
+        let newly = self.confirmed[first..last].iter_mut().filter(|confirmed| !**confirmed);
         let mut count = 0;
         for confirmed in newly {
             *confirmed = true;
@@ -157,19 +151,11 @@ fn fail(what: &dyn std::fmt::Display) -> ! {
 async fn consume(job: &Job) -> Result<Sample, Failure> {
     let connection = connect(&job.uri).await?;
     let channel = connection.open_channel(None).await?;
-    channel
-        .basic_qos(BasicQosArguments::new(0, PREFETCH, false))
-        .await?;
+    channel.basic_qos(BasicQosArguments::new(0, PREFETCH, false)).await?;
     let progress = Arc::new(Progress::default());
     let meter = Meter::start()?;
-    let consumer = AckEach {
-        seen: 0,
-        expected: job.amount,
-        progress: Arc::clone(&progress),
-    };
-    channel
-        .basic_consume(consumer, BasicConsumeArguments::new(&job.queue, "bench"))
-        .await?;
+    let consumer = AckEach { seen: 0, expected: job.amount, progress: Arc::clone(&progress) };
+    channel.basic_consume(consumer, BasicConsumeArguments::new(&job.queue, "bench")).await?;
     progress.wait_for(1).await;
     channel.close().await?;
     meter.stop(job.amount)
@@ -211,12 +197,8 @@ async fn connections(job: &Job) -> Result<Sample, Failure> {
 async fn connect(uri: &str) -> Result<Connection, Failure> {
     let uri: AMQPUri = uri.parse()?;
     let user = &uri.authority.userinfo;
-    let mut arguments = OpenConnectionArguments::new(
-        &uri.authority.host,
-        uri.authority.port,
-        &user.username,
-        &user.password,
-    );
+    let mut arguments =
+        OpenConnectionArguments::new(&uri.authority.host, uri.authority.port, &user.username, &user.password);
     arguments.virtual_host(&uri.vhost);
     Ok(Connection::open(&arguments).await?)
 }

@@ -23,7 +23,6 @@ mod amqprs_peer;
 mod cli;
 mod lapin_peer;
 mod meter;
-#[cfg(feature = "ours")]
 mod ours;
 mod plan;
 mod queues;
@@ -62,9 +61,7 @@ fn parent(arguments: &[String]) -> Result<(), Failure> {
 
 fn child(arguments: &[String]) -> Result<(), Failure> {
     let [peer, work, queue, amount, mode] = arguments else {
-        return Err(
-            "a child process takes a peer, a workload, a queue, an amount and a delivery mode".into(),
-        );
+        return Err("a child process takes a peer, a workload, a queue, an amount and a delivery mode".into());
     };
     let job = Job {
         peer: Peer::from_word(peer).ok_or("unknown peer")?,
@@ -79,10 +76,7 @@ fn child(arguments: &[String]) -> Result<(), Failure> {
         match job.peer {
             Peer::Lapin => tokio::spawn(lapin_peer::run(job)).await?,
             Peer::Amqprs | Peer::AmqprsUnconfirmed => tokio::spawn(amqprs_peer::run(job)).await?,
-            #[cfg(feature = "ours")]
             Peer::Ours => tokio::spawn(ours::run(job)).await?,
-            #[cfg(not(feature = "ours"))]
-            Peer::Ours => Err("built without the feature `ours`".into()),
             Peer::RabbitmqC | Peer::RabbitmqCUnconfirmed => Err("rabbitmq-c has a program of its own".into()),
         }
     })?;

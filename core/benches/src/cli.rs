@@ -54,9 +54,7 @@ impl Options {
                 options.persistent = false;
                 continue;
             }
-            let value = arguments
-                .next()
-                .ok_or_else(|| format!("{name}: no value\n\n{USAGE}"))?;
+            let value = arguments.next().ok_or_else(|| format!("{name}: no value\n\n{USAGE}"))?;
             match name.as_str() {
                 "--only" => options.only = value.split(',').map(client).collect::<Result<_, _>>()?,
                 "--work" => options.work = value.split(',').map(workload).collect::<Result<_, _>>()?,

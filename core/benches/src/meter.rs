@@ -54,11 +54,7 @@ pub struct Meter {
 impl Meter {
     /// Starts measuring.
     pub fn start() -> Result<Self, Failure> {
-        Ok(Self {
-            footprint: Footprint::now()?,
-            wall: Instant::now(),
-            cpu: cpu_us()?,
-        })
+        Ok(Self { footprint: Footprint::now()?, wall: Instant::now(), cpu: cpu_us()? })
     }
 
     /// Ends the measurement of `messages` messages.
@@ -107,10 +103,7 @@ impl Footprint {
                 .parse()
                 .map_err(Into::into)
         };
-        Ok(Self {
-            rss_kib: field("VmRSS:")?,
-            threads: field("Threads:")?,
-        })
+        Ok(Self { rss_kib: field("VmRSS:")?, threads: field("Threads:")? })
     }
 }
 

@@ -22,7 +22,7 @@ pub async fn run(job: Job) -> Result<Sample, Failure> {
 
 async fn publish(job: &Job) -> Result<Sample, Failure> {
     let client = Client::connect(&job.uri).await?;
-    let publisher = client.publisher("", &job.queue);
+    let publisher = client.publisher("", job.queue.as_str());
     let message = Message::new(Bytes::from(vec![b'x'; BODY_BYTES])).persistent(job.persistent);
     // The publishing connection is opened by the first publish; the others are set up before they are measured.
     publisher.publish(message.clone()).await?;
@@ -47,7 +47,7 @@ async fn publish(job: &Job) -> Result<Sample, Failure> {
 
 async fn publish_wait(job: &Job) -> Result<Sample, Failure> {
     let client = Client::connect(&job.uri).await?;
-    let publisher = client.publisher("", &job.queue);
+    let publisher = client.publisher("", job.queue.as_str());
     let message = Message::new(Bytes::from(vec![b'x'; BODY_BYTES])).persistent(job.persistent);
     publisher.publish(message.clone()).await?;
     let remaining = job.amount - 1;
@@ -63,7 +63,7 @@ async fn publish_wait(job: &Job) -> Result<Sample, Failure> {
 async fn consume(job: &Job) -> Result<Sample, Failure> {
     let client = Client::connect(&job.uri).await?;
     let meter = Meter::start()?;
-    let mut consumer = client.consume(&job.queue).prefetch(PREFETCH).start().await?;
+    let consumer = client.consume(job.queue.as_str()).prefetch(PREFETCH).start().await?;
     for _ in 0..job.amount {
         let delivery = consumer.next().await.ok_or("the consumer ended")??;
         delivery.ack()?;

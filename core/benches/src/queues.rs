@@ -46,9 +46,7 @@ impl Queues {
         let mut arguments = FieldTable::default();
         arguments.insert("x-expires".into(), AMQPValue::LongInt(EXPIRES_MS));
         let channel = self.connection.create_channel().await?;
-        channel
-            .queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments)
-            .await?;
+        channel.queue_declare(name.as_str().into(), QueueDeclareOptions::durable(), arguments).await?;
         channel.close(200, "done".into()).await?;
         Ok(name)
     }
@@ -63,9 +61,7 @@ impl Queues {
     /// Deletes `queue` and returns how many messages were in it.
     pub async fn delete(&self, queue: &str) -> Result<u64, Failure> {
         let channel = self.connection.create_channel().await?;
-        let messages = channel
-            .queue_delete(queue.into(), QueueDeleteOptions::default())
-            .await?;
+        let messages = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await?;
         channel.close(200, "done".into()).await?;
         Ok(u64::from(messages))
     }

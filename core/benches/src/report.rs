@@ -18,11 +18,7 @@ pub fn render(options: &Options, results: &Results) -> String {
     let mut text = format!(
         "{BODY_BYTES}-byte bodies, {}, durable classic queue; {} messages ({} where each confirm is waited \
          for); median of {} rounds (lowest–highest); {cores} cores, shared with the broker.\n\n",
-        if options.persistent {
-            "persistent"
-        } else {
-            "transient"
-        },
+        if options.persistent { "persistent" } else { "transient" },
         options.messages,
         Work::PublishWait.amount(Peer::Ours, options.messages),
         options.rounds,
@@ -66,11 +62,7 @@ fn work_table(text: &mut String, results: &Results) {
 }
 
 fn connection_table(text: &mut String, results: &Results) {
-    let mut rows = results
-        .outcomes
-        .iter()
-        .filter(|row| row.0 == Work::Connections)
-        .peekable();
+    let mut rows = results.outcomes.iter().filter(|row| row.0 == Work::Connections).peekable();
     if rows.peek().is_none() {
         return;
     }
@@ -81,11 +73,7 @@ fn connection_table(text: &mut String, results: &Results) {
             Err(reason) => writeln!(text, "| – | {peer} | {} | – |", cell(reason)),
             Ok(samples) => samples.iter().try_for_each(|sample| {
                 let kib = sample.kib_per_connection();
-                writeln!(
-                    text,
-                    "| {} | {peer} | {kib:.0} | {} |",
-                    sample.messages, sample.threads
-                )
+                writeln!(text, "| {} | {peer} | {kib:.0} | {} |", sample.messages, sample.threads)
             }),
         };
     }
@@ -139,10 +127,7 @@ fn targets(results: &Results) -> Vec<String> {
 
 fn compare(target: &str, ours: Option<f64>, peer: Option<f64>, reached: impl Fn(f64) -> bool) -> String {
     let outcome = ours.zip(peer).map(|(ours, peer)| {
-        (
-            reached(ours / peer),
-            format!("{ours:.2} to {peer:.2}, ratio {:.2}", ours / peer),
-        )
+        (reached(ours / peer), format!("{ours:.2} to {peer:.2}, ratio {:.2}", ours / peer))
     });
     verdict(target, outcome)
 }
@@ -156,9 +141,7 @@ fn verdict(target: &str, outcome: Option<(bool, String)>) -> String {
 }
 
 fn median(results: &Results, work: Work, peer: Peer, figure: impl Fn(&Sample) -> f64) -> Option<f64> {
-    results
-        .samples(work, peer)
-        .map(|samples| Spread::of(samples, figure).median)
+    results.samples(work, peer).map(|samples| Spread::of(samples, figure).median)
 }
 
 struct Spread {
@@ -173,11 +156,7 @@ impl Spread {
         figures.sort_by(f64::total_cmp);
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
         let last = figures.len().saturating_sub(1);
-        Self {
-            lowest: at(0),
-            median: f64::midpoint(at(last / 2), at(last.div_ceil(2))),
-            highest: at(last),
-        }
+        Self { lowest: at(0), median: f64::midpoint(at(last / 2), at(last.div_ceil(2))), highest: at(last) }
     }
 }
 
@@ -189,11 +168,7 @@ fn label(results: &Results, peer: Peer) -> String {
         Peer::AmqprsUnconfirmed => format!("amqprs {}, unconfirmed", locked_version("amqprs")),
         Peer::RabbitmqC | Peer::RabbitmqCUnconfirmed => {
             let version = results.rabbitmq_c.as_deref().map(|version| format!(" {version}"));
-            let confirms = if peer.is_unconfirmed() {
-                ", unconfirmed"
-            } else {
-                ""
-            };
+            let confirms = if peer.is_unconfirmed() { ", unconfirmed" } else { "" };
             format!("rabbitmq-c{}{confirms}", version.unwrap_or_default())
         }
     }

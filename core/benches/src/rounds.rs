@@ -69,15 +69,11 @@ pub async fn run(options: &Options) -> Result<Results, Failure> {
             }
         }
     }
-    Ok(Results {
-        outcomes,
-        rabbitmq_c: c_program.ok().map(|program| program.version),
-    })
+    Ok(Results { outcomes, rabbitmq_c: c_program.ok().map(|program| program.version) })
 }
 
 fn available(peer: Peer, c_program: &Result<rabbitmq_c::Program, String>) -> Result<(), String> {
     match peer {
-        Peer::Ours if cfg!(not(feature = "ours")) => Err("not built: --features ours".to_owned()),
         Peer::RabbitmqC | Peer::RabbitmqCUnconfirmed => c_program.as_ref().map(|_| ()).map_err(Clone::clone),
         _ => Ok(()),
     }
@@ -136,11 +132,7 @@ async fn start(job: &Job, c_program: Option<&rabbitmq_c::Program>) -> Result<Sam
         }
     };
     command
-        .args([
-            &job.queue,
-            &job.amount.to_string(),
-            &delivery_mode(job.persistent).to_string(),
-        ])
+        .args([&job.queue, &job.amount.to_string(), &delivery_mode(job.persistent).to_string()])
         .env("BROKER", &job.uri)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -53,16 +53,8 @@ pub(crate) struct ChannelAcks {
 
 impl ChannelAcks {
     pub fn new(link: Arc<Link>, channel: u16, epoch: u64) -> Arc<Self> {
-        let state = Mutex::new(State {
-            first: 1,
-            ..State::default()
-        });
-        Arc::new(Self {
-            link,
-            channel,
-            epoch,
-            state,
-        })
+        let state = Mutex::new(State { first: 1, ..State::default() });
+        Arc::new(Self { link, channel, epoch, state })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

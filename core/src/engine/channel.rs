@@ -116,16 +116,8 @@ pub(crate) struct Content {
 
 pub(crate) enum ContentKind {
     Deliver(Envelope),
-    Got {
-        envelope: Envelope,
-        message_count: u32,
-    },
-    Return {
-        reply_code: u16,
-        reply_text: String,
-        exchange: String,
-        routing_key: String,
-    },
+    Got { envelope: Envelope, message_count: u32 },
+    Return { reply_code: u16, reply_text: String, exchange: String, routing_key: String },
 }
 
 /// The fields of a delivery that come before its content.
@@ -152,13 +144,7 @@ impl Envelope {
 
     pub fn got(got: &GetOk<'_>) -> Self {
         let (exchange, routing_key, exact) = Names::default().decode(got.exchange, got.routing_key);
-        Self {
-            delivery_tag: got.delivery_tag,
-            redelivered: got.redelivered,
-            exchange,
-            routing_key,
-            exact,
-        }
+        Self { delivery_tag: got.delivery_tag, redelivered: got.redelivered, exchange, routing_key, exact }
     }
 }
 
@@ -177,21 +163,13 @@ pub(crate) struct Complete {
 
 impl Content {
     pub fn new(kind: ContentKind) -> Self {
-        Self {
-            kind,
-            header: None,
-            body: BytesMut::new(),
-            received: 0,
-            oversize: false,
-        }
+        Self { kind, header: None, body: BytesMut::new(), received: 0, oversize: false }
     }
 
     /// Takes the header; true when there is no body to come.
     pub fn on_header(&mut self, header: ContentHeader, max_body: u64) -> Result<bool, Violation> {
         if self.header.is_some() {
-            return Err(Violation::unexpected(
-                "a second content header where a body was expected",
-            ));
+            return Err(Violation::unexpected("a second content header where a body was expected"));
         }
         if header.class_id != 60 {
             return Err(Violation::frame(format!(
@@ -208,9 +186,7 @@ impl Content {
     /// Takes a body frame; true when it was the last.
     pub fn on_body(&mut self, chunk: &[u8]) -> Result<bool, Violation> {
         let Some(header) = &self.header else {
-            return Err(Violation::unexpected(
-                "a body frame where a content header was expected",
-            ));
+            return Err(Violation::unexpected("a body frame where a content header was expected"));
         };
         self.received += chunk.len() as u64;
         if self.received > header.body_size {
@@ -221,8 +197,7 @@ impl Content {
         }
         if !self.oversize {
             if self.body.capacity() == 0 {
-                self.body
-                    .reserve(header.body_size.min(FIRST_ALLOCATION).max(chunk.len() as u64) as usize);
+                self.body.reserve(header.body_size.min(FIRST_ALLOCATION).max(chunk.len() as u64) as usize);
             }
             self.body.extend_from_slice(chunk);
         }
@@ -247,23 +222,11 @@ impl Content {
 impl Complete {
     /// The returned message, for a `basic.return`.
     pub fn into_returned(self) -> Option<Returned> {
-        let ContentKind::Return {
-            reply_code,
-            reply_text,
-            exchange,
-            routing_key,
-        } = self.kind
-        else {
+        let ContentKind::Return { reply_code, reply_text, exchange, routing_key } = self.kind else {
             return None;
         };
         let message = crate::Message::new(self.body).with_properties(self.properties);
-        Some(Returned {
-            reply_code,
-            reply_text,
-            exchange,
-            routing_key,
-            message,
-        })
+        Some(Returned { reply_code, reply_text, exchange, routing_key, message })
     }
 }
 
@@ -286,11 +249,7 @@ pub(crate) struct Channels {
 
 impl Channels {
     pub fn new(max: u16) -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            max,
-        }
+        Self { slots: Vec::new(), free: Vec::new(), max }
     }
 
     /// Opens a channel: its `channel.open` is the first method in its queue. `None` at the negotiated limit.
@@ -303,20 +262,13 @@ impl Channels {
             }
             None => return None,
         };
-        let channel = Channel {
-            role: role(number),
-            publishing: None,
-            rpcs: VecDeque::new(),
-            content: None,
-        };
+        let channel = Channel { role: role(number), publishing: None, rpcs: VecDeque::new(), content: None };
         self.slots[usize::from(number) - 1] = Some(Box::new(channel));
         Some(number)
     }
 
     pub fn get(&mut self, number: u16) -> Option<&mut Channel> {
-        self.slots
-            .get_mut(usize::from(number).checked_sub(1)?)?
-            .as_deref_mut()
+        self.slots.get_mut(usize::from(number).checked_sub(1)?)?.as_deref_mut()
     }
 
     pub fn remove(&mut self, number: u16) -> Option<Channel> {
@@ -335,10 +287,7 @@ impl Channels {
     /// All channels, front to back, leaving none.
     pub fn drain(&mut self) -> impl Iterator<Item = Channel> {
         self.free.clear();
-        std::mem::take(&mut self.slots)
-            .into_iter()
-            .flatten()
-            .map(|channel| *channel)
+        std::mem::take(&mut self.slots).into_iter().flatten().map(|channel| *channel)
     }
 }
 

@@ -55,11 +55,7 @@ impl Consumer {
     /// The tag on the wire: tags are unique on a channel, and two of one consumer overlap while its prefetch changes.
     fn wire_tag(&self) -> ShortString {
         let tag = self.incoming.settings().tag.to_string();
-        let text = if self.restarts == 0 {
-            tag
-        } else {
-            format!("{tag}.{}", self.restarts)
-        };
+        let text = if self.restarts == 0 { tag } else { format!("{tag}.{}", self.restarts) };
         ShortString::try_new(text).unwrap_or_default()
     }
 }
@@ -111,9 +107,7 @@ impl Engine {
         let requests = incoming.requests.clone();
         let number = self.open_channel(|number| Role::Consume {
             incoming,
-            lease: Arc::new(Lease {
-                acks: ChannelAcks::new(link, number, epoch),
-            }),
+            lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch) }),
             names: Names::default(),
         });
         let Some(number) = number else {
@@ -161,17 +155,9 @@ impl Engine {
             (qos, consume)
         };
         if let Some(qos) = qos {
-            self.request(
-                number,
-                AMQPClass::Basic(basic::AMQPMethod::Qos(qos)),
-                Waiter::Step,
-            );
+            self.request(number, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)), Waiter::Step);
         }
-        self.request(
-            number,
-            AMQPClass::Basic(basic::AMQPMethod::Consume(consume)),
-            Waiter::Consume(id),
-        );
+        self.request(number, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)), Waiter::Consume(id));
     }
 
     /// `basic.consume-ok`.
@@ -238,10 +224,7 @@ impl Engine {
                 let restoring = consumer.retry_delay == FIRST_RETRY;
                 if restoring {
                     let what = format!("consumer of queue '{}'", consumer.incoming.settings().queue);
-                    self.not_restored(NotRestored {
-                        what,
-                        error: error.clone(),
-                    });
+                    self.not_restored(NotRestored { what, error: error.clone() });
                 }
                 if resume {
                     if restoring {
@@ -266,10 +249,7 @@ impl Engine {
         consumer.state = State::Waiting;
         let delay = consumer.retry_delay;
         consumer.retry_delay = (delay * 2).min(longest.max(FIRST_RETRY * 2));
-        self.retries.push(Retry {
-            at: Instant::now() + delay,
-            what: RetryWhat::Consumer(id),
-        });
+        self.retries.push(Retry { at: Instant::now() + delay, what: RetryWhat::Consumer(id) });
     }
 
     fn tell_cancelled(&self, id: u64, resumes: bool) {
@@ -292,10 +272,7 @@ impl Engine {
         reply: &Reply,
     ) {
         let error = Error::from_reply("consumer", reply.clone());
-        let starting = self
-            .consumers
-            .get(&id)
-            .is_some_and(|consumer| consumer.state == State::Starting);
+        let starting = self.consumers.get(&id).is_some_and(|consumer| consumer.state == State::Starting);
         let mut cancelled = false;
         for rpc in refused.into_iter().chain(rpcs) {
             match rpc.waiter {
@@ -313,19 +290,12 @@ impl Engine {
             self.drop_consumer(id);
         } else if starting {
             self.consume_refused(id, &error);
-        } else if self
-            .consumers
-            .get(&id)
-            .is_some_and(|consumer| consumer.incoming.requests.is_some())
-        {
+        } else if self.consumers.get(&id).is_some_and(|consumer| consumer.incoming.requests.is_some()) {
             // One of its requests was refused, not the consumer.
             self.start_consumer(id);
         } else {
             self.requeued_undelivered(id);
-            let resumes = self
-                .consumers
-                .get(&id)
-                .is_some_and(|consumer| consumer.incoming.settings().resume);
+            let resumes = self.consumers.get(&id).is_some_and(|consumer| consumer.incoming.settings().resume);
             self.tell_cancelled(id, resumes);
             if resumes {
                 self.retry_consumer(id);
@@ -362,10 +332,7 @@ impl Engine {
         if resumes {
             self.retry_consumer(id);
         } else {
-            let queue = self
-                .consumers
-                .get(&id)
-                .map(|consumer| consumer.incoming.settings().queue.clone());
+            let queue = self.consumers.get(&id).map(|consumer| consumer.incoming.settings().queue.clone());
             let error = Error::new(
                 ErrorKind::ConsumerCancelled,
                 format!(
@@ -408,10 +375,7 @@ impl Engine {
     }
 
     fn send_cancel(&mut self, number: u16, consumer_tag: ShortString, waiter: Waiter) {
-        let cancel = basic::AMQPMethod::Cancel(basic::Cancel {
-            consumer_tag,
-            nowait: false,
-        });
+        let cancel = basic::AMQPMethod::Cancel(basic::Cancel { consumer_tag, nowait: false });
         self.request(number, AMQPClass::Basic(cancel), waiter);
     }
 
@@ -425,10 +389,7 @@ impl Engine {
             if !incoming.settings().no_ack {
                 for delivery in incoming.take_undelivered() {
                     // Never handed out, so nobody can have settled it.
-                    let _ = delivery
-                        .lease
-                        .acks
-                        .settle(delivery.delivery_tag, Settle::Nack { requeue: true });
+                    let _ = delivery.lease.acks.settle(delivery.delivery_tag, Settle::Nack { requeue: true });
                 }
             }
             if let Some(Role::Draining(acks)) = self.live.channels.get(number).map(|channel| &channel.role) {
@@ -466,10 +427,7 @@ impl Engine {
         }
         let old_tag = consumer.wire_tag();
         if global {
-            let qos = basic::AMQPMethod::Qos(basic::Qos {
-                prefetch_count: prefetch,
-                global: true,
-            });
+            let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: prefetch, global: true });
             self.request(number, AMQPClass::Basic(qos), Waiter::Done(what));
             return;
         }
@@ -495,10 +453,7 @@ impl Engine {
     /// No prefetch limit has to be said on a channel that had one.
     fn send_qos_off(&mut self, number: u16, prefetch: u16) {
         if prefetch == 0 {
-            let qos = basic::AMQPMethod::Qos(basic::Qos {
-                prefetch_count: 0,
-                global: false,
-            });
+            let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: 0, global: false });
             self.request(number, AMQPClass::Basic(qos), Waiter::Step);
         }
     }
@@ -545,10 +500,7 @@ impl Engine {
         self.record.stop_consuming(&consumer.incoming.settings().queue);
         if let Some(requests) = &consumer.incoming.requests {
             let error = reason.clone().unwrap_or_else(|| {
-                Error::new(
-                    ErrorKind::Closed,
-                    "the consumer that waited for the answers was cancelled",
-                )
+                Error::new(ErrorKind::Closed, "the consumer that waited for the answers was cancelled")
             });
             requests.with(|window| window.close(&error));
             self.requests.retain(|known| !Arc::ptr_eq(known, requests));

@@ -49,10 +49,7 @@ impl Engine {
                 Ok(None) => Ok(()),
                 Ok(Some(channel)) => {
                     let envelope = Envelope::got(&got);
-                    let kind = ContentKind::Got {
-                        envelope,
-                        message_count: got.message_count,
-                    };
+                    let kind = ContentKind::Got { envelope, message_count: got.message_count };
                     channel.content = Some(Content::new(kind));
                     Ok(())
                 }
@@ -62,17 +59,15 @@ impl Engine {
                 let max = self.options.max_body_size;
                 match self.arriving(number) {
                     Ok(None) => Ok(()),
-                    Ok(Some(content)) => content
-                        .on_header(header, max)
-                        .and_then(|done| self.content_done(number, done)),
+                    Ok(Some(content)) => {
+                        content.on_header(header, max).and_then(|done| self.content_done(number, done))
+                    }
                     Err(fault) => Err(fault),
                 }
             }
             Frame::Body(number, chunk) => match self.arriving(number) {
                 Ok(None) => Ok(()),
-                Ok(Some(content)) => content
-                    .on_body(chunk)
-                    .and_then(|done| self.content_done(number, done)),
+                Ok(Some(content)) => content.on_body(chunk).and_then(|done| self.content_done(number, done)),
                 Err(fault) => Err(fault),
             },
         };
@@ -144,10 +139,7 @@ impl Engine {
             return Ok(());
         };
         if !no_ack {
-            lease
-                .acks
-                .arrived(envelope.delivery_tag)
-                .map_err(Violation::command)?;
+            lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
         }
         if stream
             && let Some(offset) = complete
@@ -168,15 +160,10 @@ impl Engine {
         let headers_error = defect_of(complete.defect, &envelope);
         if let Some(defect) = &headers_error {
             let queue = incoming.settings().queue.clone();
-            self.events.send(Event::HeadersDefect {
-                queue,
-                defect: (**defect).clone(),
-            });
+            self.events.send(Event::HeadersDefect { queue, defect: (**defect).clone() });
         }
         self.counters.delivered.fetch_add(1, Ordering::Relaxed);
-        self.counters
-            .bytes_delivered
-            .fetch_add(complete.body.len() as u64, Ordering::Relaxed);
+        self.counters.bytes_delivered.fetch_add(complete.body.len() as u64, Ordering::Relaxed);
         incoming.push(Delivery {
             lease,
             consumer_tag: tag,
@@ -190,12 +177,7 @@ impl Engine {
             body: complete.body,
             message_count: None,
         });
-        if !self
-            .live
-            .to_wake
-            .last()
-            .is_some_and(|last| Arc::ptr_eq(last, &incoming))
-        {
+        if !self.live.to_wake.last().is_some_and(|last| Arc::ptr_eq(last, &incoming)) {
             self.live.to_wake.push(incoming);
         }
         Ok(())
@@ -210,34 +192,18 @@ impl Engine {
             Role::Get(acks) => Arc::new(super::acks::Lease { acks: acks.clone() }),
             _ => return Err(Violation::command("basic.get-ok on a channel that got nothing")),
         };
-        let Some(Rpc {
-            waiter: super::channel::Waiter::Get(mut get),
-            ..
-        }) = channel.rpcs.pop_front()
-        else {
+        let Some(Rpc { waiter: super::channel::Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
             return Err(Violation::command("basic.get-ok that nobody asked for"));
         };
-        let ContentKind::Got {
-            envelope,
-            message_count,
-        } = complete.kind
-        else {
+        let ContentKind::Got { envelope, message_count } = complete.kind else {
             return Ok(());
         };
         if !get.no_ack {
-            lease
-                .acks
-                .arrived(envelope.delivery_tag)
-                .map_err(Violation::command)?;
+            lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
         }
         if let Some(size) = complete.oversize {
             let queue = get.queue.clone();
-            self.reject_oversize(
-                &lease.acks,
-                (!get.no_ack).then_some(envelope.delivery_tag),
-                queue,
-                size,
-            );
+            self.reject_oversize(&lease.acks, (!get.no_ack).then_some(envelope.delivery_tag), queue, size);
             get.what.answer(Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
@@ -249,9 +215,7 @@ impl Engine {
         }
         let headers_error = defect_of(complete.defect, &envelope);
         self.counters.delivered.fetch_add(1, Ordering::Relaxed);
-        self.counters
-            .bytes_delivered
-            .fetch_add(complete.body.len() as u64, Ordering::Relaxed);
+        self.counters.bytes_delivered.fetch_add(complete.body.len() as u64, Ordering::Relaxed);
         let no_ack = get.no_ack;
         get.what.answer(Ok(Some(Delivery {
             lease,
@@ -280,11 +244,7 @@ impl Engine {
             // It arrived just now, so nobody can have settled it.
             let _ = acks.settle(tag, super::acks::Settle::Nack { requeue: false });
         }
-        self.events.send(Event::OversizeRejected {
-            queue,
-            size,
-            limit: self.options.max_body_size,
-        });
+        self.events.send(Event::OversizeRejected { queue, size, limit: self.options.max_body_size });
     }
 
     // ---- methods ---------------------------------------------------------------------------------------------
@@ -310,9 +270,7 @@ impl Engine {
             }
             other => {
                 let (class, id) = ids(&AMQPClass::Connection(other));
-                Err(self.violated(&Violation::command(format!(
-                    "method {class}.{id} on an open connection"
-                ))))
+                Err(self.violated(&Violation::command(format!("method {class}.{id} on an open connection"))))
             }
         }
     }
@@ -336,23 +294,20 @@ impl Engine {
         if (class, id) != (0, 0) {
             self.fail_culprit((class, id), &error);
         }
-        Ended::Lost {
-            error,
-            suspect: on_publish,
-        }
+        Ended::Lost { error, suspect: on_publish }
     }
 
     /// Fails the one operation that the broker closed the connection for.
     fn fail_culprit(&mut self, culprit: (u16, u16), error: &Error) {
         let refused = self.live.channels.iter_mut().find_map(|(_, channel)| {
             let first = channel.rpcs.front()?;
-            if ids(&first.method) == culprit {
-                channel.rpcs.pop_front()
-            } else {
-                None
-            }
+            if ids(&first.method) == culprit { channel.rpcs.pop_front() } else { None }
         });
         if let Some(rpc) = refused {
+            if let super::channel::Waiter::Replay(item) = &rpc.waiter {
+                // Declared again after the next reconnect, it would end that connection too.
+                self.forget_item(item);
+            }
             self.fail_waiter(rpc, error.reply());
         }
     }
@@ -414,9 +369,7 @@ impl Engine {
                 encode::method(
                     &mut self.live.out,
                     number,
-                    &AMQPClass::Channel(channel_class::AMQPMethod::FlowOk(channel_class::FlowOk {
-                        active,
-                    })),
+                    &AMQPClass::Channel(channel_class::AMQPMethod::FlowOk(channel_class::FlowOk { active })),
                 );
                 Ok(())
             }
@@ -425,12 +378,7 @@ impl Engine {
     }
 
     fn on_confirm(&mut self, number: u16, tag: u64, multiple: bool, nacked: bool) -> Result<(), Ended> {
-        let confirmed = match self
-            .live
-            .channels
-            .get(number)
-            .and_then(|channel| channel.publishing.as_ref())
-        {
+        let confirmed = match self.live.channels.get(number).and_then(|channel| channel.publishing.as_ref()) {
             Some(publishing) => publishing.with(|window| window.confirm(tag, multiple, nacked)),
             None => Err(format!("a confirm on channel {number}, which publishes nothing")),
         };
@@ -457,10 +405,7 @@ impl Engine {
 }
 
 fn not_open(number: u16) -> Violation {
-    Violation {
-        code: 504,
-        text: format!("a frame on channel {number}, which is not open"),
-    }
+    Violation { code: 504, text: format!("a frame on channel {number}, which is not open") }
 }
 
 fn defect_of(defect: Option<HeadersDefect>, envelope: &Envelope) -> Option<Box<HeadersDefect>> {

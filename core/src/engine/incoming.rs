@@ -55,13 +55,7 @@ impl Incoming {
         settings: ConsumerSettings,
         requests: Option<Arc<Publishing>>,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            link,
-            state: Mutex::default(),
-            settings: Mutex::new(settings),
-            requests,
-        })
+        Arc::new(Self { id, link, state: Mutex::default(), settings: Mutex::new(settings), requests })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -132,8 +126,7 @@ impl Incoming {
     /// Takes back what was never handed out.
     pub fn take_undelivered(&self) -> VecDeque<Delivery> {
         let deliveries = std::mem::take(&mut self.lock().deliveries);
-        self.link
-            .handed_out(deliveries.iter().map(|delivery| delivery.body.len()).sum());
+        self.link.handed_out(deliveries.iter().map(|delivery| delivery.body.len()).sum());
         deliveries
     }
 

@@ -108,10 +108,7 @@ impl Link {
     pub fn take_mail(&self) -> Mail {
         let mut inbox = self.inbox();
         inbox.woken = false;
-        Mail {
-            commands: std::mem::take(&mut inbox.commands),
-            acks: std::mem::take(&mut inbox.acks),
-        }
+        Mail { commands: std::mem::take(&mut inbox.commands), acks: std::mem::take(&mut inbox.acks) }
     }
 
     /// The engine ends: later commands are refused with `error`; those that wait are given back.

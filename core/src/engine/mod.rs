@@ -128,6 +128,10 @@ pub(crate) struct Engine {
     retries: Vec<replay::Retry>,
     rng: fastrand::Rng,
     next_host: usize,
+    /// When the connection in use was opened.
+    opened_at: Option<Instant>,
+    /// Connections in a row that did not last.
+    failures: u32,
     live: Live,
     /// Wakes the wait for the other connection's topology.
     sync: Option<oneshot::Receiver<Result<command::Answer>>>,
@@ -138,10 +142,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub fn new(setup: Setup) -> Self {
-        let rng = setup
-            .options
-            .seed
-            .map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let rng = setup.options.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
         Self {
             role: setup.role,
             options: setup.options,
@@ -160,6 +161,8 @@ impl Engine {
             retries: Vec::new(),
             rng,
             next_host: 0,
+            opened_at: None,
+            failures: 0,
             live: Live::none(),
             sync: None,
             sync_until: None,
@@ -184,10 +187,7 @@ impl Engine {
                             break None;
                         }
                         Ended::Lost { error, suspect } => {
-                            self.events.send(Event::Lost {
-                                role: self.role,
-                                reason: error.clone(),
-                            });
+                            self.events.send(Event::Lost { role: self.role, reason: error.clone() });
                             self.suspend(&error, suspect).await;
                             if self.closing.is_some() {
                                 break None;
@@ -207,28 +207,20 @@ impl Engine {
                 }
             }
         };
-        self.events.send(Event::Closed {
-            role: self.role,
-            reason: reason.clone(),
-        });
+        self.events.send(Event::Closed { role: self.role, reason: reason.clone() });
         self.over = reason;
     }
 
     /// Takes over a connection that was just opened.
     fn begin(&mut self, opened: Opened) -> (Box<dyn tokio::io::AsyncRead + Send + Unpin>, session::Reading) {
         self.epoch += 1;
+        self.opened_at = Some(Instant::now());
         let host = opened.stream.peer.clone();
         self.live = Live::new(opened.channel_max, host.clone());
         self.link.writer().attach(opened.stream.write, opened.frame_max);
-        self.events.send(Event::Connected {
-            role: self.role,
-            host,
-        });
+        self.events.send(Event::Connected { role: self.role, host });
         self.start_replay();
-        (
-            opened.stream.read,
-            session::Reading::new(opened.frames, opened.heartbeat),
-        )
+        (opened.stream.read, session::Reading::new(opened.frames, opened.heartbeat))
     }
 
     /// The connection is gone: keeps what the next one needs, fails what cannot go on.
@@ -316,9 +308,7 @@ impl Drop for Engine {
             }
         }
         for (_, consumer) in std::mem::take(&mut self.consumers) {
-            consumer
-                .incoming
-                .end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
+            consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
         }
         if let Some(mut closing) = self.closing.take() {
             closing.what.answer(Ok(()));
@@ -333,15 +323,7 @@ pub(crate) fn closed() -> Error {
 
 /// The error for a `connection.close` or `channel.close` of the broker.
 fn refusal(what: &str, code: u16, text: &str, class_id: u16, method_id: u16) -> Error {
-    Error::from_reply(
-        what,
-        Reply {
-            code,
-            text: text.to_owned(),
-            class_id,
-            method_id,
-        },
-    )
+    Error::from_reply(what, Reply { code, text: text.to_owned(), class_id, method_id })
 }
 
 impl Live {

@@ -75,11 +75,7 @@ impl Engine {
             }
             Command::Get(get) => self.get(get),
             Command::Consume { incoming, what } => self.consume(incoming, what),
-            Command::SetPrefetch {
-                consumer,
-                prefetch,
-                what,
-            } => self.set_prefetch(consumer, prefetch, what),
+            Command::SetPrefetch { consumer, prefetch, what } => self.set_prefetch(consumer, prefetch, what),
             Command::Recover { consumer, what } => self.recover(consumer, what),
             Command::UpdateSecret { secret, reason, what } => {
                 let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {
@@ -138,17 +134,8 @@ impl Engine {
         channel.rpcs.clear();
         channel.content = None;
         channel.publishing = None;
-        let close = Close {
-            reply_code: 200,
-            reply_text: "done".into(),
-            class_id: 0,
-            method_id: 0,
-        };
-        encode::method(
-            &mut self.live.out,
-            number,
-            &AMQPClass::Channel(AMQPMethod::Close(close)),
-        );
+        let close = Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };
+        encode::method(&mut self.live.out, number, &AMQPClass::Channel(AMQPMethod::Close(close)));
     }
 
     fn release(&mut self, number: u16, epoch: u64) {
@@ -254,9 +241,7 @@ impl Engine {
     }
 
     pub(super) fn count_record(&self) {
-        self.counters
-            .recorded
-            .store(self.record.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        self.counters.recorded.store(self.record.len() as u64, std::sync::atomic::Ordering::Relaxed);
     }
 
     // ---- refusals --------------------------------------------------------------------------------------------
@@ -269,11 +254,7 @@ impl Engine {
         };
         self.live.idle_gets.retain(|idle| *idle != number);
         let on_publish = (reply.class_id, reply.method_id) == (60, 40);
-        let refused = if on_publish {
-            None
-        } else {
-            channel.rpcs.pop_front()
-        };
+        let refused = if on_publish { None } else { channel.rpcs.pop_front() };
         if let Some(rpc) = &refused
             && reply.class_id != 0
             && ids(&rpc.method) != (reply.class_id, reply.method_id)
@@ -281,13 +262,7 @@ impl Engine {
             tracing::warn!(%number, ?reply, "the broker closed a channel for another method than the one in turn");
         }
         if let Some(publishing) = channel.publishing.take() {
-            let error = super::refusal(
-                "publish",
-                reply.code,
-                &reply.text,
-                reply.class_id,
-                reply.method_id,
-            );
+            let error = super::refusal("publish", reply.code, &reply.text, reply.class_id, reply.method_id);
             publishing.with(|window| window.channel_refused(&error, missing_exchange(reply)));
         }
         match &channel.role {
@@ -376,17 +351,10 @@ impl Engine {
             }
             due
         };
-        let host = if self.live.host.is_empty() {
-            "not connected"
-        } else {
-            &self.live.host
-        };
+        let host = if self.live.host.is_empty() { "not connected" } else { &self.live.host };
         let late = |name: &str| {
-            Error::new(
-                ErrorKind::Timeout,
-                format!("{name}: no answer before the deadline ({host})"),
-            )
-            .with_outcome_unknown()
+            Error::new(ErrorKind::Timeout, format!("{name}: no answer before the deadline ({host})"))
+                .with_outcome_unknown()
         };
         let mut waiting = std::collections::VecDeque::new();
         for command in std::mem::take(&mut self.deferred) {
@@ -437,14 +405,7 @@ impl Engine {
         }
         let ids: Vec<u64> = self.consumers.keys().copied().collect();
         for id in ids {
-            self.cancel(
-                id,
-                Asked {
-                    name: "close".into(),
-                    deadline: what.deadline,
-                    reply: None,
-                },
-            );
+            self.cancel(id, Asked { name: "close".into(), deadline: what.deadline, reply: None });
         }
         self.closing = Some(Closing { drain, what });
     }
@@ -466,40 +427,33 @@ impl Engine {
         if self.live.close_sent || self.live.replay.is_some() {
             return None;
         }
-        if !self
-            .windows()
-            .all(|publishing| publishing.with(|window| window.is_empty()))
-        {
-            return None;
-        }
+        // While deliveries are still in work, their answers may have to be published.
         if closing.drain && self.has_unsettled() {
             return None;
         }
-        let close = connection::Close {
-            reply_code: 200,
-            reply_text: "goodbye".into(),
-            class_id: 0,
-            method_id: 0,
-        };
-        encode::method(
-            &mut self.live.out,
-            0,
-            &AMQPClass::Connection(connection::AMQPMethod::Close(close)),
-        );
+        let confirmed = self.windows().all(|publishing| {
+            publishing.with(|window| {
+                window.refuse_new();
+                window.is_empty()
+            })
+        });
+        if !confirmed {
+            return None;
+        }
+        let close =
+            connection::Close { reply_code: 200, reply_text: "goodbye".into(), class_id: 0, method_id: 0 };
+        encode::method(&mut self.live.out, 0, &AMQPClass::Connection(connection::AMQPMethod::Close(close)));
         self.live.close_sent = true;
         None
     }
 
     /// Whether the application still works on deliveries, or a cancel is on its way.
     fn has_unsettled(&mut self) -> bool {
-        self.live
-            .channels
-            .iter_mut()
-            .any(|(_, channel)| match &channel.role {
-                Role::Consume { .. } => true,
-                Role::Draining(acks) | Role::Get(acks) => !acks.all_settled(),
-                Role::Control | Role::Publish | Role::Closing => false,
-            })
+        self.live.channels.iter_mut().any(|(_, channel)| match &channel.role {
+            Role::Consume { .. } => true,
+            Role::Draining(acks) | Role::Get(acks) => !acks.all_settled(),
+            Role::Control | Role::Publish | Role::Closing => false,
+        })
     }
 
     /// A channel that only waited for the last of its deliveries is closed.

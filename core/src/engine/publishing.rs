@@ -26,10 +26,7 @@ pub(crate) struct Publishing {
 
 impl Publishing {
     pub fn new(max_messages: usize, max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            window: Mutex::new(Window::new(max_messages, max_bytes)),
-            link: Mutex::new(None),
-        })
+        Arc::new(Self { window: Mutex::new(Window::new(max_messages, max_bytes)), link: Mutex::new(None) })
     }
 
     /// Changes the window and then wakes whoever that concerns, without the lock.
@@ -79,12 +76,7 @@ impl Publishing {
     /// Admits a publish, waiting while the window is full.
     pub fn admit(self: &Arc<Self>, out: Outgoing, timeout: Option<Duration>) -> Admit {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        Admit {
-            publishing: self.clone(),
-            out: Some(out),
-            deadline,
-            ticket: None,
-        }
+        Admit { publishing: self.clone(), out: Some(out), deadline, ticket: None }
     }
 
     /// Writes what was just admitted from this thread if nothing is queued; otherwise the engine does.
@@ -129,10 +121,9 @@ impl Future for Admit {
             (polled, deadline.is_some() && !window.is_armed())
         });
         match polled {
-            Poll::Ready(Ok(index)) => Poll::Ready(Ok(Confirmation {
-                publishing: this.publishing.clone(),
-                index,
-            })),
+            Poll::Ready(Ok(index)) => {
+                Poll::Ready(Ok(Confirmation { publishing: this.publishing.clone(), index }))
+            }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => {
                 if rearm && !waited {
@@ -215,9 +206,7 @@ impl Drop for Confirmation {
 
 impl std::fmt::Debug for Confirmation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Confirmation")
-            .field("ready", &self.is_ready())
-            .finish()
+        f.debug_struct("Confirmation").field("ready", &self.is_ready()).finish()
     }
 }
 

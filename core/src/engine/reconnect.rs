@@ -58,11 +58,18 @@ impl Engine {
         let mut refused_since: Option<Instant> = None;
         let mut last_error: Option<Error> = None;
         let mut backoff = recovery.initial_delay;
+        // A connection that does not last is not a reason to reconnect at once, for ever.
+        let short_lived = self.opened_at.is_some_and(|opened| opened.elapsed() < recovery.max_delay);
+        self.failures = if short_lived { self.failures.saturating_add(1) } else { 0 };
+        let at_once = self.failures < 2;
+        for _ in 2..self.failures {
+            backoff = (backoff * 2).min(recovery.max_delay);
+        }
         for attempt in 1u32.. {
             let delay = match &last_error {
-                None => Duration::ZERO,
+                None if at_once => Duration::ZERO,
                 Some(error) if verdict(error.kind()) == Verdict::Refused => recovery.max_delay,
-                Some(_) => {
+                _ => {
                     let jittered = backoff.mul_f64(0.5 + self.rng.f64() / 2.0);
                     backoff = (backoff * 2).min(recovery.max_delay);
                     jittered
@@ -70,22 +77,12 @@ impl Engine {
             };
             if !initial || attempt > 1 {
                 let last_error = last_error.take();
-                self.events.send(Event::Recovering {
-                    role: self.role,
-                    attempt,
-                    delay,
-                    last_error,
-                });
+                self.events.send(Event::Recovering { role: self.role, attempt, delay, last_error });
             }
             if !delay.is_zero() {
                 self.meanwhile(tokio::time::sleep(delay)).await?;
             }
-            let hosts = pass(
-                self.options.clone(),
-                self.events.clone(),
-                self.role,
-                self.next_host,
-            );
+            let hosts = pass(self.options.clone(), self.events.clone(), self.role, self.next_host);
             match self.meanwhile(hosts).await? {
                 Ok((host, opened)) => {
                     self.next_host = host;
@@ -152,10 +149,7 @@ async fn pass(
     for step in 0..count {
         let place = (first + step) % count;
         let host = &options.hosts[place];
-        events.send(Event::Connecting {
-            role,
-            host: host.to_string(),
-        });
+        events.send(Event::Connecting { role, host: host.to_string() });
         // A silent host must leave time for those after it.
         let share = (until - Instant::now()) / (count - step) as u32;
         let attempt = async {
@@ -174,10 +168,7 @@ async fn pass(
             Ok(opened) => return Ok((place, opened)),
             // What the first host to be reached said is more telling than that another could not be reached.
             Err(error) => {
-                if failed
-                    .as_ref()
-                    .is_none_or(|before| before.kind() == ErrorKind::ConnectFailed)
-                {
+                if failed.as_ref().is_none_or(|before| before.kind() == ErrorKind::ConnectFailed) {
                     failed = Some(error);
                 }
             }
@@ -190,10 +181,7 @@ async fn pass(
     let all: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
     Err(Error::new(
         ErrorKind::ConnectFailed,
-        format!(
-            "none of the hosts {} could be reached; the last one: {error}",
-            all.join(", ")
-        ),
+        format!("none of the hosts {} could be reached; the last one: {error}", all.join(", ")),
     )
     .with_source(error))
 }

@@ -35,14 +35,9 @@ impl Record {
 
     pub fn delete_exchange(&mut self, name: &str) {
         self.exchanges.remove(name);
-        self.exchange_bindings
-            .retain(|binding| binding.source() != name && binding.destination() != name);
+        self.exchange_bindings.retain(|binding| binding.source() != name && binding.destination() != name);
         self.foreign_bindings.retain(|binding| binding.source() != name);
-        for recorded in self
-            .queues
-            .values_mut()
-            .chain(self.recent.iter_mut().map(|(_, recorded)| recorded))
-        {
+        for recorded in self.queues.values_mut().chain(self.recent.iter_mut().map(|(_, recorded)| recorded)) {
             recorded.bindings.retain(|binding| binding.source() != name);
         }
     }
@@ -50,10 +45,7 @@ impl Record {
     /// `name` is the one the broker answered with.
     pub fn declare_queue(&mut self, name: &str, queue: Queue) {
         let consumed = self.consumed.contains_key(name);
-        let bindings = self
-            .known(name)
-            .map(|known| std::mem::take(&mut known.bindings))
-            .unwrap_or_default();
+        let bindings = self.known(name).map(|known| std::mem::take(&mut known.bindings)).unwrap_or_default();
         self.recent.retain(|(recent, _)| recent != name);
         let recorded = RecordedQueue { queue, bindings };
         if recorded.queue.is_transient_record() && !consumed {
@@ -73,22 +65,15 @@ impl Record {
     fn known(&mut self, name: &str) -> Option<&mut RecordedQueue> {
         match self.queues.get_mut(name) {
             Some(recorded) => Some(recorded),
-            None => self
-                .recent
-                .iter_mut()
-                .find(|(recent, _)| recent == name)
-                .map(|(_, recorded)| recorded),
+            None => self.recent.iter_mut().find(|(recent, _)| recent == name).map(|(_, recorded)| recorded),
         }
     }
 
     /// The declaration of a queue, if it was made through this client and is still remembered.
     pub fn queue(&self, name: &str) -> Option<&RecordedQueue> {
-        self.queues.get(name).or_else(|| {
-            self.recent
-                .iter()
-                .find(|(recent, _)| recent == name)
-                .map(|(_, recorded)| recorded)
-        })
+        self.queues
+            .get(name)
+            .or_else(|| self.recent.iter().find(|(recent, _)| recent == name).map(|(_, recorded)| recorded))
     }
 
     pub fn delete_queue(&mut self, name: &str) {
@@ -147,10 +132,7 @@ impl Record {
             return;
         }
         self.consumed.remove(name);
-        if self
-            .queues
-            .get(name)
-            .is_some_and(|recorded| recorded.queue.is_transient_record())
+        if self.queues.get(name).is_some_and(|recorded| recorded.queue.is_transient_record())
             && let Some(recorded) = self.queues.remove(name)
         {
             self.remember(name.to_owned(), recorded);

@@ -32,12 +32,7 @@ impl fmt::Display for Item {
             Item::Exchange(name) => write!(f, "exchange '{name}'"),
             Item::Queue(name) => write!(f, "queue '{name}'"),
             Item::Binding(binding) => {
-                write!(
-                    f,
-                    "binding of '{}' to '{}'",
-                    binding.destination(),
-                    binding.source()
-                )
+                write!(f, "binding of '{}' to '{}'", binding.destination(), binding.source())
             }
             Item::Consumer(id) => write!(f, "consumer {id}"),
         }
@@ -91,25 +86,15 @@ impl Engine {
             locked: BTreeMap::new(),
             first: self.epoch == 1,
         });
-        let exchanges: Vec<_> = self
-            .record
-            .exchanges()
-            .map(|exchange| exchange.declare())
-            .collect();
-        let queues: Vec<_> = self
-            .record
-            .queues()
-            .map(|(name, recorded)| (name.clone(), recorded.queue.declare()))
-            .collect();
+        let exchanges: Vec<_> = self.record.exchanges().map(|exchange| exchange.declare()).collect();
+        let queues: Vec<_> =
+            self.record.queues().map(|(name, recorded)| (name.clone(), recorded.queue.declare())).collect();
         for declare in exchanges {
             let item = Item::Exchange(declare.exchange.to_string());
             self.replay(item, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)));
         }
         for (name, declare) in queues {
-            self.replay(
-                Item::Queue(name),
-                AMQPClass::Queue(queue::AMQPMethod::Declare(declare)),
-            );
+            self.replay(Item::Queue(name), AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
         }
         self.advance_replay();
     }
@@ -179,15 +164,10 @@ impl Engine {
             return;
         };
         let mut restored = replay.restored;
-        restored.republished = self
-            .windows()
-            .map(|publishing| publishing.with(|window| window.to_republish()))
-            .sum();
+        restored.republished =
+            self.windows().map(|publishing| publishing.with(|window| window.to_republish())).sum();
         if !replay.first {
-            self.events.send(Event::Recovered {
-                role: self.role,
-                restored,
-            });
+            self.events.send(Event::Recovered { role: self.role, restored });
         }
         self.ask_for_topology();
         self.resume_commands();
@@ -206,24 +186,10 @@ impl Engine {
         let deadline = Instant::now() + TOPOLOGY_WAIT;
         // Any method will do: the other engine keeps it back until its topology is there.
         let method = AMQPClass::Basic(amq_protocol::protocol::basic::AMQPMethod::Qos(
-            amq_protocol::protocol::basic::Qos {
-                prefetch_count: 0,
-                global: false,
-            },
+            amq_protocol::protocol::basic::Qos { prefetch_count: 0, global: false },
         ));
-        let what = Asked {
-            name: "wait for the topology".into(),
-            deadline,
-            reply: Some(reply),
-        };
-        if after
-            .send(Command::Call(Call {
-                method,
-                effect: Effect::None,
-                what,
-            }))
-            .is_ok()
-        {
+        let what = Asked { name: "wait for the topology".into(), deadline, reply: Some(reply) };
+        if after.send(Command::Call(Call { method, effect: Effect::None, what })).is_ok() {
             self.sync = Some(answer);
             self.sync_until = Some(deadline);
         } else {
@@ -283,12 +249,20 @@ impl Engine {
             (Item::Queue(name), Err(error)) if error.kind() == ErrorKind::ResourceLocked => {
                 replay.locked.entry(name).or_insert_with(Instant::now);
             }
-            (item, Err(error)) => restored.failed.push(NotRestored {
-                what: item.to_string(),
-                error,
-            }),
+            (item, Err(error)) => restored.failed.push(NotRestored { what: item.to_string(), error }),
         }
         self.advance_replay();
+    }
+
+    /// Takes something off the record.
+    pub(super) fn forget_item(&mut self, item: &Item) {
+        match item {
+            Item::Exchange(name) => self.record.delete_exchange(name),
+            Item::Queue(name) => self.record.delete_queue(name),
+            Item::Binding(binding) => self.record.unbind(binding),
+            Item::Consumer(_) => {}
+        }
+        self.count_record();
     }
 
     /// A consumer is not back, and does not hold the others up.
@@ -306,14 +280,8 @@ impl Engine {
         match &mut self.live.replay {
             Some(replay) => replay.restored.failed.push(failed),
             None => {
-                let restored = Restored {
-                    failed: vec![failed],
-                    ..Restored::default()
-                };
-                self.events.send(Event::Recovered {
-                    role: self.role,
-                    restored,
-                });
+                let restored = Restored { failed: vec![failed], ..Restored::default() };
+                self.events.send(Event::Recovered { role: self.role, restored });
             }
         }
     }
@@ -333,18 +301,13 @@ impl Engine {
                 settings.queue.clone_from(&new);
             }
         }
-        self.events.send(Event::QueueRenamed {
-            old: name.to_owned(),
-            new,
-        });
+        self.events.send(Event::QueueRenamed { old: name.to_owned(), new });
     }
 
     // ---- later attempts --------------------------------------------------------------------------------------
 
     pub(super) fn run_retries(&mut self, now: Instant) {
-        let (due, later) = std::mem::take(&mut self.retries)
-            .into_iter()
-            .partition(|retry| retry.at <= now);
+        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|retry| retry.at <= now);
         self.retries = later;
         let due: Vec<Retry> = due;
         for retry in due {
@@ -371,11 +334,8 @@ impl Engine {
         let patience = self.options.heartbeat.max(Duration::from_secs(1)) * 3;
         match result {
             Ok(_) => {
-                let bindings = self
-                    .record
-                    .queue(&name)
-                    .map(|recorded| recorded.bindings.clone())
-                    .unwrap_or_default();
+                let bindings =
+                    self.record.queue(&name).map(|recorded| recorded.bindings.clone()).unwrap_or_default();
                 if let Some(control) = self.control_channel() {
                     for binding in bindings {
                         let method = binding.bind_method();
@@ -383,27 +343,15 @@ impl Engine {
                     }
                 }
                 self.start_consumers_of(&name);
-                let restored = Restored {
-                    queues: 1,
-                    ..Restored::default()
-                };
-                self.events.send(Event::Recovered {
-                    role: self.role,
-                    restored,
-                });
+                let restored = Restored { queues: 1, ..Restored::default() };
+                self.events.send(Event::Recovered { role: self.role, restored });
             }
             Err(error) if error.kind() == ErrorKind::ResourceLocked && since.elapsed() < patience => {
                 let at = Instant::now() + LOCKED_RETRY;
-                self.retries.push(Retry {
-                    at,
-                    what: RetryWhat::Queue { name, since },
-                });
+                self.retries.push(Retry { at, what: RetryWhat::Queue { name, since } });
             }
             Err(error) => {
-                self.not_restored(NotRestored {
-                    what: format!("queue '{name}'"),
-                    error,
-                });
+                self.not_restored(NotRestored { what: format!("queue '{name}'"), error });
                 self.start_consumers_of(&name);
             }
         }

@@ -45,13 +45,7 @@ pub(super) struct Reading {
 
 impl Reading {
     pub fn new(frames: FrameReader, heartbeat: Duration) -> Self {
-        Self {
-            frames,
-            chunk: READ_MIN,
-            heartbeat,
-            heard: true,
-            silent: 0,
-        }
+        Self { frames, chunk: READ_MIN, heartbeat, heard: true, silent: 0 }
     }
 
     /// Reads what is there, as much as the buffer has room for.
@@ -221,14 +215,9 @@ impl Engine {
     }
 
     pub(super) fn lost(&self, reason: &str) -> Ended {
-        let error = Error::new(
-            ErrorKind::ConnectionLost,
-            format!("connection to {} lost: {reason}", self.live.host),
-        );
-        Ended::Lost {
-            error,
-            suspect: false,
-        }
+        let error =
+            Error::new(ErrorKind::ConnectionLost, format!("connection to {} lost: {reason}", self.live.host));
+        Ended::Lost { error, suspect: false }
     }
 
     fn write_failed(&self, error: &io::Error) -> Ended {
@@ -253,18 +242,11 @@ impl Engine {
             method_id: 0,
         };
         let mut writer = self.link.writer();
-        encode::method(
-            &mut writer.buffer,
-            0,
-            &AMQPClass::Connection(AMQPMethod::Close(close)),
-        );
+        encode::method(&mut writer.buffer, 0, &AMQPClass::Connection(AMQPMethod::Close(close)));
         // Not waited for: a peer that breaks the protocol may not read either.
         writer.flush_now();
         drop(writer);
-        Ended::Lost {
-            error: handshake::violation(&self.live.host, fault),
-            suspect: false,
-        }
+        Ended::Lost { error: handshake::violation(&self.live.host, fault), suspect: false }
     }
 
     // ---- writing ---------------------------------------------------------------------------------------------
@@ -317,15 +299,9 @@ impl Engine {
     /// When something must be looked at, whatever the broker does.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let closing = self.closing.as_ref().map(|closing| closing.what.deadline);
-        let publishes = self
-            .windows()
-            .filter_map(|publishing| publishing.next_deadline())
-            .min();
+        let publishes = self.windows().filter_map(|publishing| publishing.next_deadline()).min();
         let retry = self.retries.iter().map(|retry| retry.at).min();
-        [self.armed, closing, publishes, retry, self.sync_until]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.armed, closing, publishes, retry, self.sync_until].into_iter().flatten().min()
     }
 
     /// Fails what is past its deadline, live connection or not.

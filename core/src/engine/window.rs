@@ -120,6 +120,8 @@ pub(crate) struct Window {
     partial: Option<Partial>,
     route: Route,
     blocked: bool,
+    /// Publishes that were admitted are seen through; new ones are refused.
+    refuses: bool,
     /// So many publishes at the front go out one at a time: the broker refused one of them without saying which.
     one_by_one: usize,
     in_window: usize,
@@ -147,6 +149,7 @@ impl Window {
             partial: None,
             route: Route::Down,
             blocked: false,
+            refuses: false,
             one_by_one: 0,
             in_window: 0,
             bytes_in_window: 0,
@@ -173,6 +176,9 @@ impl Window {
     fn admit(&mut self, out: &mut Option<Outgoing>, deadline: Option<Instant>) -> Result<Option<u32>> {
         if let Route::Closed(error) = &self.route {
             return Err(error.clone());
+        }
+        if self.refuses {
+            return Err(super::closed());
         }
         let size = out.as_ref().map_or(0, |out| out.message.body.len());
         if !self.fits(size) {
@@ -213,7 +219,9 @@ impl Window {
             self.leave(ticket);
             return Poll::Ready(Err(error));
         }
-        if place.map_or(self.waiters.is_empty(), |place| place == 0) || matches!(self.route, Route::Closed(_))
+        if place.map_or(self.waiters.is_empty(), |place| place == 0)
+            || self.refuses
+            || matches!(self.route, Route::Closed(_))
         {
             match self.admit(out, deadline) {
                 Ok(None) => {}
@@ -235,12 +243,7 @@ impl Window {
                 self.next_ticket += 1;
                 *ticket = Some(number);
                 let waker = cx.waker().clone();
-                self.waiters.push_back(Waiter {
-                    ticket: number,
-                    waker,
-                    deadline,
-                    expired: None,
-                });
+                self.waiters.push_back(Waiter { ticket: number, waker, deadline, expired: None });
             }
         }
         Poll::Pending
@@ -421,23 +424,27 @@ impl Window {
                 continue;
             };
             let message = &out.message;
+            let start = buffer.len();
             encode::publish(buffer, channel, &out.exchange, &out.routing_key, out.mandatory);
-            encode::header(
-                buffer,
-                channel,
-                60,
-                message.body.len() as u64,
-                &message.properties,
-            );
+            let header = buffer.len();
+            encode::header(buffer, channel, 60, message.body.len() as u64, &message.properties);
+            let header = buffer.len() - header;
+            if header > frame_max as usize {
+                // A content header cannot be split (AMQP 0-9-1 section 4.2.6.1).
+                buffer.truncate(start);
+                let error = Error::invalid(format!(
+                    "publish{}: properties and headers take {header} bytes; the frame size agreed on is {frame_max}",
+                    describe(out)
+                ));
+                self.settle(index, Err(error));
+                continue;
+            }
             if message.body.len() <= chunk_max {
                 if !message.body.is_empty() {
                     encode::body_frame(buffer, channel, &message.body);
                 }
             } else {
-                self.partial = Some(Partial {
-                    body: message.body.clone(),
-                    at: 0,
-                });
+                self.partial = Some(Partial { body: message.body.clone(), at: 0 });
             }
             slot.sent = true;
             if slot.was_sent_before {
@@ -453,10 +460,7 @@ impl Window {
         // Tag 0 with `multiple` means everything so far (AMQP 0-9-1 section 1.8.3.13).
         let tag = if tag == 0 && multiple { last - 1 } else { tag };
         if tag >= last || tag == 0 {
-            return Err(format!(
-                "a confirm for delivery tag {tag}; {} publishes are out",
-                last - 1
-            ));
+            return Err(format!("a confirm for delivery tag {tag}; {} publishes are out", last - 1));
         }
         if multiple {
             while self.first_tag <= tag {
@@ -597,9 +601,7 @@ impl Window {
         let recalled = self.recall();
         self.route = Route::Down;
         let guilty = |out: &Outgoing| missing.is_some_and(|name| *out.exchange == *name);
-        let named = recalled
-            .iter()
-            .any(|index| self.slots[*index as usize].out.as_ref().is_some_and(guilty));
+        let named = recalled.iter().any(|index| self.slots[*index as usize].out.as_ref().is_some_and(guilty));
         if named {
             let (refused, innocent): (Vec<u32>, Vec<u32>) = recalled
                 .into_iter()
@@ -632,8 +634,13 @@ impl Window {
             }
         }
         self.route = Route::Closed(error.clone());
-        self.wake
-            .extend(self.waiters.iter().map(|waiter| waiter.waker.clone()));
+        self.wake.extend(self.waiters.iter().map(|waiter| waiter.waker.clone()));
+    }
+
+    /// The client is being closed: what was admitted is seen through, nothing new is taken.
+    pub fn refuse_new(&mut self) {
+        self.refuses = true;
+        self.wake.extend(self.waiters.iter().map(|waiter| waiter.waker.clone()));
     }
 
     /// A closed window takes publishes again: a new connection is being made for it.
@@ -694,11 +701,7 @@ impl Window {
     }
 
     fn arm(&mut self) {
-        let slots = self
-            .slots
-            .iter()
-            .filter(|slot| slot.is_pending())
-            .filter_map(|slot| slot.deadline);
+        let slots = self.slots.iter().filter(|slot| slot.is_pending()).filter_map(|slot| slot.deadline);
         let waiters = self
             .waiters
             .iter()
@@ -718,11 +721,8 @@ impl Window {
 
     fn deadline_error(&self, out: Option<&Outgoing>, sent: bool) -> Error {
         let to = out.map(describe).unwrap_or_default();
-        let fate = if sent {
-            "it is on the wire, so the broker may still take it"
-        } else {
-            "it was not sent"
-        };
+        let fate =
+            if sent { "it is on the wire, so the broker may still take it" } else { "it was not sent" };
         let error = if self.blocked {
             Error::new(
                 ErrorKind::Blocked,
@@ -736,18 +736,12 @@ impl Window {
                 format!("publish{to}: the connection is down and the deadline passed; {fate}"),
             )
         } else {
-            Error::new(
-                ErrorKind::Timeout,
-                format!("publish{to}: no confirm before the deadline; {fate}"),
-            )
+            Error::new(ErrorKind::Timeout, format!("publish{to}: no confirm before the deadline; {fate}"))
         };
         if sent { error.with_outcome_unknown() } else { error }
     }
 }
 
 fn describe(out: &Outgoing) -> String {
-    format!(
-        " to exchange '{}' with routing key '{}'",
-        out.exchange, out.routing_key
-    )
+    format!(" to exchange '{}' with routing key '{}'", out.exchange, out.routing_key)
 }

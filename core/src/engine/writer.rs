@@ -32,11 +32,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub fn attach(&mut self, io: Box<dyn AsyncWrite + Send + Unpin>, frame_max: u32) {
-        *self = Self {
-            io: Some(io),
-            frame_max,
-            ..Self::default()
-        };
+        *self = Self { io: Some(io), frame_max, ..Self::default() };
     }
 
     /// Drops the write half and what was not written.

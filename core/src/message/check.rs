@@ -126,10 +126,9 @@ fn check_value(value: &Value, depth: usize) -> Result<(), String> {
         Value::FieldArray(_) | Value::FieldTable(_) if depth == MAX_DEPTH => {
             Err(format!("tables and arrays are nested more than {MAX_DEPTH} deep"))
         }
-        Value::FieldArray(array) => array
-            .as_slice()
-            .iter()
-            .try_for_each(|value| check_value(value, depth + 1)),
+        Value::FieldArray(array) => {
+            array.as_slice().iter().try_for_each(|value| check_value(value, depth + 1))
+        }
         Value::FieldTable(table) => table.into_iter().try_for_each(|(key, value)| {
             check_short("key", key.as_str()).map_err(|error| error.to_string())?;
             check_value(value, depth + 1)

@@ -15,11 +15,7 @@ fn table(value: Value) -> FieldTable {
 }
 
 fn refused(message: &Message) {
-    assert_eq!(
-        message.check().unwrap_err().kind(),
-        ErrorKind::InvalidArgument,
-        "{message:?}"
-    );
+    assert_eq!(message.check().unwrap_err().kind(), ErrorKind::InvalidArgument, "{message:?}");
 }
 
 fn value(from: impl IntoValue) -> Value {
@@ -65,17 +61,8 @@ fn all_fourteen_properties_are_set() {
 fn messages_are_persistent_unless_said_otherwise() {
     assert!(Message::new("").is_persistent());
     assert!(!Message::new("").persistent(false).is_persistent());
-    assert!(
-        Message::new("")
-            .persistent(false)
-            .persistent(true)
-            .is_persistent()
-    );
-    assert!(
-        !Message::new("")
-            .with_properties(Properties::default())
-            .is_persistent()
-    );
+    assert!(Message::new("").persistent(false).persistent(true).is_persistent());
+    assert!(!Message::new("").with_properties(Properties::default()).is_persistent());
 }
 
 #[test]
@@ -87,28 +74,19 @@ fn mandatory_is_left_to_the_publisher_unless_set() {
 #[test]
 fn json_goes_both_ways() {
     let message = Message::json(&["a", "b"]).unwrap();
-    assert_eq!(
-        message.properties().content_type().as_ref().unwrap().as_str(),
-        "application/json"
-    );
+    assert_eq!(message.properties().content_type().as_ref().unwrap().as_str(), "application/json");
     assert_eq!(message.json_body::<Vec<String>>().unwrap(), ["a", "b"]);
     assert_eq!(message.json_body::<u8>().unwrap_err().kind(), ErrorKind::Json);
     // A JSON object has text for keys.
     let unserializable = BTreeMap::from([((1, 2), 3)]);
-    assert_eq!(
-        Message::json(&unserializable).unwrap_err().kind(),
-        ErrorKind::Json
-    );
+    assert_eq!(Message::json(&unserializable).unwrap_err().kind(), ErrorKind::Json);
 }
 
 #[test]
 fn text_is_utf_8() {
     let message = Message::text("grüß");
     assert_eq!(message.body(), "grüß".as_bytes());
-    assert_eq!(
-        message.properties().content_encoding().as_ref().unwrap().as_str(),
-        "utf-8"
-    );
+    assert_eq!(message.properties().content_encoding().as_ref().unwrap().as_str(), "utf-8");
 }
 
 #[test]
@@ -135,11 +113,7 @@ fn short_strings_over_255_bytes_are_refused() {
     ] {
         refused(&message);
     }
-    new()
-        .message_id("x".repeat(255))
-        .header("x".repeat(255), 1)
-        .check()
-        .unwrap();
+    new().message_id("x".repeat(255)).header("x".repeat(255), 1).check().unwrap();
 }
 
 #[test]
@@ -162,13 +136,7 @@ fn expiration_is_whole_milliseconds_rounded_up() {
     let text = |ttl| {
         let message = Message::new("").expiration(ttl);
         message.check().unwrap();
-        message
-            .properties()
-            .expiration()
-            .as_ref()
-            .unwrap()
-            .as_str()
-            .to_owned()
+        message.properties().expiration().as_ref().unwrap().as_str().to_owned()
     };
     assert_eq!(text(Duration::ZERO), "0");
     assert_eq!(text(Duration::from_nanos(1)), "1");
@@ -181,16 +149,7 @@ fn expiration_is_whole_milliseconds_rounded_up() {
 fn expirations_the_broker_cannot_wait_are_refused() {
     refused(&Message::new("").expiration(Duration::from_millis(MAX_TTL_MS + 1)));
     refused(&Message::new("").expiration(Duration::MAX));
-    for raw in [
-        "",
-        "abc",
-        "-1",
-        "1.5",
-        "1 ",
-        " 1",
-        "315360000001",
-        "9999999999999999999999",
-    ] {
+    for raw in ["", "abc", "-1", "1.5", "1 ", " 1", "315360000001", "9999999999999999999999"] {
         refused(&Message::new("").with_properties(Properties::default().with_expiration(raw.into())));
     }
     for raw in ["0", "007", "+5", "315360000000"] {
@@ -260,10 +219,7 @@ fn every_rust_type_has_its_field() {
 fn unsigned_64_bit_headers_are_refused_where_they_do_not_fit() {
     let most = i64::MAX.unsigned_abs();
     assert_eq!(value(most), Value::LongLongInt(i64::MAX));
-    assert_eq!(
-        (most + 1).into_value().unwrap_err().kind(),
-        ErrorKind::InvalidArgument
-    );
+    assert_eq!((most + 1).into_value().unwrap_err().kind(), ErrorKind::InvalidArgument);
     refused(&Message::new("").header("k", most + 1));
     refused(&Message::new("").header("k", Some(u64::MAX)));
     refused(&Message::new("").header("k", usize::MAX));
@@ -290,10 +246,7 @@ fn short_string_fields_are_refused() {
 fn extra_routes_must_be_arrays() {
     for key in ["CC", "BCC"] {
         refused(&Message::new("").header(key, "route"));
-        Message::new("")
-            .header(key, vec![value("route")])
-            .check()
-            .unwrap();
+        Message::new("").header(key, vec![value("route")]).check().unwrap();
     }
 }
 
@@ -304,9 +257,7 @@ fn headers_nest_at_most_32_deep() {
         let inner = (1..levels).fold(Value::Void, |inner, _| wrap(inner));
         Message::new("").headers(table(inner))
     };
-    for wrap in [&array as &dyn Fn(Value) -> Value, &|inner| {
-        Value::FieldTable(table(inner))
-    }] {
+    for wrap in [&array as &dyn Fn(Value) -> Value, &|inner| Value::FieldTable(table(inner))] {
         nested(32, wrap).check().unwrap();
         refused(&nested(33, wrap));
         refused(&nested(500, wrap));
@@ -326,10 +277,7 @@ fn headers_accumulate_and_replace() {
 #[test]
 fn check_short_takes_255_bytes_and_no_more() {
     check_short("x", &"x".repeat(255)).unwrap();
-    assert_eq!(
-        check_short("x", &long()).unwrap_err().kind(),
-        ErrorKind::InvalidArgument
-    );
+    assert_eq!(check_short("x", &long()).unwrap_err().kind(), ErrorKind::InvalidArgument);
     // Bytes count, not characters.
     assert!(check_short("x", &"ü".repeat(128)).is_err());
 }

@@ -140,9 +140,7 @@ impl<T: IntoValue> IntoValue for Option<T> {
 pub(super) fn unix_seconds(time: SystemTime) -> Result<u64> {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Ok(since.as_secs()),
-        Err(_) => Err(Error::invalid(
-            "AMQP timestamps start at 1970; this time is earlier",
-        )),
+        Err(_) => Err(Error::invalid("AMQP timestamps start at 1970; this time is earlier")),
     }
 }
 

@@ -122,10 +122,7 @@ impl Exchange {
             ));
         }
         if self.kind.is_empty() {
-            return Err(Error::invalid(format!(
-                "exchange {:?} has an empty type",
-                self.name
-            )));
+            return Err(Error::invalid(format!("exchange {:?} has an empty type", self.name)));
         }
         match self.arguments.table.inner().get(ALTERNATE_EXCHANGE) {
             None => Ok(()),
@@ -160,13 +157,7 @@ impl Binding {
     }
 
     fn new(to_queue: bool, destination: String, source: String) -> Self {
-        Self {
-            to_queue,
-            destination,
-            source,
-            routing_key: String::new(),
-            arguments: Arguments::default(),
-        }
+        Self { to_queue, destination, source, routing_key: String::new(), arguments: Arguments::default() }
     }
 
     /// The routing key or pattern to match; empty by default, which fanout and headers exchanges ignore.
@@ -204,11 +195,7 @@ impl Binding {
 
     /// Refuses what `RabbitMQ` would refuse, with the reason.
     pub(crate) fn check(&self) -> Result<()> {
-        let destination = if self.to_queue {
-            "queue name"
-        } else {
-            "destination exchange name"
-        };
+        let destination = if self.to_queue { "queue name" } else { "destination exchange name" };
         check_short(destination, &self.destination)?;
         check_short("exchange name", &self.source)?;
         check_short("routing key", &self.routing_key)?;

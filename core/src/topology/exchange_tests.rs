@@ -25,18 +25,12 @@ fn exchanges_are_durable_and_have_their_type() {
 
 #[test]
 fn exchange_flags_and_arguments_reach_the_declare() {
-    let exchange = Exchange::direct("e")
-        .durable(false)
-        .auto_delete(true)
-        .internal(true);
+    let exchange = Exchange::direct("e").durable(false).auto_delete(true).internal(true);
     let exchange = exchange.alternate_exchange("other").argument("x-more", true);
     exchange.check().unwrap();
     let declare = exchange.declare();
     assert!(!declare.durable && declare.auto_delete && declare.internal);
-    assert_eq!(
-        declare.arguments.inner()["alternate-exchange"],
-        Value::LongString("other".into())
-    );
+    assert_eq!(declare.arguments.inner()["alternate-exchange"], Value::LongString("other".into()));
     assert_eq!(declare.arguments.inner()["x-more"], Value::Boolean(true));
 }
 
@@ -56,32 +50,20 @@ fn exchanges_the_broker_cannot_take_are_refused() {
 
 #[test]
 fn a_queue_binding_is_queue_bind() {
-    let binding = Binding::queue("q", "e")
-        .routing_key("k")
-        .argument("x-match", "any");
+    let binding = Binding::queue("q", "e").routing_key("k").argument("x-match", "any");
     binding.check().unwrap();
     assert!(binding.destination_is_queue());
     assert_eq!((binding.destination(), binding.source()), ("q", "e"));
     let AMQPClass::Queue(queue::AMQPMethod::Bind(bind)) = binding.bind_method() else {
         panic!("{:?}", binding.bind_method())
     };
-    assert_eq!(
-        (
-            bind.queue.as_str(),
-            bind.exchange.as_str(),
-            bind.routing_key.as_str()
-        ),
-        ("q", "e", "k")
-    );
+    assert_eq!((bind.queue.as_str(), bind.exchange.as_str(), bind.routing_key.as_str()), ("q", "e", "k"));
     assert!(!bind.nowait);
     let AMQPClass::Queue(queue::AMQPMethod::Unbind(unbind)) = binding.unbind_method() else {
         panic!("{:?}", binding.unbind_method())
     };
     assert_eq!((unbind.queue, unbind.exchange), (bind.queue, bind.exchange));
-    assert_eq!(
-        (unbind.routing_key, unbind.arguments),
-        (bind.routing_key, bind.arguments)
-    );
+    assert_eq!((unbind.routing_key, unbind.arguments), (bind.routing_key, bind.arguments));
 }
 
 #[test]
@@ -96,10 +78,7 @@ fn an_exchange_binding_is_exchange_bind() {
     let AMQPClass::Exchange(exchange::AMQPMethod::Unbind(unbind)) = binding.unbind_method() else {
         panic!("{:?}", binding.unbind_method())
     };
-    assert_eq!(
-        (unbind.destination, unbind.source),
-        (bind.destination, bind.source)
-    );
+    assert_eq!((unbind.destination, unbind.source), (bind.destination, bind.source));
     assert_eq!(unbind.routing_key, bind.routing_key);
 }
 
@@ -121,12 +100,6 @@ fn bindings_the_broker_cannot_take_are_refused() {
 fn only_bindings_of_the_renamed_queue_follow_it() {
     let renamed = |binding: Binding| binding.with_queue_renamed("old", "new");
     assert_eq!(renamed(Binding::queue("old", "e")), Binding::queue("new", "e"));
-    assert_eq!(
-        renamed(Binding::queue("other", "e")),
-        Binding::queue("other", "e")
-    );
-    assert_eq!(
-        renamed(Binding::exchange("old", "e")),
-        Binding::exchange("old", "e")
-    );
+    assert_eq!(renamed(Binding::queue("other", "e")), Binding::queue("other", "e"));
+    assert_eq!(renamed(Binding::exchange("old", "e")), Binding::exchange("old", "e"));
 }

@@ -222,12 +222,7 @@ impl Queue {
     }
 
     pub(crate) fn is_single_active_consumer(&self) -> bool {
-        self.arguments
-            .table
-            .inner()
-            .get("x-single-active-consumer")
-            .and_then(Value::as_bool)
-            .unwrap_or(false)
+        self.arguments.table.inner().get("x-single-active-consumer").and_then(Value::as_bool).unwrap_or(false)
     }
 
     pub(crate) fn is_auto_delete(&self) -> bool {
@@ -242,9 +237,7 @@ impl Queue {
     /// The type that was asked for; classic if none was.
     pub(crate) fn kind(&self) -> QueueType {
         let asked = self.arguments.table.inner().get(QUEUE_TYPE);
-        asked
-            .and_then(QueueType::from_value)
-            .unwrap_or(QueueType::Classic)
+        asked.and_then(QueueType::from_value).unwrap_or(QueueType::Classic)
     }
 
     /// The method that declares the queue. Only for a queue that passed [`check`](Self::check).
@@ -264,16 +257,11 @@ impl Queue {
     pub(crate) fn check(&self) -> Result<()> {
         check_short("queue name", &self.name)?;
         self.arguments.check()?;
-        self.check_arguments()
-            .map_err(|reason| Error::invalid(format!("queue {:?}: {reason}", self.name)))
+        self.check_arguments().map_err(|reason| Error::invalid(format!("queue {:?}: {reason}", self.name)))
     }
 
     fn durations(&self) -> [(&'static str, Option<Duration>); 3] {
-        [
-            (EXPIRES, self.expires),
-            (MESSAGE_TTL, self.message_ttl),
-            (MAX_AGE, self.max_age),
-        ]
+        [(EXPIRES, self.expires), (MESSAGE_TTL, self.message_ttl), (MAX_AGE, self.max_age)]
     }
 
     /// A duration that is too long saturates; [`check`](Self::check) refuses it.
@@ -297,9 +285,7 @@ impl Queue {
         }
         for (key, duration) in self.durations() {
             if duration.is_some() && self.arguments.table.contains_key(key) {
-                return Err(format!(
-                    "{key} is given twice, as a duration and as a raw argument"
-                ));
+                return Err(format!("{key} is given twice, as a duration and as a raw argument"));
             }
         }
         let table = self.wire_arguments();
@@ -374,9 +360,7 @@ pub struct QueueInfo {
 
 /// Whole seconds, rounded up.
 fn seconds(duration: Duration) -> u64 {
-    duration
-        .as_secs()
-        .saturating_add(u64::from(duration.subsec_nanos() > 0))
+    duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0))
 }
 
 #[cfg(test)]

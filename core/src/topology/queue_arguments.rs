@@ -30,22 +30,17 @@ pub(super) fn check_argument(key: &str, value: &Value) -> Result<(), String> {
         MAX_PRIORITY => whole(0, 255),
         DEAD_LETTER_EXCHANGE | DEAD_LETTER_ROUTING_KEY => match text(value) {
             Some(name) if name.len() <= 255 => Ok(()),
-            Some(name) => Err(format!(
-                "{key} is {} bytes long; AMQP takes at most 255",
-                name.len()
-            )),
+            Some(name) => Err(format!("{key} is {} bytes long; AMQP takes at most 255", name.len())),
             None => Err(format!("{key} must be text")),
         },
         SINGLE_ACTIVE_CONSUMER if value.as_bool().is_none() => Err(format!("{key} must be a boolean")),
         OVERFLOW => match text(value) {
             Some(b"drop-head" | b"reject-publish" | b"reject-publish-dlx") => Ok(()),
-            _ => Err(format!(
-                "{key} must be the text drop-head, reject-publish or reject-publish-dlx"
-            )),
+            _ => Err(format!("{key} must be the text drop-head, reject-publish or reject-publish-dlx")),
         },
-        MAX_AGE if !text(value).is_some_and(is_age) => Err(format!(
-            "{key} must be more than zero and end with its unit: Y, M, D, h, m or s"
-        )),
+        MAX_AGE if !text(value).is_some_and(is_age) => {
+            Err(format!("{key} must be more than zero and end with its unit: Y, M, D, h, m or s"))
+        }
         _ => Ok(()),
     }
 }

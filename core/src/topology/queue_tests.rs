@@ -14,11 +14,7 @@ fn raw(kind: &str) -> Queue {
 
 #[track_caller]
 fn refused(queue: &Queue) {
-    assert_eq!(
-        queue.check().unwrap_err().kind(),
-        ErrorKind::InvalidArgument,
-        "{queue:?}"
-    );
+    assert_eq!(queue.check().unwrap_err().kind(), ErrorKind::InvalidArgument, "{queue:?}");
 }
 
 #[track_caller]
@@ -43,10 +39,7 @@ fn a_plain_queue_is_durable_and_nothing_else() {
 
 #[test]
 fn flags_reach_the_declare() {
-    let queue = Queue::server_named()
-        .durable(false)
-        .exclusive(true)
-        .auto_delete(true);
+    let queue = Queue::server_named().durable(false).exclusive(true).auto_delete(true);
     accepted(&queue);
     let declare = queue.declare();
     assert_eq!(declare.queue.as_str(), "");
@@ -63,70 +56,27 @@ fn arguments_have_the_names_and_types_the_broker_wants() {
     for (queue, key, value) in [
         (queue.clone().expires(SECOND), "x-expires", long(1000)),
         (queue.clone().expires(HALF), "x-expires", long(1)),
-        (
-            queue.clone().message_ttl(SECOND + HALF),
-            "x-message-ttl",
-            long(1001),
-        ),
-        (
-            queue.clone().message_ttl(Duration::ZERO),
-            "x-message-ttl",
-            long(0),
-        ),
+        (queue.clone().message_ttl(SECOND + HALF), "x-message-ttl", long(1001)),
+        (queue.clone().message_ttl(Duration::ZERO), "x-message-ttl", long(0)),
         (queue.clone().max_length(7), "x-max-length", long(7)),
         (queue.clone().max_length_bytes(8), "x-max-length-bytes", long(8)),
+        (queue.clone().overflow(Overflow::DropHead), "x-overflow", text("drop-head")),
+        (queue.clone().overflow(Overflow::RejectPublish), "x-overflow", text("reject-publish")),
+        (queue.clone().overflow(Overflow::RejectPublishDlx), "x-overflow", text("reject-publish-dlx")),
+        (queue.clone().dead_letter_exchange("dlx"), "x-dead-letter-exchange", text("dlx")),
         (
-            queue.clone().overflow(Overflow::DropHead),
-            "x-overflow",
-            text("drop-head"),
-        ),
-        (
-            queue.clone().overflow(Overflow::RejectPublish),
-            "x-overflow",
-            text("reject-publish"),
-        ),
-        (
-            queue.clone().overflow(Overflow::RejectPublishDlx),
-            "x-overflow",
-            text("reject-publish-dlx"),
-        ),
-        (
-            queue.clone().dead_letter_exchange("dlx"),
-            "x-dead-letter-exchange",
-            text("dlx"),
-        ),
-        (
-            queue
-                .clone()
-                .dead_letter_exchange("")
-                .dead_letter_routing_key("k"),
+            queue.clone().dead_letter_exchange("").dead_letter_routing_key("k"),
             "x-dead-letter-routing-key",
             text("k"),
         ),
-        (
-            queue.clone().max_priority(9),
-            "x-max-priority",
-            Value::ShortShortUInt(9),
-        ),
+        (queue.clone().max_priority(9), "x-max-priority", Value::ShortShortUInt(9)),
         (of(QueueType::Classic), "x-queue-type", text("classic")),
         (quorum.clone(), "x-queue-type", text("quorum")),
         (of(QueueType::Stream), "x-queue-type", text("stream")),
         (quorum.delivery_limit(3), "x-delivery-limit", Value::LongUInt(3)),
-        (
-            queue.clone().single_active_consumer(true),
-            "x-single-active-consumer",
-            Value::Boolean(true),
-        ),
-        (
-            of(QueueType::Stream).max_age(SECOND + HALF),
-            "x-max-age",
-            text("2s"),
-        ),
-        (
-            queue.argument("x-anything", 1i32),
-            "x-anything",
-            Value::LongInt(1),
-        ),
+        (queue.clone().single_active_consumer(true), "x-single-active-consumer", Value::Boolean(true)),
+        (of(QueueType::Stream).max_age(SECOND + HALF), "x-max-age", text("2s")),
+        (queue.argument("x-anything", 1i32), "x-anything", Value::LongInt(1)),
     ] {
         assert_eq!(argument(&queue, key), value, "{key}");
     }
@@ -180,11 +130,7 @@ fn classic_queues_accept_what_rabbitmq_3_10_does() {
                 .argument("x-queue-mode", "lazy"),
         );
     }
-    accepted(
-        &Queue::new("q")
-            .argument("x-max-priority", 10i64)
-            .argument("x-expires", 5u16),
-    );
+    accepted(&Queue::new("q").argument("x-max-priority", 10i64).argument("x-expires", 5u16));
     accepted(&Queue::new("amqp").max_priority(0));
     accepted(&Queue::new("AMQ.q"));
     accepted(&Queue::new("q".repeat(255)));
@@ -224,12 +170,7 @@ fn streams_are_refused_what_they_have_not_got() {
         refused(&queue.clone().overflow(Overflow::RejectPublish));
         refused(&queue.clone().overflow(Overflow::RejectPublishDlx));
         refused(&queue.clone().dead_letter_exchange("dlx"));
-        refused(
-            &queue
-                .clone()
-                .dead_letter_exchange("dlx")
-                .dead_letter_routing_key("k"),
-        );
+        refused(&queue.clone().dead_letter_exchange("dlx").dead_letter_routing_key("k"));
         refused(&queue.clone().max_priority(5));
         refused(&queue.clone().delivery_limit(5));
         refused(&queue.clone().single_active_consumer(true));
@@ -269,13 +210,7 @@ fn raw_arguments_of_the_wrong_kind_are_refused() {
     ] {
         refused(&queue.clone().argument(key, text));
     }
-    for key in [
-        "x-expires",
-        "x-message-ttl",
-        "x-max-length",
-        "x-max-length-bytes",
-        "x-max-priority",
-    ] {
+    for key in ["x-expires", "x-message-ttl", "x-max-length", "x-max-length-bytes", "x-max-priority"] {
         refused(&queue.clone().argument(key, -1));
         refused(&queue.clone().argument(key, None::<i32>));
     }
@@ -299,11 +234,7 @@ fn names_and_numbers_the_broker_cannot_take_are_refused() {
     refused(&Queue::new("q").max_length(u64::MAX));
     refused(&Queue::new("q").max_length_bytes(u64::MAX));
     refused(&Queue::new("q").dead_letter_exchange(long()));
-    refused(
-        &Queue::new("q")
-            .dead_letter_exchange("dlx")
-            .dead_letter_routing_key(long()),
-    );
+    refused(&Queue::new("q").dead_letter_exchange("dlx").dead_letter_routing_key(long()));
     refused(&Queue::new("q").dead_letter_routing_key("k"));
     refused(&Queue::new("q").argument(long(), 1));
     refused(&Queue::new("q").argument("x", u64::MAX));
@@ -314,11 +245,7 @@ fn names_and_numbers_the_broker_cannot_take_are_refused() {
 #[test]
 fn a_duration_and_its_raw_argument_exclude_each_other() {
     refused(&Queue::new("q").expires(SECOND).argument("x-expires", 2000));
-    refused(
-        &Queue::new("q")
-            .message_ttl(SECOND)
-            .argument("x-message-ttl", 2000),
-    );
+    refused(&Queue::new("q").message_ttl(SECOND).argument("x-message-ttl", 2000));
     refused(&of(QueueType::Stream).max_age(SECOND).argument("x-max-age", "2s"));
 }
 

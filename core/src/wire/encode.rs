@@ -56,10 +56,7 @@ fn generate(
 ) {
     let written = generator(std::mem::take(out).into());
     // Writing to a `Vec` cannot fail, and lengths are checked before a value gets here.
-    *out = written
-        .expect("a generator writing to memory succeeds")
-        .into_inner()
-        .0;
+    *out = written.expect("a generator writing to memory succeeds").into_inner().0;
 }
 
 /// `basic.publish` (AMQP 0-9-1 section 1.8.3.7) without its content.

@@ -22,34 +22,22 @@ pub(crate) struct Violation {
 impl Violation {
     /// 501 FRAME_ERROR.
     pub fn frame(text: impl Into<String>) -> Self {
-        Self {
-            code: 501,
-            text: text.into(),
-        }
+        Self { code: 501, text: text.into() }
     }
 
     /// 502 SYNTAX_ERROR.
     pub fn syntax(text: impl Into<String>) -> Self {
-        Self {
-            code: 502,
-            text: text.into(),
-        }
+        Self { code: 502, text: text.into() }
     }
 
     /// 503 COMMAND_INVALID.
     pub fn command(text: impl Into<String>) -> Self {
-        Self {
-            code: 503,
-            text: text.into(),
-        }
+        Self { code: 503, text: text.into() }
     }
 
     /// 505 UNEXPECTED_FRAME.
     pub fn unexpected(text: impl Into<String>) -> Self {
-        Self {
-            code: 505,
-            text: text.into(),
-        }
+        Self { code: 505, text: text.into() }
     }
 }
 
@@ -97,11 +85,7 @@ pub(crate) struct FrameReader {
 impl FrameReader {
     /// `frame_max` in bytes, the eight bytes around a payload included.
     pub fn new(frame_max: u32) -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            used: 0,
-            frame_max: frame_max as usize,
-        }
+        Self { buffer: BytesMut::new(), used: 0, frame_max: frame_max as usize }
     }
 
     pub fn set_frame_max(&mut self, frame_max: u32) {
@@ -136,18 +120,14 @@ impl FrameReader {
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
         let max = self.frame_max;
         if size > max - FRAME_OVERHEAD {
-            return Err(Violation::frame(format!(
-                "a frame of {size} bytes passes frame_max ({max})"
-            )));
+            return Err(Violation::frame(format!("a frame of {size} bytes passes frame_max ({max})")));
         }
         let total = size + FRAME_OVERHEAD;
         if self.buffer.len() < total {
             return Ok(None);
         }
         if self.buffer[total - 1] != FRAME_END {
-            return Err(Violation::frame(
-                "a frame does not end with the frame-end octet 0xCE",
-            ));
+            return Err(Violation::frame("a frame does not end with the frame-end octet 0xCE"));
         }
         self.used = total;
         parse(kind, channel, &self.buffer[7..total - 1]).map(Some)
@@ -158,24 +138,18 @@ fn check_kind(kind: u8) -> Result<(), Violation> {
     match kind {
         // `A` opens a protocol header.
         1 | 2 | 3 | 8 | b'A' => Ok(()),
-        _ => Err(Violation::frame(format!(
-            "unknown frame type {kind}: the peer does not speak AMQP 0-9-1"
-        ))),
+        _ => Err(Violation::frame(format!("unknown frame type {kind}: the peer does not speak AMQP 0-9-1"))),
     }
 }
 
 fn parse(kind: u8, channel: u16, payload: &[u8]) -> Result<Frame<'_>, Violation> {
     match kind {
         1 => parse_method(channel, payload),
-        2 => parse_header(payload)
-            .map(|header| Frame::Header(channel, header))
-            .map_err(Violation::frame),
+        2 => parse_header(payload).map(|header| Frame::Header(channel, header)).map_err(Violation::frame),
         3 => Ok(Frame::Body(channel, payload)),
         8 if channel == 0 && payload.is_empty() => Ok(Frame::Heartbeat),
         8 => Err(Violation::frame("a heartbeat frame has a payload or a channel")),
-        _ => Err(Violation::frame(
-            "a protocol header in the middle of a connection",
-        )),
+        _ => Err(Violation::frame("a protocol header in the middle of a connection")),
     }
 }
 
@@ -220,11 +194,7 @@ impl<'a> Fields<'a> {
     }
 
     fn end(self) -> Result<(), Violation> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Violation::syntax("bytes are left over after a method"))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Violation::syntax("bytes are left over after a method")) }
     }
 }
 
@@ -277,16 +247,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_at_any_split() {
         let mut bytes = Vec::new();
-        let declare = queue::Declare {
-            queue: "q".into(),
-            durable: true,
-            ..queue::Declare::default()
-        };
-        encode::method(
-            &mut bytes,
-            3,
-            &AMQPClass::Queue(queue::AMQPMethod::Declare(declare)),
-        );
+        let declare = queue::Declare { queue: "q".into(), durable: true, ..queue::Declare::default() };
+        encode::method(&mut bytes, 3, &AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
         encode::header(&mut bytes, 3, 60, 3, &Properties::default().with_priority(1));
         encode::body(&mut bytes, 3, b"abc", 4096);
         encode::heartbeat(&mut bytes);
@@ -330,30 +292,14 @@ mod tests {
         assert_eq!(reader(b"AMQP\0\0\x09\x01").next().unwrap_err().code, 501);
         assert_eq!(reader(b"HTTP/1.1 400 Bad Request").next().unwrap_err().code, 501);
         assert_eq!(reader(&[8, 0, 0, 0, 0, 0, 0, 1]).next().unwrap_err().code, 501);
-        assert_eq!(
-            reader(&[1, 0, 1, 0, 0, 0, 2, 0, 60, 0xCE])
-                .next()
-                .unwrap_err()
-                .code,
-            502
-        );
-        assert_eq!(
-            reader(&[2, 0, 1, 0, 0, 0, 2, 0, 60, 0xCE])
-                .next()
-                .unwrap_err()
-                .code,
-            501
-        );
+        assert_eq!(reader(&[1, 0, 1, 0, 0, 0, 2, 0, 60, 0xCE]).next().unwrap_err().code, 502);
+        assert_eq!(reader(&[2, 0, 1, 0, 0, 0, 2, 0, 60, 0xCE]).next().unwrap_err().code, 501);
     }
 
     #[test]
     fn a_channel_method_without_channel_is_for_the_owner_to_judge() {
         let mut bytes = Vec::new();
-        encode::method(
-            &mut bytes,
-            0,
-            &AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})),
-        );
+        encode::method(&mut bytes, 0, &AMQPClass::Channel(channel::AMQPMethod::CloseOk(channel::CloseOk {})));
         assert!(matches!(reader(&bytes).next(), Ok(Some(Frame::Method(0, _)))));
     }
 }

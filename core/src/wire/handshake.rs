@@ -42,11 +42,7 @@ pub(crate) struct Opened {
 
 /// Opens a connection on `stream`. The caller sets the deadline.
 pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Credentials) -> Result<Opened> {
-    let mut peer = Peer {
-        stream,
-        frames: FrameReader::new(FRAME_MAX_BEFORE_TUNE),
-        out: Vec::new(),
-    };
+    let mut peer = Peer { stream, frames: FrameReader::new(FRAME_MAX_BEFORE_TUNE), out: Vec::new() };
     peer.out.extend_from_slice(&encode::PROTOCOL_HEADER);
     peer.write().await?;
 
@@ -59,10 +55,7 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
     if !offered.split_ascii_whitespace().any(|offer| offer == mechanism) {
         return Err(Error::new(
             ErrorKind::Authentication,
-            format!(
-                "{}: the broker offers the mechanisms {offered}, not {mechanism}",
-                peer.name()
-            ),
+            format!("{}: the broker offers the mechanisms {offered}, not {mechanism}", peer.name()),
         ));
     }
     let start_ok = StartOk {
@@ -76,17 +69,12 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
     let tune = match peer.read("login").await {
         Ok(AMQPMethod::Tune(tune)) => tune,
         Ok(AMQPMethod::Close(close)) => {
-            return Err(peer
-                .refused(close, &format!("login as '{}'", credentials.username))
-                .await);
+            return Err(peer.refused(close, &format!("login as '{}'", credentials.username)).await);
         }
         Ok(AMQPMethod::Secure(_)) => {
             return Err(Error::new(
                 ErrorKind::Authentication,
-                format!(
-                    "{}: the broker sent a challenge, which {mechanism} does not have",
-                    peer.name()
-                ),
+                format!("{}: the broker sent a challenge, which {mechanism} does not have", peer.name()),
             ));
         }
         Ok(other) => return Err(peer.unexpected(&other, "connection.tune")),
@@ -106,11 +94,7 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
     };
     let agreed = negotiate(&tune, options)?;
     peer.frames.set_frame_max(agreed.frame_max);
-    encode::method(
-        &mut peer.out,
-        0,
-        &AMQPClass::Connection(AMQPMethod::TuneOk(agreed.clone())),
-    );
+    encode::method(&mut peer.out, 0, &AMQPClass::Connection(AMQPMethod::TuneOk(agreed.clone())));
     let virtual_host = ShortString::try_new(options.vhost.clone())
         .map_err(|_| Error::invalid("the virtual host's name is over 255 bytes"))?;
     peer.send(AMQPMethod::Open(Open { virtual_host })).await?;
@@ -138,27 +122,16 @@ fn negotiate(tune: &Tune, options: &Options) -> Result<TuneOk> {
             tune.frame_max
         )));
     }
-    let frame_max = if tune.frame_max == 0 {
-        options.frame_max
-    } else {
-        tune.frame_max.min(options.frame_max)
-    };
+    let frame_max =
+        if tune.frame_max == 0 { options.frame_max } else { tune.frame_max.min(options.frame_max) };
     let channel_max = match (tune.channel_max, options.channel_max) {
         (0, ours) => ours,
         (theirs, 0) => theirs,
         (theirs, ours) => theirs.min(ours),
     };
     let wish = u16::try_from(options.heartbeat.as_secs()).unwrap_or(u16::MAX);
-    let heartbeat = if wish == 0 || tune.heartbeat == 0 {
-        wish
-    } else {
-        wish.min(tune.heartbeat)
-    };
-    Ok(TuneOk {
-        channel_max,
-        frame_max,
-        heartbeat,
-    })
+    let heartbeat = if wish == 0 || tune.heartbeat == 0 { wish } else { wish.min(tune.heartbeat) };
+    Ok(TuneOk { channel_max, frame_max, heartbeat })
 }
 
 fn client_properties(options: &Options) -> FieldTable {
@@ -190,10 +163,7 @@ fn client_properties(options: &Options) -> FieldTable {
 
 /// The error for a peer that broke the protocol.
 pub(crate) fn violation(peer: &str, violation: &Violation) -> Error {
-    Error::protocol(format!(
-        "{peer}: {} (AMQP reply code {})",
-        violation.text, violation.code
-    ))
+    Error::protocol(format!("{peer}: {} (AMQP reply code {})", violation.text, violation.code))
 }
 
 struct Peer {
@@ -271,10 +241,7 @@ impl Peer {
 
     fn unexpected(&self, method: &AMQPMethod, wanted: &str) -> Error {
         let id = AMQPClass::Connection(method.clone()).get_amqp_method_id();
-        Error::protocol(format!(
-            "{}: connection method {id} where {wanted} was expected",
-            self.name()
-        ))
+        Error::protocol(format!("{}: connection method {id} where {wanted} was expected", self.name()))
     }
 
     /// The broker refused the login or the virtual host, and waits for a last word.
@@ -309,9 +276,5 @@ fn refusal(what: &str, close: Close) -> Error {
         ErrorKind::VhostRefused => "; check the virtual host's name and the user's permissions",
         _ => "",
     };
-    Error::new(
-        kind,
-        format!("{what}: the broker answered {} {text}{advice}", reply.code),
-    )
-    .with_reply(reply)
+    Error::new(kind, format!("{what}: the broker answered {} {text}{advice}", reply.code)).with_reply(reply)
 }

@@ -45,19 +45,11 @@ pub(crate) fn parse_header(payload: &[u8]) -> Result<ContentHeader, &'static str
     let (properties, defect) = match parse_list(list) {
         Ok(properties) => (properties, None),
         Err(reason) => {
-            let defect = HeadersDefect {
-                reason: reason.into(),
-                raw: Bytes::copy_from_slice(list),
-            };
+            let defect = HeadersDefect { reason: reason.into(), raw: Bytes::copy_from_slice(list) };
             (salvage(list), Some(defect))
         }
     };
-    Ok(ContentHeader {
-        class_id,
-        body_size,
-        properties,
-        defect,
-    })
+    Ok(ContentHeader { class_id, body_size, properties, defect })
 }
 
 fn parse_list(list: &[u8]) -> Result<Properties, &'static str> {
@@ -153,25 +145,14 @@ impl<'a> Salvage<'a> {
     fn short_string(&mut self) -> Option<Option<ShortString>> {
         let length = self.take(1)?[0];
         let bytes = self.take(length.into())?;
-        Some(
-            std::str::from_utf8(bytes)
-                .ok()
-                .and_then(|text| ShortString::try_new(text).ok()),
-        )
+        Some(std::str::from_utf8(bytes).ok().and_then(|text| ShortString::try_new(text).ok()))
     }
 
     fn table(&mut self) -> Option<Option<FieldTable>> {
-        let length = self
-            .rest
-            .first_chunk::<4>()
-            .map(|bytes| u32::from_be_bytes(*bytes) as usize)?;
+        let length = self.rest.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes) as usize)?;
         let bytes = self.take(length.checked_add(4)?)?;
         let sound = guard::table(bytes).is_ok();
-        Some(
-            sound
-                .then(|| parse_field_table(bytes).ok().map(|(_, table)| table))
-                .flatten(),
-        )
+        Some(sound.then(|| parse_field_table(bytes).ok().map(|(_, table)| table)).flatten())
     }
 }
 
@@ -191,10 +172,8 @@ mod tests {
     fn sound_properties_come_back() {
         let mut headers = FieldTable::default();
         headers.insert("k".into(), AMQPValue::LongLongInt(-1));
-        let properties = Properties::default()
-            .with_headers(headers)
-            .with_timestamp(7)
-            .with_cluster_id("c".into());
+        let properties =
+            Properties::default().with_headers(headers).with_timestamp(7).with_cluster_id("c".into());
         let header = parse_header(&payload(&properties)).unwrap();
         assert_eq!((header.class_id, header.body_size), (60, 5));
         assert_eq!(header.properties, properties);
@@ -213,10 +192,7 @@ mod tests {
         let header = parse_header(&bytes).unwrap();
         assert!(header.defect.is_some());
         assert_eq!(header.properties.message_id(), &None);
-        assert_eq!(
-            header.properties.content_type().as_ref().unwrap().as_str(),
-            "text/plain"
-        );
+        assert_eq!(header.properties.content_type().as_ref().unwrap().as_str(), "text/plain");
         assert_eq!(header.properties.app_id().as_ref().unwrap().as_str(), "app");
     }
 

@@ -28,21 +28,13 @@ impl Stream {
         T: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (read, write) = tokio::io::split(io);
-        Self {
-            read: Box::new(read),
-            write: Box::new(write),
-            peer: peer.into(),
-        }
+        Self { read: Box::new(read), write: Box::new(write), peer: peer.into() }
     }
 
     /// Over TCP the halves need no lock between them.
     fn tcp(stream: TcpStream, peer: String) -> Self {
         let (read, write) = stream.into_split();
-        Self {
-            read: Box::new(read),
-            write: Box::new(write),
-            peer,
-        }
+        Self { read: Box::new(read), write: Box::new(write), peer }
     }
 }
 
@@ -84,11 +76,8 @@ async fn connect_tcp(host: &Host) -> Result<TcpStream> {
     let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.host.as_str(), host.port))
         .await
         .map_err(|error| {
-            Error::new(
-                ErrorKind::ConnectFailed,
-                format!("{host}: the name cannot be resolved: {error}"),
-            )
-            .with_source(error)
+            Error::new(ErrorKind::ConnectFailed, format!("{host}: the name cannot be resolved: {error}"))
+                .with_source(error)
         })?
         .collect();
     let mut attempts = tokio::task::JoinSet::new();
@@ -118,10 +107,7 @@ async fn connect_tcp(host: &Host) -> Result<TcpStream> {
             Some(Err(_)) | None => {}
         }
     }
-    Err(failed(
-        host,
-        last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()),
-    ))
+    Err(failed(host, last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
 }
 
 fn failed(host: &Host, error: io::Error) -> Error {
