@@ -1,0 +1,24 @@
+//! One message there and back.
+//!
+//! `cargo run --example hello -- amqp://guest:guest@localhost`
+
+use std::time::Duration;
+
+use murano_messaging::{Client, Message, Queue, Result};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let uri = std::env::args().nth(1).unwrap_or_else(|| "amqp://localhost".into());
+    let client = Client::connect(&uri).await?;
+
+    // Gone by itself when nobody has used it for a minute.
+    let queue = client.declare_queue(&Queue::new("hello").expires(Duration::from_secs(60))).await?;
+    client.publish("", &queue.name, Message::text("Hello, world")).await?;
+
+    if let Some(delivery) = client.get(&queue.name, false).await? {
+        println!("{}", String::from_utf8_lossy(delivery.body()));
+        delivery.ack()?;
+    }
+    client.delete_queue(&queue.name).await?;
+    client.close().await
+}
