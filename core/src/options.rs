@@ -166,11 +166,11 @@ impl Options {
     }
 
     /// Options from a URI, e.g. `amqps://user:secret@rabbit-1,rabbit-2:5671/vhost?heartbeat=10`
-    /// (RabbitMQ URI specification and URI query parameters).
+    /// (`RabbitMQ` URI specification and URI query parameters).
     ///
     /// * Schemes: `amqp://` (port 5672), `amqps://` (port 5671) and, with the feature `broker`, `memory://name`.
     /// * User name, password, hosts and virtual host are percent-decoded. A user name without a password has the
-    ///   default one, `guest`, as in RabbitMQ's clients.
+    ///   default one, `guest`, as in `RabbitMQ`'s clients.
     /// * Hosts are separated by commas; an IPv6 address is in brackets; no host is `localhost`.
     /// * The virtual host is the only segment of the path: `/%2f` is `/`. Without a path it is `/`. It is `/` for
     ///   `amqp://host/` too, where the specification has a virtual host whose name is empty: that is what most people

@@ -1,4 +1,4 @@
-//! URIs (RabbitMQ URI specification and URI query parameters), with several hosts.
+//! URIs (`RabbitMQ` URI specification and URI query parameters), with several hosts.
 //!
 //! An error never repeats the URI, nor a part of it that could be a piece of a password in which a character was not
 //! percent-encoded.
