@@ -254,3 +254,6 @@ fn decode(what: &str, text: &str) -> Result<String> {
         .map(std::borrow::Cow::into_owned)
         .map_err(|_| Error::invalid(format!("the URI's {what} is not UTF-8 when percent-decoded")))
 }
+
+#[cfg(test)]
+mod tests;
