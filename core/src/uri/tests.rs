@@ -210,7 +210,8 @@ fn no_error_shows_a_password() {
 
 #[test]
 fn endless_timeouts_are_bounded() {
-    let options = accepted("amqp://h?connection_timeout=18446744073709551615").operation_timeout(Duration::MAX);
+    let options =
+        accepted("amqp://h?connection_timeout=18446744073709551615").operation_timeout(Duration::MAX);
     let options = options.complete().expect("long timeouts are fine");
     let now = std::time::Instant::now();
     assert!(now.checked_add(options.connect_timeout).is_some());
