@@ -1,0 +1,41 @@
+# Each target does all of its own set-up; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench docs
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: ## Run the main job in small on a private RabbitMQ (or BROKER=amqp://...)
+	@scripts/setup.sh rabbitmq
+	@cargo build --quiet -p murano-testkit --bin rabbitmq
+	@cargo build --quiet -p murano-messaging --example demo
+ifdef BROKER
+	@BROKER='$(BROKER)' target/debug/examples/demo
+else
+	@target/debug/rabbitmq exec target/debug/examples/demo
+endif
+
+test: ## Run every test, on private RabbitMQ nodes
+	@scripts/setup.sh rabbitmq
+	@scripts/test.sh
+
+lint: ## Check format, lints, documentation and the dependency tree
+	@scripts/setup.sh
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+	@! cargo tree -p murano-messaging -e normal | grep -E 'aws-lc|openssl' || { echo 'lint: aws-lc or openssl is in the tree'; exit 1; }
+
+bench: ## Measure against lapin, amqprs and rabbitmq-c in one run (BROKER=amqp://..., ARGS='--transient ...')
+	@scripts/setup.sh rabbitmq bench
+	@cargo build --quiet -p murano-testkit --bin rabbitmq
+	cargo build --release --quiet -p murano-bench
+ifdef BROKER
+	@BROKER='$(BROKER)' target/release/murano-bench $(ARGS)
+else
+	@target/debug/rabbitmq exec target/release/murano-bench $(ARGS)
+endif
+
+docs: ## Build the documentation of the crate
+	@scripts/setup.sh
+	cargo doc -p murano-messaging --no-deps
