@@ -136,8 +136,15 @@ fn fields(mut rest: &[u8]) -> Vec<&[u8]> {
 }
 
 fn der(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(content.len()).expect("a small value").to_be_bytes();
-    [&[tag, 0x82], &length[..], content].concat()
+    let length = content.len().to_be_bytes();
+    let octets = &length[length.iter().take_while(|octet| **octet == 0).count()..];
+    let mut value = vec![tag];
+    if content.len() >= 0x80 {
+        value.push(0x80 | u8::try_from(octets.len()).expect("at most 8"));
+    }
+    value.extend_from_slice(octets);
+    value.extend_from_slice(content);
+    value
 }
 
 fn pem(certificate: &CertificateDer<'_>) -> String {
