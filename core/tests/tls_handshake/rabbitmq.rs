@@ -15,12 +15,12 @@ async fn client_certificates(versions: &str) {
     let client = accepted.connect().await.expect("the certificate is trusted");
     client.close().await.expect("an orderly end");
 
-    let error = options().tls(trusting()).connect().await.err().expect("a certificate is required");
+    let error = options().tls(trusting()).connect().await.expect_err("a certificate is required");
     assert_error(&error, TlsFailure::ClientCertificateRequired);
 
     let stranger = Authority::new("another CA").issue(&for_names(&["client.test"]));
     let tls = trusting().identity_pem(stranger.pem(), stranger.key_pem());
-    let error = options().tls(tls).connect().await.err().expect("the certificate is not trusted");
+    let error = options().tls(tls).connect().await.expect_err("the certificate is not trusted");
     assert_error(&error, TlsFailure::ClientCertificateRefused);
 }
 
