@@ -23,8 +23,10 @@ async fn fault_04_half_open_connection() {
     let events = &mut client.events();
     proxy.stall_all();
     let started = Instant::now();
-    expect_event("the silence is noticed", events, |event| matches!(event, Event::Lost { .. }).then_some(()))
-        .await;
+    expect_event("the silence is noticed", events, |event| {
+        matches!(event, Event::Lost { .. }).then_some(())
+    })
+    .await;
     println!("noticed after {:?}", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     proxy.cut();
@@ -113,10 +115,7 @@ async fn fault_27_cut_at_every_byte_of_the_handshake() {
             if let Err(error) = result {
                 assert!(!error.to_string().is_empty());
             } else {
-                assert!(
-                    limit + 16 >= size,
-                    "connected although cut after {limit} of {size} bytes {direction:?}"
-                );
+                assert!(limit + 16 >= size, "connected although cut after {limit} of {size} bytes {direction:?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The same, where it depends on what RabbitMQ says: client certificates.
+//! The same, where it depends on what `RabbitMQ` says: client certificates.
 
 use murano_messaging::{Options, TlsFailure, TlsOptions};
 use murano_testkit::Node;
