@@ -1,14 +1,20 @@
 //! The same, where it depends on what `RabbitMQ` says: client certificates.
 
-use murano_messaging::{Options, TlsFailure, TlsOptions};
-use murano_testkit::Node;
+use murano_messaging::{Connector, Options, TcpConnector, TlsFailure, TlsOptions};
+use murano_testkit::{Node, eventually};
 
-use super::{Authority, assert_error, for_names};
+use super::{Authority, DEADLINE, assert_error, for_names};
 
 async fn client_certificates(versions: &str) {
     let node = Node::builder().client_certificates().config(versions).start().await;
     let certs = node.certs();
     let options = || Options::from_uri(&node.tls_uri()).expect("a URI");
+    // The node counts as started when it answers without TLS.
+    let listener = options().host_list()[0].clone();
+    eventually("the TLS listener is there", DEADLINE, || async {
+        TcpConnector.connect(&listener, None).await.is_ok()
+    })
+    .await;
     let trusting = || TlsOptions::new().ca_file(&certs.ca);
 
     let accepted = options().tls(trusting().identity_files(&certs.client, &certs.client_key));
