@@ -59,7 +59,7 @@ impl fmt::Debug for CredentialSource {
     }
 }
 
-/// How to log in (RabbitMQ, access control: authentication mechanisms).
+/// How to log in (`RabbitMQ`, access control: authentication mechanisms).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Mechanism {
     /// User name and password.

@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`client`] | [`Client`]: topology, publishing, getting, closing |
-//! | [`options`], [`uri`], [`tls`], [`credentials`] | how to connect |
+//! | [`options`], [`tls`], [`credentials`] | how to connect |
 //! | [`message`], [`publisher`] | messages and the way out |
 //! | [`consumer`], [`delivery`] | the way in |
 //! | [`topology`] | queues, exchanges, bindings |

@@ -39,6 +39,15 @@ impl fmt::Display for Host {
     }
 }
 
+/// What the hosts are reached over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Whatever [`Options::connector`] says; TCP, if nothing.
+    Connector,
+    /// The embedded broker of this name, in this process.
+    Memory(String),
+}
+
 /// What happens after a connection was lost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recovery {
@@ -99,6 +108,7 @@ pub struct Options {
     pub(crate) recovery: Recovery,
     pub(crate) separate_publish_connection: bool,
     pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) transport: Transport,
     pub(crate) seed: Option<u64>,
     defect: Option<Error>,
 }
@@ -123,6 +133,9 @@ impl Default for Options {
 
 const MIB: usize = 1024 * 1024;
 
+/// A longer timeout is as good as this one.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 impl Options {
     /// The defaults: `localhost:5672`, guest/guest, virtual host `/`. A host that is given replaces `localhost`.
     pub fn new() -> Self {
@@ -146,18 +159,28 @@ impl Options {
             recovery: Recovery::default(),
             separate_publish_connection: true,
             connector: Arc::new(TcpConnector),
+            transport: Transport::Connector,
             seed: None,
             defect: None,
         }
     }
 
     /// Options from a URI, e.g. `amqps://user:secret@rabbit-1,rabbit-2:5671/vhost?heartbeat=10`
-    /// (RabbitMQ URI specification and URI query parameters).
+    /// (`RabbitMQ` URI specification and URI query parameters).
     ///
-    /// `amqp://` (port 5672), `amqps://` (port 5671) and, with the feature `broker`, `memory://name`. Several hosts are
-    /// separated by commas. Parameters: `heartbeat` (seconds), `connection_timeout` (milliseconds), `channel_max`,
-    /// `frame_max`, `auth_mechanism`, `cacertfile`, `certfile`, `keyfile`, `verify`, `server_name_indication`. Anything
-    /// else is [`crate::ErrorKind::InvalidArgument`].
+    /// * Schemes: `amqp://` (port 5672), `amqps://` (port 5671) and, with the feature `broker`, `memory://name`.
+    /// * User name, password, hosts and virtual host are percent-decoded. A user name without a password has the
+    ///   default one, `guest`, as in `RabbitMQ`'s clients.
+    /// * Hosts are separated by commas; an IPv6 address is in brackets; no host is `localhost`.
+    /// * The virtual host is the only segment of the path: `/%2f` is `/`. Without a path it is `/`. It is `/` for
+    ///   `amqp://host/` too, where the specification has a virtual host whose name is empty: that is what most people
+    ///   who write the slash mean. [`Options::vhost`] can ask for the empty name.
+    /// * Parameters: `heartbeat` (seconds, 0 for none), `connection_timeout` (milliseconds), `channel_max`,
+    ///   `frame_max`, `auth_mechanism` (`plain`, `amqplain`, `external`; of several the first is used); with `amqps`
+    ///   also `cacertfile`, `certfile`, `keyfile`, `verify` (`verify_peer`, the default, or `verify_none`) and
+    ///   `server_name_indication` (a name, which is verified too, or `disable`).
+    ///
+    /// Anything else is [`crate::ErrorKind::InvalidArgument`]. No error repeats user name or password.
     pub fn from_uri(uri: &str) -> Result<Self> {
         uri::parse(uri)
     }
@@ -290,6 +313,7 @@ impl Options {
     /// Carries the connections over something other than TCP.
     pub fn connector(mut self, connector: Arc<dyn Connector>) -> Self {
         self.connector = connector;
+        self.transport = Transport::Connector;
         if self.hosts.is_empty() {
             self.hosts.push(Host::new("connector", 0));
         }
@@ -317,6 +341,13 @@ impl Options {
         if let Some(defect) = self.defect {
             return Err(defect);
         }
+        if let Transport::Memory(name) = &self.transport {
+            return Err(Error::invalid(format!("memory://{name}: this version has no embedded broker")));
+        }
+        // `Instant::now()` plus a deadline must not overflow.
+        for limit in [&mut self.connect_timeout, &mut self.operation_timeout] {
+            *limit = LONGEST_TIMEOUT.min(*limit);
+        }
         if self.hosts.is_empty() {
             self.hosts.push(Host::new("localhost", if self.tls.is_some() { 5671 } else { 5672 }));
         }
@@ -328,6 +359,12 @@ impl Options {
         }
         if self.channel_max == 0 {
             return Err(Error::invalid("channel_max is 0; at least 1 channel is needed"));
+        }
+        if let CredentialSource::Fixed(credentials) = &self.credentials
+            && (credentials.username.contains('\0') || credentials.password.contains('\0'))
+        {
+            // It separates the two in SASL PLAIN (RFC 4616).
+            return Err(Error::invalid("a NUL character cannot be in a user name or password"));
         }
         if self.vhost.len() > 255 {
             return Err(Error::invalid("the virtual host's name is over 255 bytes"));

@@ -1,7 +1,7 @@
 //! TLS through rustls: what to trust, who we are, and plain words for what failed.
 
 use std::{
-    fmt, io,
+    fmt,
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
@@ -17,9 +17,13 @@ use tokio_rustls::rustls::{
 };
 use zeroize::Zeroizing;
 
-use crate::{Error, ErrorKind, Result, error::TlsFailure, options::Host};
+use crate::{Error, Result, options::Host};
 
-/// PEM text, given or in a file that is read at each connect, so that a renewed certificate is picked up.
+mod failure;
+
+pub(crate) use failure::{handshake_error, tls_error};
+
+/// PEM text, given or in a file.
 #[derive(Clone)]
 enum Pem {
     Bytes(Zeroizing<Vec<u8>>),
@@ -39,7 +43,12 @@ impl Pem {
 }
 
 /// How to speak TLS: 1.2 or 1.3, with the broker's certificate verified unless asked otherwise.
+///
+/// Files are read at each connect, so that a renewed certificate is used from the next reconnect on. The system's
+/// trusted authorities are loaded once, at the first connect: they are a few hundred certificates.
 #[derive(Clone)]
+// Each is a switch of its own, and the wire wants them separate.
+#[allow(clippy::struct_excessive_bools)]
 pub struct TlsOptions {
     ca: Option<Pem>,
     identity: Option<(Pem, Pem)>,
@@ -131,7 +140,8 @@ impl TlsOptions {
         self.changed(|tls| tls.verify_hostname = verify)
     }
 
-    /// Also accepts a broker whose very certificate is among the trusted ones, be it self-signed. Default: false.
+    /// Also accepts a broker whose very certificate is among those of [`Self::ca_pem`] or [`Self::ca_file`], whatever its
+    /// name, its dates and its issuer: what knowing a self-signed certificate means. Default: false.
     pub fn pinned(self, pinned: bool) -> Self {
         self.changed(|tls| tls.pinned = pinned)
     }
@@ -286,115 +296,5 @@ impl ServerCertVerifier for Verifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The error for a TLS handshake that failed.
-pub(crate) fn handshake_error(error: io::Error, host: &str) -> Error {
-    tls_error(&error, host).unwrap_or_else(|| {
-        let failure = TlsFailure::Other;
-        Error::new(
-            ErrorKind::Tls,
-            format!(
-                "{host}: the connection was lost during the TLS handshake: {error}; does that port speak TLS?"
-            ),
-        )
-        .with_tls_failure(failure)
-        .with_source(error)
-    })
-}
-
-/// The error for what rustls reports through I/O, also after the handshake: in TLS 1.3 the broker's word about the
-/// client certificate comes with the first read. `None` if it is not about TLS.
-pub(crate) fn tls_error(error: &io::Error, host: &str) -> Option<Error> {
-    let cause = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-    let (failure, text) = explain(cause);
-    Some(
-        Error::new(ErrorKind::Tls, format!("{host}: TLS failed: {text} ({cause})"))
-            .with_tls_failure(failure)
-            .with_source(cause.clone()),
-    )
-}
-
-fn explain(cause: &rustls::Error) -> (TlsFailure, &'static str) {
-    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as Tls};
-    match cause {
-        Tls::InvalidCertificate(bad) => match bad {
-            Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
-                (
-                    TlsFailure::Expired,
-                    "the broker's certificate has expired or is not valid yet; check both clocks",
-                )
-            }
-            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => (
-                TlsFailure::WrongName,
-                "the broker's certificate is for another name; connect by a name that is in it, or give server_name",
-            ),
-            Bad::UnknownIssuer => (
-                TlsFailure::UnknownIssuer,
-                "the broker's certificate was issued by nobody who is trusted here; give its CA as ca_file",
-            ),
-            Bad::BadEncoding
-            | Bad::UnhandledCriticalExtension
-            | Bad::BadSignature
-            | Bad::UnsupportedSignatureAlgorithmContext { .. }
-            | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
-            | Bad::InvalidPurpose
-            | Bad::InvalidPurposeContext { .. } => (
-                TlsFailure::UnsupportedCertificate,
-                "the broker's certificate is of a form that is not accepted; have it issued anew as X.509 v3",
-            ),
-            Bad::Other(other) => explain_other(&other.to_string()),
-            _ => (TlsFailure::UnsupportedCertificate, "the broker's certificate is not accepted"),
-        },
-        Tls::PeerIncompatible(_) | Tls::AlertReceived(Alert::ProtocolVersion) => (
-            TlsFailure::ProtocolVersion,
-            "the broker speaks no TLS version that is accepted here (1.2 and 1.3)",
-        ),
-        Tls::AlertReceived(Alert::CertificateRequired) => {
-            (TlsFailure::ClientCertificateRequired, "the broker wants a client certificate; give one")
-        }
-        Tls::AlertReceived(
-            Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-            | Alert::DecryptError,
-        ) => (
-            TlsFailure::ClientCertificateRefused,
-            "the broker does not accept the client certificate; is it issued by a CA that the broker trusts?",
-        ),
-        // RabbitMQ answers so in TLS 1.2 when no client certificate was shown.
-        Tls::AlertReceived(Alert::HandshakeFailure) => (
-            TlsFailure::ClientCertificateRequired,
-            "the broker broke the handshake off: it wants a client certificate, or has no cipher in common with us",
-        ),
-        Tls::InvalidMessage(_) | Tls::InappropriateMessage { .. } => {
-            (TlsFailure::NotTls, "the peer does not speak TLS on that port; is it the plain AMQP port?")
-        }
-        Tls::NoCertificatesPresented => {
-            (TlsFailure::UnsupportedCertificate, "the broker showed no certificate")
-        }
-        _ => (TlsFailure::Other, "the handshake failed"),
-    }
-}
-
-/// What webpki says without a variant of its own in rustls.
-fn explain_other(text: &str) -> (TlsFailure, &'static str) {
-    if text.contains("CaUsedAsEndEntity") {
-        (
-            TlsFailure::UnknownIssuer,
-            "the broker shows a self-signed CA certificate as its own; give it as ca_file and pin it, or have a \
-             certificate issued by it",
-        )
-    } else {
-        (
-            TlsFailure::UnsupportedCertificate,
-            "the broker's certificate is of a form that is not accepted (X.509 v1, for instance); have it issued anew \
-             as X.509 v3",
-        )
     }
 }

@@ -1,6 +1,7 @@
-//! URIs (RabbitMQ URI specification and URI query parameters), with several hosts.
+//! URIs (`RabbitMQ` URI specification and URI query parameters), with several hosts.
 //!
-//! An error never repeats the URI, because that may hold a password.
+//! An error never repeats the URI, nor a part of it that could be a piece of a password in which a character was not
+//! percent-encoded.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     Error, Result,
     credentials::Mechanism,
-    options::{Host, Options},
+    options::{Host, Options, Transport},
     tls::TlsOptions,
 };
 
@@ -24,6 +25,7 @@ struct TlsParameters {
     server_name: Option<String>,
 }
 
+/// Options from a URI; [`Options::from_uri`] says what is understood.
 pub(crate) fn parse(uri: &str) -> Result<Options> {
     let (scheme, rest) = uri.split_once("://").ok_or_else(|| {
         Error::invalid("the URI has no scheme: it begins with amqp://, amqps:// or memory://")
@@ -32,36 +34,39 @@ pub(crate) fn parse(uri: &str) -> Result<Options> {
         "amqp" => (false, 5672),
         "amqps" => (true, 5671),
         "memory" => return memory(rest),
-        other => {
-            return Err(Error::invalid(format!(
-                "the URI's scheme is '{other}'; amqp, amqps and memory are known"
-            )));
-        }
+        _ => return Err(Error::invalid("the URI's scheme is not known; amqp, amqps and memory are")),
     };
     if rest.contains('#') {
         return Err(Error::invalid(
             "the URI has a fragment ('#'); write %23 for a '#' in a name or password",
         ));
     }
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = match rest.split_once('/') {
-        Some((authority, path)) => (authority, Some(path)),
-        None => (rest, None),
-    };
+    let (authority, after) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if !authority.contains('@') && after.contains('@') {
+        // Otherwise the user name would be taken for a host, and shown in errors with a piece of the password.
+        return Err(Error::invalid(
+            "the URI has an '@' after its hosts; percent-encode ':', '/', '@', '?' and '#' in user names and passwords",
+        ));
+    }
+    let (path, query) = after.split_once('?').unwrap_or((after, ""));
+    let path = path.strip_prefix('/').unwrap_or_default();
     let (user_info, hosts) = match authority.rsplit_once('@') {
         Some((user_info, hosts)) => (Some(user_info), hosts),
         None => (None, authority),
     };
     let mut options = Options::new();
     if let Some(user_info) = user_info {
-        let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+        // As in RabbitMQ's own clients, a user without a password has the default one.
+        let (user, password) = user_info.split_once(':').unwrap_or((user_info, "guest"));
         options = options.credentials(decode("user name", user)?, decode("password", password)?);
     }
     for host in hosts.split(',') {
+        if host.is_empty() && hosts.contains(',') {
+            return Err(Error::invalid("the URI's list of hosts has an empty entry"));
+        }
         options.hosts.push(parse_host(host, default_port)?);
     }
-    // Without a path, and with an empty one, the default: a virtual host named "" is nothing anybody has.
-    if let Some(path) = path.filter(|path| !path.is_empty()) {
+    if !path.is_empty() {
         if path.contains('/') {
             return Err(Error::invalid(
                 "the URI's path has more than one segment; write %2f for a '/' in the virtual host's name",
@@ -70,8 +75,21 @@ pub(crate) fn parse(uri: &str) -> Result<Options> {
         options = options.vhost(decode("virtual host", path)?);
     }
     let mut tls = TlsParameters::default();
+    let mut seen = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        options = parameter(options, &mut tls, pair)?;
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let key = decode("parameter", key)?;
+        let value = decode(&key, value)?;
+        if seen.contains(&key) {
+            // Further mechanisms are for peers that do not offer the first: ours is one.
+            if key == "auth_mechanism" {
+                mechanism(&value)?;
+                continue;
+            }
+            return Err(Error::invalid(format!("the URI's parameter '{key}' is given twice")));
+        }
+        options = parameter(options, &mut tls, &key, value)?;
+        seen.push(key);
     }
     if secure {
         options = options.tls(tls_options(tls)?);
@@ -82,20 +100,18 @@ pub(crate) fn parse(uri: &str) -> Result<Options> {
 }
 
 fn memory(rest: &str) -> Result<Options> {
-    if rest.is_empty() || rest.contains(['/', '?', '#', '@', ',']) {
+    if rest.is_empty() || rest.contains(['/', '?', '#', '@', ',', ':']) {
         return Err(Error::invalid("a memory URI is memory://name, with nothing else in it"));
     }
     let name = decode("broker name", rest)?;
-    #[cfg(feature = "broker")]
-    {
-        Ok(Err::<Options, _>(Error::invalid(format!("memory://{name} is not there yet")))?)
-    }
-    #[cfg(not(feature = "broker"))]
-    {
-        Err(Error::invalid(format!(
+    if cfg!(not(feature = "broker")) {
+        return Err(Error::invalid(format!(
             "memory://{name} needs the embedded broker: build with the cargo feature 'broker'"
-        )))
+        )));
     }
+    let mut options = Options::new().host(name.clone(), 0);
+    options.transport = Transport::Memory(name);
+    Ok(options)
 }
 
 fn parse_host(text: &str, default_port: u16) -> Result<Host> {
@@ -105,7 +121,7 @@ fn parse_host(text: &str, default_port: u16) -> Result<Host> {
             .ok_or_else(|| Error::invalid("the URI has an IPv6 address without its closing bracket"))?;
         address
             .parse::<std::net::Ipv6Addr>()
-            .map_err(|_| Error::invalid(format!("'{address}' in the URI is not an IPv6 address")))?;
+            .map_err(|_| Error::invalid("what is in brackets in the URI is not an IPv6 address"))?;
         match after {
             "" => (address.to_owned(), None),
             _ => (address.to_owned(), Some(after.strip_prefix(':').ok_or_else(bad_port)?)),
@@ -121,9 +137,6 @@ fn parse_host(text: &str, default_port: u16) -> Result<Host> {
         None => default_port,
         Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(bad_port)?,
     };
-    if host.is_empty() && (port != default_port || text.contains(':')) {
-        return Err(Error::invalid("the URI has a port without a host"));
-    }
     let host = if host.is_empty() { "localhost".to_owned() } else { host };
     Ok(Host { host, port })
 }
@@ -135,10 +148,18 @@ fn bad_port() -> Error {
     )
 }
 
-fn parameter(options: Options, tls: &mut TlsParameters, pair: &str) -> Result<Options> {
-    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-    let key = decode("parameter", key)?;
-    let value = decode(&key, value)?;
+fn mechanism(name: &str) -> Result<Mechanism> {
+    match name.to_ascii_lowercase().as_str() {
+        "plain" => Ok(Mechanism::Plain),
+        "amqplain" => Ok(Mechanism::AmqPlain),
+        "external" => Ok(Mechanism::External),
+        _ => Err(Error::invalid(format!(
+            "the URI's auth_mechanism is '{name}'; plain, amqplain and external are known"
+        ))),
+    }
+}
+
+fn parameter(options: Options, tls: &mut TlsParameters, key: &str, value: String) -> Result<Options> {
     let number = || {
         value.parse::<u64>().map_err(|_| {
             Error::invalid(format!("the URI's parameter '{key}' is '{value}', which is no number"))
@@ -148,23 +169,14 @@ fn parameter(options: Options, tls: &mut TlsParameters, pair: &str) -> Result<Op
         u16::try_from(number()?)
             .map_err(|_| Error::invalid(format!("the URI's parameter '{key}' is over 65535")))
     };
-    Ok(match key.as_str() {
+    Ok(match key {
         "heartbeat" => options.heartbeat(Duration::from_secs(small()?.into())),
         "connection_timeout" => options.connect_timeout(Duration::from_millis(number()?)),
         "channel_max" => options.channel_max(small()?),
         "frame_max" => options.frame_max(
             u32::try_from(number()?).map_err(|_| Error::invalid("the URI's frame_max is over 4 GiB"))?,
         ),
-        "auth_mechanism" => options.mechanism(match value.to_ascii_lowercase().as_str() {
-            "plain" => Mechanism::Plain,
-            "amqplain" => Mechanism::AmqPlain,
-            "external" => Mechanism::External,
-            _ => {
-                return Err(Error::invalid(format!(
-                    "the URI's auth_mechanism is '{value}'; plain, amqplain and external are known"
-                )));
-            }
-        }),
+        "auth_mechanism" => options.mechanism(mechanism(&value)?),
         "cacertfile" => {
             tls.given = Some("cacertfile");
             tls.ca = Some(value);
@@ -242,3 +254,6 @@ fn decode(what: &str, text: &str) -> Result<String> {
         .map(std::borrow::Cow::into_owned)
         .map_err(|_| Error::invalid(format!("the URI's {what} is not UTF-8 when percent-decoded")))
 }
+
+#[cfg(test)]
+mod tests;

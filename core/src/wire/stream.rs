@@ -118,3 +118,35 @@ fn failed(host: &Host, error: io::Error) -> Error {
     };
     Error::new(ErrorKind::ConnectFailed, format!("{host}: {error}{advice}")).with_source(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_address_that_answers_is_used() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        // `localhost` is often ::1 first, where nobody listens.
+        let host = Host::new("localhost", listener.local_addr().expect("an address").port());
+        let (stream, accepted) = tokio::join!(TcpConnector.connect(&host, None), listener.accept());
+        let (peer, _) = accepted.expect("a connection");
+        let mut stream = stream.expect("a connection");
+        assert_eq!(stream.peer, host.to_string());
+        drop(peer);
+        assert_eq!(stream.read.read(&mut [0]).await.expect("an orderly end"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_cannot_be_reached_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        drop(listener);
+        for host in [Host::new("127.0.0.1", port), Host::new("broker.invalid", 5672)] {
+            let error = TcpConnector.connect(&host, None).await.err().expect("nobody is there");
+            assert_eq!(error.kind(), ErrorKind::ConnectFailed, "{error}");
+            assert!(error.to_string().contains(&host.to_string()), "{error}");
+        }
+    }
+}
