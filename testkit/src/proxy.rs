@@ -191,6 +191,7 @@ async fn connection(client: TcpStream, shared: Arc<Shared>, swallow: bool) {
     let (client_read, client_write) = client.into_split();
     let (broker_read, broker_write) = broker.into_split();
     tokio::select! {
+        biased;
         () = cut => {}
         () = pump(client_read, broker_write, &shared, Direction::ToBroker, limits[0]) => {}
         () = pump(broker_read, client_write, &shared, Direction::ToClient, limits[1]) => {}

@@ -49,11 +49,12 @@ async fn fault_20_and_21_cluster_nodes_die() {
             }
         }
     });
-    let load = Load::start(&client, &queue);
+    let load = Load::with_in_flight(&client, &queue, 1000);
     load.more(MESSAGES / 3).await;
     let dead = leader(&cluster, &queue).await;
     cluster.nodes[dead].kill();
     eventually("publishing goes on without the leader", LONG * 4, || async {
+        println!("DEBUG {} {:?}", load.confirmed(), client.stats());
         load.confirmed() >= MESSAGES
     })
     .await;

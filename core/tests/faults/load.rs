@@ -38,6 +38,11 @@ pub struct Load {
 
 impl Load {
     pub fn start(client: &Client, queue: &str) -> Self {
+        Self::with_in_flight(client, queue, 200)
+    }
+
+    /// So many are in flight at any time.
+    pub fn with_in_flight(client: &Client, queue: &str, in_flight: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let confirmed = Arc::new(AtomicU64::new(0));
         let publisher = client.publisher("", queue);
@@ -60,7 +65,7 @@ impl Load {
                         }
                     }
                     // Some are in flight at any time, so that a fault always finds some.
-                    while pending.len() > if stopping { 0 } else { 200 } {
+                    while pending.len() > if stopping { 0 } else { in_flight } {
                         let Some((id, confirmation)) = pending.pop_front() else { break };
                         match confirmation.await {
                             Ok(()) => {
