@@ -29,8 +29,9 @@ fn say(start: Instant, text: &str) {
 #[tokio::main]
 async fn main() -> Result<()> {
     let start = Instant::now();
-    let broker = std::env::var("BROKER")
-        .map_err(|_| Error::new(ErrorKind::InvalidArgument, "set BROKER, e.g. amqp://guest:guest@localhost"))?;
+    let broker = std::env::var("BROKER").map_err(|_| {
+        Error::new(ErrorKind::InvalidArgument, "set BROKER, e.g. amqp://guest:guest@localhost")
+    })?;
     let client = Client::connect(&broker).await?;
     let name = format!("demo-plans-{}", std::process::id());
 

@@ -43,8 +43,7 @@ impl Cluster {
 
     /// One URI with all nodes.
     pub fn uri(&self) -> String {
-        let hosts: Vec<String> =
-            self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+        let hosts: Vec<String> = self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
         format!("amqp://guest:guest@{}", hosts.join(","))
     }
 }

@@ -61,7 +61,9 @@ impl NodeBuilder {
 
     /// Starts the node and waits until it answers.
     pub async fn start(self) -> Node {
-        tokio::task::spawn_blocking(move || Node::launch(&self)).await.expect("starting a node does not panic")
+        tokio::task::spawn_blocking(move || Node::launch(&self))
+            .await
+            .expect("starting a node does not panic")
     }
 }
 
@@ -239,11 +241,7 @@ impl Node {
         command.arg("-q").arg("-n").arg(self.node_name()).args(arguments).kill_on_drop(true);
         let output = command.output().await.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() {
-            Ok(text)
-        } else {
-            Err(text + &String::from_utf8_lossy(&output.stderr))
-        }
+        if output.status.success() { Ok(text) } else { Err(text + &String::from_utf8_lossy(&output.stderr)) }
     }
 
     /// Runs an Erlang expression in the node.

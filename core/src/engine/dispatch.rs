@@ -382,7 +382,11 @@ impl Engine {
             Some(publishing) => publishing.with(|window| window.confirm(tag, multiple, nacked)),
             None => Err(format!("a confirm on channel {number}, which publishes nothing")),
         };
-        confirmed.map_err(|text| self.violated(&Violation::command(text)))
+        confirmed.map_err(|text| self.violated(&Violation::command(text)))?;
+        if nacked {
+            self.replace_worn_out(number);
+        }
+        Ok(())
     }
 
     fn on_reply(&mut self, number: u16, reply: AMQPClass) -> Result<(), Ended> {

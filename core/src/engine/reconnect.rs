@@ -38,9 +38,10 @@ fn verdict(kind: ErrorKind) -> Verdict {
         | ErrorKind::NotFound
         | ErrorKind::ResourceLocked
         | ErrorKind::PreconditionFailed
-        | ErrorKind::Refused => Verdict::Refused,
-        ErrorKind::InvalidArgument
-        | ErrorKind::Closed
+        | ErrorKind::Refused
+        // A CA file that is just being replaced, for instance; before the first connection it ends the attempt anyway.
+        | ErrorKind::InvalidArgument => Verdict::Refused,
+        ErrorKind::Closed
         | ErrorKind::Blocked
         | ErrorKind::Unroutable
         | ErrorKind::Nacked

@@ -223,6 +223,18 @@ impl Engine {
         publishing.with(|window| window.open(number));
     }
 
+    /// Opens another publish channel in the place of one that gets nothing but nacks.
+    pub(super) fn replace_worn_out(&mut self, number: u16) {
+        let Some(publishing) = self.publishing.clone() else { return };
+        let worn_out = publishing.with(|window| window.channel() == Some(number) && window.is_worn_out());
+        if worn_out {
+            tracing::info!(role = %self.role, "only nacks for a while: publishing goes on on a new channel");
+            publishing.with(|window| window.leave_channel());
+            self.close_channel(number);
+            self.open_publishing();
+        }
+    }
+
     /// One thing is back, or is not.
     pub(super) fn replayed(&mut self, item: Item, result: Result<AMQPClass>) {
         let Some(replay) = &mut self.live.replay else {

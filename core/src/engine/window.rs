@@ -8,6 +8,7 @@ use std::{
     collections::VecDeque,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -103,6 +104,9 @@ struct Partial {
     at: usize,
 }
 
+/// So many nacks, over so long, without an ack.
+const PATIENCE: (u32, Duration) = (3, Duration::from_secs(1));
+
 const NO_SLOT: u32 = u32::MAX;
 
 pub(crate) struct Window {
@@ -124,6 +128,10 @@ pub(crate) struct Window {
     refuses: bool,
     /// So many publishes at the front go out one at a time: the broker refused one of them without saying which.
     one_by_one: usize,
+    /// Since when the broker has been answering with nacks only, and how many.
+    only_nacks: Option<(Instant, u32)>,
+    /// Nothing more goes out on this channel; it is replaced once its last confirm is in.
+    replacing: bool,
     in_window: usize,
     bytes_in_window: usize,
     waiters: VecDeque<Waiter>,
@@ -151,6 +159,8 @@ impl Window {
             blocked: false,
             refuses: false,
             one_by_one: 0,
+            only_nacks: None,
+            replacing: false,
             in_window: 0,
             bytes_in_window: 0,
             waiters: VecDeque::new(),
@@ -352,6 +362,8 @@ impl Window {
         self.route = Route::Open { channel };
         self.first_tag = 1;
         self.return_cursor = 1;
+        self.only_nacks = None;
+        self.replacing = false;
     }
 
     pub fn set_blocked(&mut self, blocked: bool) {
@@ -372,7 +384,7 @@ impl Window {
     }
 
     fn may_send_next(&self) -> bool {
-        self.one_by_one == 0 || self.sent.iter().all(|slot| *slot == NO_SLOT)
+        !self.replacing && (self.one_by_one == 0 || self.sent.iter().all(|slot| *slot == NO_SLOT))
     }
 
     /// How many of the publishes that wait have been on the wire before.
@@ -480,7 +492,31 @@ impl Window {
         if self.one_by_one > 0 && self.sent.is_empty() {
             self.one_by_one -= 1;
         }
+        self.judge(nacked);
         Ok(())
+    }
+
+    /// A channel that gets nothing but nacks is replaced: RabbitMQ keeps what it knows of a quorum queue per channel,
+    /// and one that was opened between the death of a leader and the election of the next never learns of it.
+    fn judge(&mut self, nacked: bool) {
+        if !nacked {
+            self.only_nacks = None;
+            return;
+        }
+        let now = Instant::now();
+        let (since, count) = self.only_nacks.get_or_insert((now, 0));
+        *count += 1;
+        self.replacing |= *count >= PATIENCE.0 && now - *since >= PATIENCE.1;
+    }
+
+    /// Whether the channel is to be replaced now: nothing is out on it.
+    pub fn is_worn_out(&self) -> bool {
+        self.replacing && self.partial.is_none() && self.sent.is_empty()
+    }
+
+    /// The channel is being replaced; what waits goes out on the next.
+    pub fn leave_channel(&mut self) {
+        self.route = Route::Down;
     }
 
     fn confirm_slot(&mut self, index: u32, nacked: bool) {

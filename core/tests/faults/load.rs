@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use murano_messaging::{Client, Event, Events, Message, Options, Queue};
+use murano_messaging::{Client, ErrorKind, Event, Events, Message, Options, Queue};
 use murano_testkit::{eventually, within};
 use tokio::task::JoinHandle;
 
@@ -25,6 +25,7 @@ pub fn patient(uri: &str) -> Options {
 pub struct Published {
     pub confirmed: BTreeSet<String>,
     pub failed: Vec<murano_messaging::Error>,
+    pub nacked: u64,
     /// The longest time between two confirms.
     pub longest_gap: Duration,
 }
@@ -74,6 +75,7 @@ impl Load {
                                 published.confirmed.insert(id);
                                 count.fetch_add(1, Ordering::Relaxed);
                             }
+                            Err(error) if error.kind() == ErrorKind::Nacked => published.nacked += 1,
                             Err(error) => published.failed.push(error),
                         }
                     }
@@ -128,15 +130,16 @@ pub async fn empty_queue(client: &Client, queue: &str) -> Received {
 
 /// Nothing confirmed is missing; there are no more copies than were sent again.
 pub fn account(client: &Client, published: &Published, received: &Received) {
-    assert!(published.failed.is_empty(), "{:?}", published.failed);
+    assert!(published.failed.is_empty(), "{} failed: {:?}", published.failed.len(), published.failed[0]);
     let lost: Vec<_> = published.confirmed.iter().filter(|id| !received.contains_key(*id)).collect();
     assert!(lost.is_empty(), "{} confirmed messages lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
     let extra: u64 = received.values().map(|count| u64::from(*count) - 1).sum();
     let stats = client.stats();
     println!(
-        "sent {} confirmed {} received {} copies {extra} republished {} longest gap {:?}",
+        "sent {} confirmed {} nacked {} received {} copies {extra} republished {} longest gap {:?}",
         stats.published,
         published.confirmed.len(),
+        published.nacked,
         received.len(),
         stats.republished,
         published.longest_gap

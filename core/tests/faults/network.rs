@@ -123,7 +123,10 @@ async fn fault_27_cut_at_every_byte_of_the_handshake() {
             if let Err(error) = result {
                 assert!(!error.to_string().is_empty());
             } else {
-                assert!(limit + 16 >= size, "connected although cut after {limit} of {size} bytes {direction:?}");
+                assert!(
+                    limit + 16 >= size,
+                    "connected although cut after {limit} of {size} bytes {direction:?}"
+                );
             }
         }
     }
