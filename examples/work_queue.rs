@@ -56,11 +56,8 @@ async fn work(name: &str, uri: &str, done: tokio::sync::mpsc::UnboundedSender<u3
     let tasks = client.consume("work").prefetch(2).start().await?;
     let mut count = 0;
     while let Some(delivery) = tasks.next().await {
-        let delivery = match delivery {
-            Ok(delivery) => delivery,
-            // The queue is deleted when all is done.
-            Err(_) => break,
-        };
+        // The queue is deleted when all is done.
+        let Ok(delivery) = delivery else { break };
         let task: Task = delivery.json()?;
         delivery.ack()?;
         count += 1;

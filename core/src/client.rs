@@ -23,6 +23,7 @@ use crate::{
         command::{Answer, Asked, Call, Command, Effect, Get},
         link::Link,
         publishing::{Confirmation, Publishing},
+        window::Window,
     },
     events::{EventSender, Events, Role},
     ids::Ids,
@@ -115,7 +116,7 @@ impl Inner {
         }
         let link = Link::new(self.options.delivery_buffer);
         self.publishing.attach(&link);
-        self.publishing.with(|window| window.reopen());
+        self.publishing.with(Window::reopen);
         let engine = Engine::new(Setup {
             role: Role::Publish,
             options: self.options.clone(),
@@ -146,7 +147,7 @@ impl Inner {
     pub async fn ask<T>(&self, name: String, command: impl FnOnce(Asked<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let asked = Asked { name, deadline: self.deadline(), reply: Some(reply) };
-        self.main.send(command(asked)).map_err(|(_, error)| error)?;
+        self.main.send(command(asked))?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
@@ -435,7 +436,7 @@ impl Client {
                 reason: reason.to_owned(),
                 what: asked,
             };
-            link.send(command).map_err(|(_, error)| error)?;
+            link.send(command)?;
             answer.await.unwrap_or_else(|_| Err(closed()))?;
         }
         Ok(())

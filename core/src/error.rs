@@ -169,7 +169,7 @@ impl Error {
             404 => ErrorKind::NotFound,
             405 => ErrorKind::ResourceLocked,
             406 => ErrorKind::PreconditionFailed,
-            501 | 502 | 503 | 504 | 505 => ErrorKind::Protocol,
+            501..=505 => ErrorKind::Protocol,
             _ => ErrorKind::Refused,
         };
         Self::new(kind, format!("{what}: the broker answered {} {}", reply.code, reply.text))

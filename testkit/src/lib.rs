@@ -8,6 +8,9 @@
 //! | [`proxy`] | a TCP proxy that cuts, stalls and throttles |
 //! | [`wait`] | waiting for conditions, free ports, unique names |
 
+// What fails in here fails the test that called it: a panic is the way to say so.
+#![allow(clippy::missing_panics_doc)]
+
 pub mod certs;
 pub mod cluster;
 pub mod node;

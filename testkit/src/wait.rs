@@ -22,10 +22,7 @@ where
 
 /// Waits for `future`; panics with `what` after `deadline`.
 pub async fn within<F: Future>(what: &str, deadline: Duration, future: F) -> F::Output {
-    match tokio::time::timeout(deadline, future).await {
-        Ok(output) => output,
-        Err(_) => panic!("not within {deadline:?}: {what}"),
-    }
+    tokio::time::timeout(deadline, future).await.unwrap_or_else(|_| panic!("not within {deadline:?}: {what}"))
 }
 
 /// A TCP port on the loopback address that nobody listens on just now.

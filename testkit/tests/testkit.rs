@@ -17,7 +17,7 @@ async fn a_node_starts_answers_its_tool_and_survives_a_kill() {
     node.ctl(&["add_vhost", "kept"]).await.unwrap();
     node.kill();
     assert!(TcpStream::connect(("127.0.0.1", node.port())).await.is_err());
-    node.start_again().await;
+    node.start_again();
     assert_ne!(node.pid(), pid);
     let names = node.ctl(&["list_vhosts", "--silent"]).await.unwrap();
     assert!(names.contains("kept"), "{names}");

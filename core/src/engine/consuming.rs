@@ -320,7 +320,7 @@ impl Engine {
 
     /// `basic.cancel` from the broker (RabbitMQ, consumer cancel notification).
     pub(super) fn cancelled_by_broker(&mut self, number: u16) {
-        let Some(id) = self.to_draining(number) else {
+        let Some(id) = self.move_to_draining(number) else {
             return;
         };
         let Some(consumer) = self.consumers.get_mut(&id) else {
@@ -345,7 +345,7 @@ impl Engine {
     }
 
     /// Leaves a consumer's channel to the deliveries that are still with the application. Returns the consumer.
-    fn to_draining(&mut self, number: u16) -> Option<u64> {
+    fn move_to_draining(&mut self, number: u16) -> Option<u64> {
         let channel = self.live.channels.get(number)?;
         let Role::Consume { incoming, lease, .. } = &channel.role else {
             return None;
@@ -381,7 +381,7 @@ impl Engine {
 
     /// `basic.cancel-ok`: what was not handed out goes back to the queue.
     pub(super) fn cancelled(&mut self, number: u16, mut what: Asked<()>) {
-        if let Some(id) = self.to_draining(number)
+        if let Some(id) = self.move_to_draining(number)
             && let Some(consumer) = self.consumers.get(&id)
         {
             let incoming = consumer.incoming.clone();

@@ -252,7 +252,7 @@ impl Engine {
     fn on_connection_method(&mut self, method: connection::AMQPMethod) -> Result<(), Ended> {
         use connection::AMQPMethod as M;
         match method {
-            M::Close(close) => Err(self.closed_by_broker(close)),
+            M::Close(close) => Err(self.closed_by_broker(&close)),
             M::CloseOk(_) if self.live.close_sent => Err(Ended::Closed),
             M::Blocked(blocked) => {
                 self.set_blocked(Some(blocked.reason.to_string()));
@@ -275,7 +275,7 @@ impl Engine {
         }
     }
 
-    fn closed_by_broker(&mut self, close: connection::Close) -> Ended {
+    fn closed_by_broker(&mut self, close: &connection::Close) -> Ended {
         encode::method(
             &mut self.live.out,
             0,

@@ -66,13 +66,13 @@ impl Link {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a command for the engine; gives it back with the reason when the engine is gone.
-    pub fn send(&self, command: Command) -> Result<(), (Command, Error)> {
+    /// Queues a command for the engine; the reason when the engine is gone.
+    pub fn send(&self, command: Command) -> Result<(), Error> {
         let mut inbox = self.inbox();
         if let Some(error) = &inbox.closed {
             let error = error.clone();
             drop(inbox);
-            return Err((command, error));
+            return Err(error);
         }
         inbox.commands.push(command);
         self.notify_once(inbox);

@@ -246,7 +246,7 @@ impl Engine {
                 ChannelRole::Control | ChannelRole::Publish | ChannelRole::Closing => {}
             }
             for rpc in channel.rpcs {
-                again.extend(self.interrupted(rpc));
+                again.extend(interrupted(rpc));
             }
         }
         for mut secret in live.secrets {
@@ -256,20 +256,6 @@ impl Engine {
             self.deferred.push_front(command);
         }
         self.suspend_consumers();
-    }
-
-    /// A method that the broker did not answer: the command to repeat, if it is one.
-    fn interrupted(&mut self, rpc: channel::Rpc) -> Option<Command> {
-        match rpc.waiter {
-            // The consumers are gone with the connection, which is what was asked for.
-            channel::Waiter::Cancel(mut what)
-            | channel::Waiter::Done(mut what)
-            | channel::Waiter::Recovered(mut what) => {
-                what.answer(Ok(()));
-                None
-            }
-            waiter => waiter.into_command(rpc.method),
-        }
     }
 
     /// The windows of all publishes on this connection.
@@ -344,5 +330,19 @@ impl Live {
             idle_gets: Vec::new(),
             blocked: false,
         }
+    }
+}
+
+/// A method that the broker did not answer: the command to repeat, if it is one.
+fn interrupted(rpc: channel::Rpc) -> Option<Command> {
+    match rpc.waiter {
+        // The consumers are gone with the connection, which is what was asked for.
+        channel::Waiter::Cancel(mut what)
+        | channel::Waiter::Done(mut what)
+        | channel::Waiter::Recovered(mut what) => {
+            what.answer(Ok(()));
+            None
+        }
+        waiter => waiter.into_command(rpc.method),
     }
 }

@@ -224,7 +224,7 @@ impl Engine {
             (Effect::DeclareExchange(exchange), _) => self.record.declare_exchange(exchange),
             (Effect::DeleteExchange(name), _) => self.record.delete_exchange(&name),
             (Effect::DeclareQueue(queue), Answer::Queue(info)) => {
-                self.record.declare_queue(&info.name, queue)
+                self.record.declare_queue(&info.name, queue);
             }
             (Effect::DeclareQueue(_), _) => {}
             (Effect::DeleteQueue(name), _) => self.record.delete_queue(&name),
@@ -371,7 +371,7 @@ impl Engine {
                     Waiter::Call(call) => expire_asked(&mut call.what, &mut check, &late),
                     Waiter::Get(get) => expire_asked(&mut get.what, &mut check, &late),
                     Waiter::Cancel(what) | Waiter::Done(what) | Waiter::Recovered(what) => {
-                        expire_asked(what, &mut check, &late)
+                        expire_asked(what, &mut check, &late);
                     }
                     Waiter::Step
                     | Waiter::Consume(_)

@@ -10,11 +10,12 @@ use super::{
     Engine,
     channel::{Role, Waiter},
     command::{Asked, Call, Command, Effect},
+    window::Window,
 };
 use crate::{
     ErrorKind, Result,
     events::{Event, NotRestored, Restored},
-    topology::Binding,
+    topology::{Binding, Exchange},
 };
 
 /// One thing that is being brought back.
@@ -86,7 +87,7 @@ impl Engine {
             locked: BTreeMap::new(),
             first: self.epoch == 1,
         });
-        let exchanges: Vec<_> = self.record.exchanges().map(|exchange| exchange.declare()).collect();
+        let exchanges: Vec<_> = self.record.exchanges().map(Exchange::declare).collect();
         let queues: Vec<_> =
             self.record.queues().map(|(name, recorded)| (name.clone(), recorded.queue.declare())).collect();
         for declare in exchanges {
@@ -229,7 +230,7 @@ impl Engine {
         let worn_out = publishing.with(|window| window.channel() == Some(number) && window.is_worn_out());
         if worn_out {
             tracing::info!(role = %self.role, "only nacks for a while: publishing goes on on a new channel");
-            publishing.with(|window| window.leave_channel());
+            publishing.with(Window::leave_channel);
             self.close_channel(number);
             self.open_publishing();
         }

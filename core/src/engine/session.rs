@@ -126,13 +126,12 @@ impl Engine {
             };
             self.sync = sync;
             let ended = match woken {
-                Woken::Mail => Ok(()),
+                Woken::Mail | Woken::Flushed(Ok(())) => Ok(()),
                 Woken::Synced => {
                     self.sync = None;
                     self.open_publishing();
                     Ok(())
                 }
-                Woken::Flushed(Ok(())) => Ok(()),
                 Woken::Flushed(Err(error)) => Err(self.write_failed(&error)),
                 Woken::Deadline => {
                     self.on_deadline();

@@ -92,10 +92,6 @@ impl Exchange {
         self.kind == "fanout"
     }
 
-    pub(crate) fn is_auto_delete(&self) -> bool {
-        self.auto_delete
-    }
-
     /// The method that declares the exchange. Only for one that passed [`check`](Self::check).
     pub(crate) fn declare(&self) -> exchange::Declare {
         exchange::Declare {

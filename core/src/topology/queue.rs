@@ -217,16 +217,8 @@ impl Queue {
         self.name.is_empty()
     }
 
-    pub(crate) fn is_exclusive(&self) -> bool {
-        self.exclusive
-    }
-
     pub(crate) fn is_single_active_consumer(&self) -> bool {
         self.arguments.table.inner().get("x-single-active-consumer").and_then(Value::as_bool).unwrap_or(false)
-    }
-
-    pub(crate) fn is_auto_delete(&self) -> bool {
-        self.auto_delete
     }
 
     /// Whether the broker deletes the queue by itself: then it is declared again only while it is consumed.

@@ -44,7 +44,7 @@ fn flags_reach_the_declare() {
     let declare = queue.declare();
     assert_eq!(declare.queue.as_str(), "");
     assert!(!declare.durable && declare.exclusive && declare.auto_delete);
-    assert!(queue.is_server_named() && queue.is_exclusive() && queue.is_auto_delete());
+    assert!(queue.is_server_named() && queue.declare().exclusive && queue.declare().auto_delete);
 }
 
 #[test]

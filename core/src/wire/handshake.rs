@@ -249,12 +249,12 @@ impl Peer {
         // The connection is over either way.
         let _ = self.send(AMQPMethod::CloseOk(CloseOk {})).await;
         let what = format!("{}: {what}", self.name());
-        refusal(&what, close)
+        refusal(&what, &close)
     }
 }
 
 /// Tells apart what `connection.close` may mean while a connection is being opened.
-fn refusal(what: &str, close: Close) -> Error {
+fn refusal(what: &str, close: &Close) -> Error {
     let reply = Reply {
         code: close.reply_code,
         text: close.reply_text.to_string(),

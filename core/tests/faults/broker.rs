@@ -33,7 +33,7 @@ async fn fault_02_broker_killed_while_publishing() {
     let load = Load::start(&client, &queue);
     load.more(2000).await;
     node.kill();
-    node.start_again().await;
+    node.start_again();
     load.more(1000).await;
     let published = load.finish().await;
     let received = empty_queue(&client, &queue).await;
