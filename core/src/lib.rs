@@ -9,9 +9,12 @@
 //! | [`topology`] | queues, exchanges, bindings |
 //! | [`events`], [`stats`] | what happened |
 //! | [`error`] | what can go wrong |
+//! | `broker` | an embedded broker for tests, demos and development (feature `broker`) |
 //!
 //! Below these handles, `engine` is the task that owns a connection, and `wire` turns bytes to frames and back.
 
+#[cfg(feature = "broker")]
+pub mod broker;
 pub mod client;
 pub mod consumer;
 pub mod credentials;
@@ -29,6 +32,8 @@ pub mod topology;
 mod uri;
 mod wire;
 
+#[cfg(feature = "broker")]
+pub use broker::Broker;
 pub use client::Client;
 pub use consumer::{ConsumeBuilder, Consumer};
 pub use credentials::{Credentials, Mechanism};
@@ -40,6 +45,8 @@ pub use message::{FieldTable, IntoValue, Message, Properties, Returned, Value};
 pub use options::{Host, Options, Recovery};
 pub use publisher::Publisher;
 pub use stats::Stats;
+#[cfg(feature = "broker")]
+pub use tls::ServerTls;
 pub use tls::TlsOptions;
 pub use topology::{Binding, Exchange, Overflow, Queue, QueueInfo, QueueType};
 pub use wire::{

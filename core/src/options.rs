@@ -342,7 +342,8 @@ impl Options {
             return Err(defect);
         }
         if let Transport::Memory(name) = &self.transport {
-            return Err(Error::invalid(format!("memory://{name}: this version has no embedded broker")));
+            self.connector = embedded(name)?;
+            self.hosts = vec![Host::new(name, 0)];
         }
         // `Instant::now()` plus a deadline must not overflow.
         for limit in [&mut self.connect_timeout, &mut self.operation_timeout] {
@@ -385,4 +386,19 @@ impl Options {
         }
         Ok(self)
     }
+}
+
+/// What carries connections to the embedded broker of this name.
+#[cfg(feature = "broker")]
+// The other build has an error to give.
+#[allow(clippy::unnecessary_wraps)]
+fn embedded(name: &str) -> Result<Arc<dyn Connector>> {
+    Ok(Arc::new(crate::broker::Broker::named(name)))
+}
+
+#[cfg(not(feature = "broker"))]
+fn embedded(name: &str) -> Result<Arc<dyn Connector>> {
+    Err(Error::invalid(format!(
+        "memory://{name}: this build has no embedded broker; enable the cargo feature 'broker'"
+    )))
 }

@@ -20,8 +20,12 @@ use zeroize::Zeroizing;
 use crate::{Error, Result, options::Host};
 
 mod failure;
+#[cfg(feature = "broker")]
+mod server;
 
 pub(crate) use failure::{handshake_error, tls_error};
+#[cfg(feature = "broker")]
+pub use server::ServerTls;
 
 /// PEM text, given or in a file.
 #[derive(Clone)]
@@ -180,11 +184,7 @@ impl TlsOptions {
             Some((chain, key)) => {
                 let chain = certificates(&chain.read("client certificate")?, "client certificate")?;
                 let key = key.read("client key")?;
-                let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| {
-                    Error::invalid(
-                        "the client key has no private key in PEM form (PKCS#8, PKCS#1 or SEC1, without a password)",
-                    )
-                })?;
+                let key = private_key(&key, "client key")?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
                     Error::invalid(format!("the client certificate and its key do not fit: {error}"))
                         .with_source(error)
@@ -242,6 +242,14 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> 
         return Err(Error::invalid(format!("the {what} has no certificate in PEM form")));
     }
     Ok(found)
+}
+
+fn private_key(pem: &[u8], what: &str) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
+        Error::invalid(format!(
+            "the {what} has no private key in PEM form (PKCS#8, PKCS#1 or SEC1, without a password)"
+        ))
+    })
 }
 
 /// The usual verification, less what the options switch off.

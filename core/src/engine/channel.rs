@@ -16,6 +16,7 @@ use crate::{
     message::{Properties, Returned},
     wire::{
         frame::{Deliver, GetOk, Violation},
+        ids,
         properties::{ContentHeader, HeadersDefect},
     },
 };
@@ -294,11 +295,6 @@ impl Channels {
 /// `channel.open` (AMQP 0-9-1 section 1.5.2.1).
 pub(crate) fn open_method() -> AMQPClass {
     AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))
-}
-
-/// Class and method id of a method.
-pub(crate) fn ids(method: &AMQPClass) -> (u16, u16) {
-    (method.get_amqp_class_id(), method.get_amqp_method_id())
 }
 
 /// Whether `reply` is what the broker answers `method` with.

@@ -9,7 +9,7 @@ use amq_protocol::{
 
 use super::{
     Ended, Engine,
-    channel::{Complete, Content, ContentKind, Envelope, Role, Rpc, answers, ids},
+    channel::{Complete, Content, ContentKind, Envelope, Role, Rpc, answers},
     refusal,
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
     wire::{
         encode,
         frame::{Frame, Violation},
+        ids,
         properties::HeadersDefect,
     },
 };

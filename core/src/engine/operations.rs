@@ -6,11 +6,16 @@ use tokio::time::Instant;
 use super::{
     Closing, Ended, Engine,
     acks::ChannelAcks,
-    channel::{Role, Rpc, Waiter, ids, open_method},
+    channel::{Role, Rpc, Waiter, open_method},
     closed,
     command::{Answer, Asked, Command, Effect, Get},
 };
-use crate::{Error, ErrorKind, error::Reply, topology::QueueInfo, wire::encode};
+use crate::{
+    Error, ErrorKind,
+    error::Reply,
+    topology::QueueInfo,
+    wire::{encode, ids},
+};
 
 impl Engine {
     /// Takes what handles have asked for since the last turn.

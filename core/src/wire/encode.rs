@@ -121,6 +121,14 @@ pub(crate) fn header(
     end(out, payload);
 }
 
+/// Property flags and list alone.
+#[cfg(feature = "broker")]
+pub(crate) fn property_list(properties: &Properties) -> bytes::Bytes {
+    let mut out = Vec::new();
+    generate(&mut out, |buffer| gen_properties(properties)(buffer));
+    out.into()
+}
+
 /// A content header frame whose property flags and list are passed on as they came.
 #[cfg(feature = "broker")]
 pub(crate) fn raw_header(out: &mut Vec<u8>, channel: u16, class_id: u16, body_size: u64, list: &[u8]) {
@@ -145,6 +153,7 @@ pub(crate) fn body_frame(out: &mut Vec<u8>, channel: u16, chunk: &[u8]) {
 }
 
 /// A whole body in as many frames as `frame_max` asks for; an empty body has none.
+#[cfg(any(test, feature = "broker"))]
 pub(crate) fn body(out: &mut Vec<u8>, channel: u16, body: &[u8], frame_max: u32) {
     for chunk in body.chunks(frame_max as usize - FRAME_OVERHEAD) {
         body_frame(out, channel, chunk);

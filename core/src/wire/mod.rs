@@ -15,3 +15,10 @@ pub(crate) mod guard;
 pub(crate) mod handshake;
 pub(crate) mod properties;
 pub(crate) mod stream;
+
+use amq_protocol::protocol::AMQPClass;
+
+/// Class and method id of a method.
+pub(crate) fn ids(method: &AMQPClass) -> (u16, u16) {
+    (method.get_amqp_class_id(), method.get_amqp_method_id())
+}

@@ -52,7 +52,8 @@ pub(crate) fn parse_header(payload: &[u8]) -> Result<ContentHeader, &'static str
     Ok(ContentHeader { class_id, body_size, properties, defect })
 }
 
-fn parse_list(list: &[u8]) -> Result<Properties, &'static str> {
+/// Parses property flags and list.
+pub(crate) fn parse_list(list: &[u8]) -> Result<Properties, &'static str> {
     guard_headers(list)?;
     match parse_properties(list) {
         Ok(([], properties)) => Ok(properties),
