@@ -37,5 +37,8 @@ macro_rules! rabbitmq_only {
     };
 }
 
+mod dead_letters;
 mod env;
+mod limits;
+mod routing;
 mod topology;

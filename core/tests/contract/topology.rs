@@ -2,7 +2,7 @@
 
 use murano_messaging::{Binding, Client, Error, ErrorKind, Exchange, Queue, Result};
 
-use crate::env::{Env, exists, send, take_all, text, until_ready};
+use crate::env::{Env, all, exists, send, take_all, text, until_ready};
 
 contract!(
     a_declare_answers_with_name_and_counts,
@@ -93,7 +93,8 @@ async fn a_redeclare_with_other_properties_is_406(env: &Env) {
         (queue().max_length(5).message_ttl(std::time::Duration::from_secs(1)), "x-message-ttl"),
     ];
     for (other, argument) in differing {
-        let text = format!("PRECONDITION_FAILED - inequivalent arg '{argument}' for queue '{name}' in vhost '/'");
+        let text =
+            format!("PRECONDITION_FAILED - inequivalent arg '{argument}' for queue '{name}' in vhost '/'");
         let answer = client.declare_queue(&other).await;
         assert_refused(answer, ErrorKind::PreconditionFailed, 406, &[&text]);
     }
@@ -228,7 +229,12 @@ async fn an_exchange_in_use_is_deleted_only_unconditionally(env: &Env) {
     let binding = Binding::queue(queue.as_str(), exchange.as_str()).routing_key("k");
     client.bind(&binding).await.unwrap();
     let refused = client.delete_exchange_if(&exchange, true).await;
-    assert_refused(refused, ErrorKind::PreconditionFailed, 406, &["PRECONDITION_FAILED", &exchange, "in use"]);
+    assert_refused(
+        refused,
+        ErrorKind::PreconditionFailed,
+        406,
+        &["PRECONDITION_FAILED", &exchange, "in use"],
+    );
     client.unbind(&binding).await.unwrap();
     client.delete_exchange_if(&exchange, true).await.unwrap();
     assert_refused(client.check_exchange(&exchange).await, ErrorKind::NotFound, 404, &[&exchange]);
@@ -314,20 +320,4 @@ async fn refused_operations_fail_alone_among_hundreds_of_others(env: &Env) {
     }));
     tokio::join!(working, refused);
     assert_eq!(client.stats().reconnects, 0, "no refusal costs the connection");
-}
-
-/// Runs futures at the same time.
-async fn all<F: Future<Output = ()>>(futures: impl IntoIterator<Item = F>) {
-    let mut futures: Vec<_> = futures.into_iter().map(|future| Some(Box::pin(future))).collect();
-    std::future::poll_fn(|cx| {
-        for slot in &mut futures {
-            if let Some(future) = slot
-                && future.as_mut().poll(cx).is_ready()
-            {
-                *slot = None;
-            }
-        }
-        if futures.iter().all(Option::is_none) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    })
-    .await;
 }
