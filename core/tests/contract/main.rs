@@ -40,5 +40,7 @@ macro_rules! rabbitmq_only {
 mod dead_letters;
 mod env;
 mod limits;
+mod properties;
+mod publishing;
 mod routing;
 mod topology;
