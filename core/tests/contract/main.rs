@@ -39,6 +39,7 @@ macro_rules! rabbitmq_only {
 
 mod dead_letters;
 mod env;
+mod in_flight;
 mod limits;
 mod properties;
 mod publishing;

@@ -1,18 +1,11 @@
 //! What becomes of a publish: confirmed, returned, nacked, refused, each to its own caller.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use murano_messaging::{ErrorKind, Exchange, Message, Overflow};
+use murano_messaging::{ErrorKind, Exchange, Message};
 use murano_testkit::within;
 
-use crate::env::{Env, STEP, all, numbers, send, take_all, text, until_ready};
+use crate::env::{Env, STEP, all, next, next_text, numbers, send, take_all, until_ready};
 
 contract!(
     a_confirmed_message_is_in_its_queue,
@@ -20,11 +13,6 @@ contract!(
     a_dropped_confirmation_does_not_cancel_its_publish,
     an_unroutable_message_comes_back_whole,
     a_message_that_is_not_mandatory_may_be_lost,
-    unroutable_among_thousands_in_flight_each_fails_its_own,
-    nacks_among_thousands_in_flight_each_fail_their_own,
-    the_window_bounds_messages_in_flight,
-    the_window_bounds_bytes_in_flight,
-    a_missing_exchange_fails_only_what_goes_there,
     bodies_of_every_size_arrive,
     a_body_of_64_mib_arrives,
     one_connection_does_for_publishing_and_consuming,
@@ -94,158 +82,6 @@ async fn a_message_that_is_not_mandatory_may_be_lost(env: &Env) {
     assert_eq!(client.stats().returned, 0);
 }
 
-async fn unroutable_among_thousands_in_flight_each_fails_its_own(env: &Env) {
-    const TASKS: u32 = 8;
-    const EACH: u32 = 1_000;
-    let client = env.options().window(10_000, 64 << 20).connect().await.unwrap();
-    let queue = env.queue(&client).await;
-    let missing = env.unique("missing");
-    let most_in_flight = Arc::new(AtomicU64::new(0));
-    // Nobody waits for a confirm before everybody has published.
-    let all_sent = Arc::new(tokio::sync::Barrier::new(TASKS as usize));
-    let tasks: Vec<_> = (0..TASKS)
-        .map(|task| {
-            let (client, queue, missing) = (client.clone(), queue.clone(), missing.clone());
-            let (most, all_sent) = (most_in_flight.clone(), all_sent.clone());
-            tokio::spawn(async move {
-                let mut confirmations = Vec::new();
-                for number in 0..EACH {
-                    let key = if number % 5 == task % 5 { &missing } else { &queue };
-                    let message = Message::text(format!("{task}.{number}"));
-                    confirmations.push(client.publish_nowait("", key, message).await.unwrap());
-                    most.fetch_max(client.stats().in_flight, Ordering::Relaxed);
-                }
-                all_sent.wait().await;
-                for (number, confirmation) in (0..EACH).zip(confirmations) {
-                    let outcome = within("the outcome", STEP, confirmation).await;
-                    if number % 5 == task % 5 {
-                        let error = outcome.expect_err("it has no route");
-                        assert_eq!(error.kind(), ErrorKind::Unroutable, "{error}");
-                        let returned = error.returned().unwrap();
-                        assert_eq!(returned.message.body().as_ref(), format!("{task}.{number}").as_bytes());
-                        assert_eq!(returned.routing_key, missing);
-                    } else {
-                        outcome.unwrap_or_else(|error| panic!("{task}.{number} has a route: {error}"));
-                    }
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-    let most = most_in_flight.load(Ordering::Relaxed);
-    assert!(most >= 5_000, "only {most} in flight at a time");
-    let routable = u64::from(TASKS * EACH * 4 / 5);
-    let stats = client.stats();
-    assert_eq!((stats.confirmed, stats.returned), (routable, u64::from(TASKS * EACH) - routable));
-    assert_eq!((stats.in_flight, stats.in_flight_bytes, stats.republished), (0, 0, 0));
-    assert_eq!(u64::from(client.queue_info(&queue).await.unwrap().message_count), routable);
-    // Every one of them, once, and each task's in its order.
-    let consumer = client.consume(queue.as_str()).prefetch(0).no_ack(true).start().await.unwrap();
-    let mut last = [None; TASKS as usize];
-    for _ in 0..routable {
-        let text = text(&crate::env::next(&consumer).await);
-        let (task, number) = text.split_once('.').unwrap();
-        let (task, number): (usize, u32) = (task.parse().unwrap(), number.parse().unwrap());
-        assert!(last[task].is_none_or(|before| before < number), "{task}.{number} after {:?}", last[task]);
-        last[task] = Some(number);
-    }
-}
-
-async fn nacks_among_thousands_in_flight_each_fail_their_own(env: &Env) {
-    let client = env.options().window(5_000, 64 << 20).connect().await.unwrap();
-    let full = env.queue_with(&client, |queue| queue.max_length(7).overflow(Overflow::RejectPublish)).await;
-    let open = env.queue(&client).await;
-    let mut confirmations = Vec::new();
-    for number in 0..3_000 {
-        let queue = if number % 3 == 0 { &full } else { &open };
-        let message = Message::text(number.to_string());
-        confirmations.push((number, client.publish_nowait("", queue, message).await.unwrap()));
-    }
-    let mut taken = Vec::new();
-    for (number, confirmation) in confirmations {
-        match (number % 3, within("the outcome", STEP, confirmation).await) {
-            (0, Ok(())) => taken.push(number.to_string()),
-            (0, Err(error)) => assert_eq!(error.kind(), ErrorKind::Nacked, "{error}"),
-            (_, outcome) => outcome.unwrap(),
-        }
-    }
-    assert_eq!(take_all(&client, &full).await, taken);
-    assert_eq!(taken.len(), 7);
-    let expected: Vec<_> = (0..3_000).filter(|number| number % 3 != 0).map(|n: u32| n.to_string()).collect();
-    assert_eq!(take_all(&client, &open).await, expected);
-}
-
-async fn the_window_bounds_messages_in_flight(env: &Env) {
-    let client = env.options().window(10, 1 << 20).connect().await.unwrap();
-    let queue = env.queue(&client).await;
-    let most = AtomicU64::new(0);
-    all((0..8).map(|_| async {
-        for number in numbers(0..250) {
-            let confirmation = client.publish_nowait("", &queue, Message::text(number)).await.unwrap();
-            most.fetch_max(client.stats().in_flight, Ordering::Relaxed);
-            drop(confirmation);
-        }
-    }))
-    .await;
-    assert_eq!(most.load(Ordering::Relaxed), 10, "full, and never over");
-    until_ready(&client, &queue, 2_000).await;
-}
-
-async fn the_window_bounds_bytes_in_flight(env: &Env) {
-    const SIZE: usize = 100_000;
-    let client = env.options().window(1_000, 3 * SIZE).connect().await.unwrap();
-    let queue = env.queue(&client).await;
-    let most = AtomicU64::new(0);
-    all((0..4).map(|_| async {
-        for _ in 0..25 {
-            drop(client.publish_nowait("", &queue, Message::new(vec![0; SIZE])).await.unwrap());
-            most.fetch_max(client.stats().in_flight_bytes, Ordering::Relaxed);
-        }
-    }))
-    .await;
-    assert_eq!(most.load(Ordering::Relaxed), 3 * SIZE as u64, "full, and never over");
-    // Larger than the whole window: alone.
-    let large = client.publish("", &queue, Message::new(vec![1; 10 * SIZE]));
-    within("a message larger than the window", STEP, large).await.unwrap();
-    assert_eq!(client.queue_info(&queue).await.unwrap().message_count, 101);
-}
-
-async fn a_missing_exchange_fails_only_what_goes_there(env: &Env) {
-    let client = env.client().await;
-    let queue = env.queue(&client).await;
-    let missing = env.unique("missing");
-    let mut confirmations = Vec::new();
-    for number in 0..600 {
-        let (exchange, key) = if number % 200 == 100 { (missing.as_str(), "") } else { ("", queue.as_str()) };
-        let message = Message::text(number.to_string());
-        confirmations.push((number, client.publish_nowait(exchange, key, message).await.unwrap()));
-    }
-    let mut expected = BTreeSet::new();
-    for (number, confirmation) in confirmations {
-        let outcome = within("the outcome", STEP, confirmation).await;
-        if number % 200 == 100 {
-            let error = outcome.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-            assert_eq!(error.reply_code(), Some(404));
-            let text = format!("NOT_FOUND - no exchange '{missing}' in vhost '/'");
-            assert!(error.reply_text().unwrap().contains(&text), "{error}");
-        } else {
-            outcome.unwrap_or_else(|error| panic!("{number}: {error}"));
-            expected.insert(number.to_string());
-        }
-    }
-    let received = take_all(&client, &queue).await;
-    let distinct: BTreeSet<_> = received.iter().cloned().collect();
-    assert_eq!(distinct, expected);
-    let copies = (received.len() - distinct.len()) as u64;
-    assert!(copies <= client.stats().republished, "{copies} of {}", client.stats().republished);
-    assert_eq!(client.stats().reconnects, 0);
-    client.declare_exchange(&Exchange::fanout(missing.as_str())).await.unwrap();
-    client.publish(&missing, "", Message::text("now")).await.unwrap();
-}
-
 async fn bodies_of_every_size_arrive(env: &Env) {
     // What fits into one frame, one byte less and more, and the same for two.
     let client = env.options().frame_max(4_096).connect().await.unwrap();
@@ -258,7 +94,7 @@ async fn bodies_of_every_size_arrive(env: &Env) {
         client.publish("", &queue, Message::new(body(size))).await.unwrap();
     }
     for size in sizes {
-        let delivery = crate::env::next(&consumer).await;
+        let delivery = next(&consumer).await;
         assert!(delivery.body() == &body(size), "{size} bytes became {}", delivery.body().len());
         delivery.ack().unwrap();
     }
@@ -278,10 +114,10 @@ async fn a_body_of_64_mib_arrives(env: &Env) {
     within("64 MiB", STEP * 2, client.publish("", &queue, message)).await.unwrap();
     // What comes after it is not held up by it.
     send(&client, &queue, ["small"]).await;
-    let delivery = crate::env::next(&consumer).await;
+    let delivery = next(&consumer).await;
     assert!(delivery.body() == &expected, "the same {SIZE} bytes");
     delivery.ack().unwrap();
-    assert_eq!(crate::env::next_text(&consumer).await, "small");
+    assert_eq!(next_text(&consumer).await, "small");
 }
 
 async fn one_connection_does_for_publishing_and_consuming(env: &Env) {
@@ -294,7 +130,7 @@ async fn one_connection_does_for_publishing_and_consuming(env: &Env) {
             client.publish("", &queue, Message::text(number)).await.unwrap();
             let refused = client.publish("", &missing, Message::text("x")).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::Unroutable);
-            let delivery = crate::env::next(&consumer).await;
+            let delivery = next(&consumer).await;
             delivery.ack().unwrap();
         }
     }))
