@@ -199,9 +199,12 @@ impl Engine {
         let ContentKind::Got { envelope, message_count } = complete.kind else {
             return Ok(());
         };
-        if !get.no_ack {
-            lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
-        }
+        let counted = if get.no_ack {
+            lease.acks.arrived_settled(envelope.delivery_tag)
+        } else {
+            lease.acks.arrived(envelope.delivery_tag)
+        };
+        counted.map_err(Violation::command)?;
         if let Some(size) = complete.oversize {
             let queue = get.queue.clone();
             self.reject_oversize(&lease.acks, (!get.no_ack).then_some(envelope.delivery_tag), queue, size);
