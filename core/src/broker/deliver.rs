@@ -23,6 +23,11 @@ impl State {
     /// Delivers what the consumers of a queue have credit for.
     pub fn pump(&mut self, id: QueueId, now: Instant) {
         self.expire_head(id, now);
+        self.hand_out(id, now);
+    }
+
+    /// The same, with what has just come in: a message with a TTL of 0 goes to a consumer that is ready for it.
+    pub fn hand_out(&mut self, id: QueueId, now: Instant) {
         while let Some(place) = self.next_consumer(id) {
             let Some(queue) = self.queues.get_mut(&id) else { return };
             let Some(stored) = queue.pop() else { break };

@@ -127,8 +127,7 @@ impl Exchange {
 
 /// Whether `key` matches `pattern`, where `*` is one word and `#` any number of them (AMQP 0-9-1 section 3.1.3.3).
 fn topic_matches(pattern: &str, key: &str) -> bool {
-    let pattern: Vec<&str> = pattern.split('.').collect();
-    let words: Vec<&str> = if key.is_empty() { vec![""] } else { key.split('.').collect() };
+    let (pattern, words) = (words(pattern), words(key));
     // Going back to the last `#` only is enough, and keeps the time linear in pattern times key.
     let (mut at, mut word) = (0, 0);
     let mut last: Option<(usize, usize)> = None;
@@ -147,14 +146,16 @@ fn topic_matches(pattern: &str, key: &str) -> bool {
                     *taken += 1;
                     (at, word) = (*hash + 1, *taken);
                 }
-                None => {
-                    // The empty key has no word at all for `#` to take, and one empty word for the rest.
-                    return false;
-                }
+                None => return false,
             },
         }
     }
     pattern[at..].iter().all(|part| *part == "#")
+}
+
+/// The empty text has no words.
+fn words(text: &str) -> Vec<&str> {
+    if text.is_empty() { Vec::new() } else { text.split('.').collect() }
 }
 
 /// The headers exchange (RabbitMQ: `x-match` is `all`, `any`, `all-with-x` or `any-with-x`).
@@ -197,7 +198,7 @@ mod tests {
             ("a.#", "a.b.c", true),
             ("#", "", true),
             ("#", "x.y", true),
-            ("*", "", true),
+            ("*", "", false),
             ("#.b", "b", true),
             ("#.b", "a.a.b", true),
             ("#.b.#", "a.b.c.b.d", true),

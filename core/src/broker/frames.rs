@@ -137,7 +137,7 @@ impl State {
                 self.send(
                     id,
                     0,
-                    ConnectionMethod::UpdateSecretOk(connection::UpdateSecretOk {}).into_class(),
+                    &ConnectionMethod::UpdateSecretOk(connection::UpdateSecretOk {}).into_class(),
                 );
             }
             other => {

@@ -370,7 +370,7 @@ impl State {
         let Some(queue) = self.queues.get_mut(&id) else { return true };
         queue.insert(stored);
         if !queue.consumers.is_empty() {
-            self.pump(id, now);
+            self.hand_out(id, now);
         }
         self.expire_head(id, now);
         let Some(queue) = self.queues.get_mut(&id) else { return true };

@@ -260,7 +260,7 @@ impl State {
         check_not_default(name)?;
         if let Some(exchange) = existing {
             let what = format!("exchange '{name}' in vhost '{vhost}'");
-            check_flag(&what, "type", kind.name(), exchange.kind.name())?;
+            check_flag(&what, "type", &kind.name(), &exchange.kind.name())?;
             check_flag(&what, "durable", &declare.durable, &exchange.durable)?;
             check_flag(&what, "auto_delete", &declare.auto_delete, &exchange.auto_delete)?;
             check_flag(&what, "internal", &declare.internal, &exchange.internal)?;

@@ -12,8 +12,7 @@ macro_rules! contract {
             })+
         }
 
-        // `any()` is never true: it goes when `memory://` is served.
-        #[cfg(all(feature = "broker", any()))]
+        #[cfg(feature = "broker")]
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
