@@ -1,6 +1,6 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs
+.PHONY: help demo test lint bench docs simulate
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -35,6 +35,11 @@ ifdef BROKER
 else
 	@target/debug/rabbitmq exec target/release/murano-bench $(ARGS)
 endif
+
+simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1; TRACE=1 with one seed shows what happened)
+	@scripts/setup.sh
+	@SEEDS='$(or $(SEEDS),100000)' FIRST_SEED='$(or $(FIRST),1)' TRACE='$(or $(TRACE),0)' \
+		cargo test --release -p murano-messaging --test simulation -- --nocapture nothing_is_lost
 
 docs: ## Build the documentation of the crate
 	@scripts/setup.sh

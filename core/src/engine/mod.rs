@@ -237,6 +237,7 @@ impl Engine {
         }
         self.retries.clear();
         self.sync = None;
+        self.sync_until = None;
         let mut live = std::mem::replace(&mut self.live, Live::none());
         let mut again = Vec::new();
         for channel in live.channels.drain() {

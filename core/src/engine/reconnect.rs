@@ -55,6 +55,8 @@ impl Engine {
     /// Connects, for as long as the options say. Commands are taken meanwhile; a close ends it.
     pub(super) async fn connect(&mut self, initial: bool) -> Result<Opened> {
         let recovery = self.options.recovery.clone();
+        // The publishing connection of a client that is up is not a first connect to whoever publishes.
+        let first_of_client = initial && (self.role == Role::Main || !recovery.enabled);
         let began = Instant::now();
         let mut refused_since: Option<Instant> = None;
         let mut last_error: Option<Error> = None;
@@ -93,13 +95,13 @@ impl Engine {
                     let now = Instant::now();
                     let give_up = match verdict(error.kind()) {
                         Verdict::Hopeless => true,
-                        _ if initial && !recovery.retry_initial => true,
+                        _ if first_of_client && !recovery.retry_initial => true,
                         Verdict::Retry => {
                             refused_since = None;
                             false
                         }
                         Verdict::Refused => {
-                            initial || *refused_since.get_or_insert(now) + recovery.refused_for <= now
+                            first_of_client || *refused_since.get_or_insert(now) + recovery.refused_for <= now
                         }
                     };
                     if give_up

@@ -1,0 +1,280 @@
+//! What happened in a run, as the application and as the broker saw it, and whether it may happen.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use murano_messaging::{Broker, ErrorKind, broker::Observed};
+use tokio::time::Instant;
+
+/// What became of a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Confirmed,
+    Failed(ErrorKind),
+}
+
+/// Where a publish went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Queue,
+    /// A queue that refuses all but its first message.
+    Full,
+    /// No queue.
+    Nowhere,
+}
+
+#[derive(Debug)]
+struct Published {
+    target: Target,
+    began: Instant,
+    outcome: Option<Outcome>,
+    /// How often a connection ended while its outcome was open.
+    ends: u32,
+    copies: Vec<u64>,
+    received: u32,
+}
+
+#[derive(Debug, Default)]
+struct Copy {
+    id: String,
+    deliveries: u32,
+    acked: bool,
+}
+
+#[derive(Default)]
+struct Book {
+    published: BTreeMap<String, Published>,
+    copies: BTreeMap<u64, Copy>,
+    acked_by_app: BTreeSet<String>,
+    last_seen: BTreeMap<String, u64>,
+    trace: Vec<String>,
+    violations: Vec<String>,
+}
+
+/// Shared by everything in a run.
+#[derive(Clone)]
+pub struct Ledger {
+    book: Arc<Mutex<Book>>,
+    began: Instant,
+    /// No operation may take longer.
+    longest: Duration,
+    /// Whether first deliveries must keep the order of their publisher.
+    ordered: bool,
+    /// Whether nothing goes wrong, so that nothing may fail for want of time.
+    faultless: bool,
+}
+
+impl Ledger {
+    pub fn new(longest: Duration, ordered: bool, faultless: bool) -> Self {
+        Self { book: Arc::default(), began: Instant::now(), longest, ordered, faultless }
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap()
+    }
+
+    /// Follows what the broker does.
+    pub fn watch(&self, broker: &Broker) {
+        let ledger = self.clone();
+        broker.observe(move |observed| ledger.observed(observed));
+    }
+
+    pub fn note(&self, text: &str) {
+        let at = self.began.elapsed();
+        self.book().trace.push(format!("{at:?} {text}"));
+    }
+
+    fn violation(book: &mut Book, text: String) {
+        book.trace.push(format!("VIOLATION {text}"));
+        book.violations.push(text);
+    }
+
+    pub fn fail(&self, text: String) {
+        Self::violation(&mut self.book(), text);
+    }
+
+    // ---- the application's side ------------------------------------------------------------------------------
+
+    pub fn publish_begins(&self, id: &str, target: Target) {
+        let published = Published {
+            target,
+            began: Instant::now(),
+            outcome: None,
+            ends: 0,
+            copies: Vec::new(),
+            received: 0,
+        };
+        self.book().published.insert(id.to_owned(), published);
+    }
+
+    pub fn publish_ends(&self, id: &str, outcome: Outcome) {
+        self.note(&format!("{id} {outcome:?}"));
+        let mut book = self.book();
+        let mut wrong = String::new();
+        if let Some(published) = book.published.get_mut(id) {
+            let took = published.began.elapsed();
+            if took > self.longest {
+                let _ = write!(wrong, "the publish of {id} took {took:?}; ");
+            }
+            if published.outcome.replace(outcome).is_some() {
+                let _ = write!(wrong, "{id} has two outcomes; ");
+            }
+            let target = published.target;
+            let stored = !published.copies.is_empty();
+            let expected = match outcome {
+                Outcome::Confirmed => target != Target::Nowhere && stored,
+                Outcome::Failed(ErrorKind::Unroutable) => target == Target::Nowhere,
+                Outcome::Failed(ErrorKind::Nacked) => target == Target::Full,
+                Outcome::Failed(ErrorKind::Timeout | ErrorKind::Blocked) => !self.faultless,
+                Outcome::Failed(_) => false,
+            };
+            if !expected {
+                let _ = write!(wrong, "{id} for {target:?} ended as {outcome:?}, stored: {stored}; ");
+            }
+        }
+        if !wrong.is_empty() {
+            Self::violation(&mut book, wrong);
+        }
+    }
+
+    /// A connection is over: what is unconfirmed now may be sent again.
+    pub fn connection_ended(&self, number: u64) {
+        self.note(&format!("connection {number} is over"));
+        for published in self.book().published.values_mut() {
+            if published.outcome.is_none() {
+                published.ends += 1;
+            }
+        }
+    }
+
+    /// A message reaches the application.
+    pub fn received(&self, id: &str, redelivered: bool) {
+        self.note(&format!("received {id} {}", if redelivered { "again" } else { "" }));
+        let mut book = self.book();
+        let mut wrong = String::new();
+        let Some(published) = book.published.get_mut(id) else {
+            return Self::violation(&mut book, format!("{id} was received and never published"));
+        };
+        published.received += 1;
+        // Of a single copy, only the first delivery has no flag.
+        if published.received > 1 && published.copies.len() == 1 && !redelivered {
+            let _ = write!(wrong, "{id} came twice without the redelivered flag; ");
+        }
+        let first = published.received == 1;
+        let (publisher, sequence) = id.split_once('-').unwrap();
+        let sequence: u64 = sequence.parse().unwrap();
+        if first && self.ordered {
+            let last = book.last_seen.insert(publisher.to_owned(), sequence);
+            if last.is_some_and(|last| last > sequence) {
+                let _ = write!(wrong, "{id} came first after {publisher}-{}; ", last.unwrap_or(0));
+            }
+        }
+        if !wrong.is_empty() {
+            Self::violation(&mut book, wrong);
+        }
+    }
+
+    /// The application acks it.
+    pub fn acks(&self, id: &str) {
+        self.book().acked_by_app.insert(id.to_owned());
+    }
+
+    /// An operation that is not a publish took so long.
+    pub fn took(&self, what: &str, duration: Duration) {
+        if duration > self.longest {
+            self.fail(format!("{what} took {duration:?}"));
+        }
+    }
+
+    // ---- the broker's side -----------------------------------------------------------------------------------
+
+    fn observed(&self, observed: Observed<'_>) {
+        self.note(&format!("broker: {observed:?}"));
+        let mut book = self.book();
+        let mut wrong = String::new();
+        match observed {
+            Observed::Enqueued { message_id, copy, .. } => {
+                book.copies.insert(copy, Copy { id: message_id.to_owned(), ..Copy::default() });
+                if let Some(published) = book.published.get_mut(message_id) {
+                    published.copies.push(copy);
+                    let (copies, ends) = (published.copies.len(), published.ends);
+                    if copies as u32 > 1 + ends {
+                        let _ =
+                            write!(wrong, "{copies} copies of {message_id}, unconfirmed at {ends} cuts; ");
+                    }
+                }
+            }
+            Observed::Delivered { copy, redelivered, .. } => {
+                let copy = book.copies.entry(copy).or_default();
+                if copy.acked {
+                    let _ = write!(wrong, "{} was delivered after its ack; ", copy.id);
+                }
+                if redelivered != (copy.deliveries > 0) {
+                    let _ = write!(
+                        wrong,
+                        "{}: redelivered is {redelivered} at delivery {}; ",
+                        copy.id, copy.deliveries
+                    );
+                }
+                copy.deliveries += 1;
+            }
+            Observed::Acked { copy } => {
+                let copy = book.copies.entry(copy).or_default();
+                copy.acked = true;
+                let id = copy.id.clone();
+                if !book.acked_by_app.contains(&id) {
+                    let _ = write!(wrong, "{id} was acked and the application did not; ");
+                }
+            }
+            _ => {}
+        }
+        if !wrong.is_empty() {
+            Self::violation(&mut book, wrong);
+        }
+    }
+
+    // ---- the end ---------------------------------------------------------------------------------------------
+
+    /// Whether every publish has its outcome.
+    pub fn is_settled(&self) -> bool {
+        self.book().published.values().all(|published| published.outcome.is_some())
+    }
+
+    /// Checks what can only be known at the end; gives out trace and violations.
+    pub fn close(&self) -> (Vec<String>, Vec<String>) {
+        let mut book = self.book();
+        let mut wrong = Vec::new();
+        for (id, published) in &book.published {
+            let confirmed = published.outcome == Some(Outcome::Confirmed);
+            if confirmed && published.target == Target::Queue && published.received == 0 {
+                wrong.push(format!("{id} was confirmed and never received"));
+            }
+            if published.outcome.is_none() {
+                wrong.push(format!("{id} has no outcome"));
+            }
+        }
+        for text in wrong {
+            Self::violation(&mut book, text);
+        }
+        (std::mem::take(&mut book.trace), std::mem::take(&mut book.violations))
+    }
+
+    /// How many messages were stored more than once.
+    pub fn duplicates(&self) -> usize {
+        self.book().published.values().filter(|published| published.copies.len() > 1).count()
+    }
+
+    /// How many publishes ended so.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.book().published.values().filter(|published| published.outcome == Some(outcome)).count()
+    }
+
+    /// How many deliveries were repeats.
+    pub fn redeliveries(&self) -> usize {
+        self.book().copies.values().map(|copy| copy.deliveries.saturating_sub(1) as usize).sum()
+    }
+}

@@ -1,0 +1,104 @@
+//! Engine and embedded broker over in-memory streams under a paused clock, everything driven by one seed.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`plan`] | what a seed means: who publishes and consumes how, and which faults come when |
+//! | [`faulty`] | byte streams that are cut, stalled and chopped |
+//! | [`ledger`] | what happened, and whether it may |
+//! | [`run`] | one run of a plan |
+
+mod faulty;
+mod ledger;
+mod plan;
+mod run;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// What a seed's run violates; empty if nothing.
+fn violations(seed: u64) -> Vec<String> {
+    match catch_unwind(AssertUnwindSafe(|| run::run(seed))) {
+        Ok(outcome) => outcome.violations,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            vec![format!("panic: {}", text.unwrap_or_default())]
+        }
+    }
+}
+
+/// `SEEDS` seeds from `FIRST_SEED` on, on every core.
+#[test]
+fn nothing_is_lost_whatever_the_seed() {
+    let (first, count) = (number("FIRST_SEED", 1), number("SEEDS", 300));
+    let next = AtomicU64::new(first);
+    let began = Instant::now();
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let mut failed: Vec<(u64, Vec<String>)> = Vec::new();
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut failed = Vec::new();
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= first + count {
+                            return failed;
+                        }
+                        let violations = violations(seed);
+                        if !violations.is_empty() {
+                            println!("seed {seed}: {}", violations[0]);
+                            failed.push((seed, violations));
+                        }
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            failed.extend(worker.join().unwrap());
+        }
+    });
+    failed.sort();
+    let rate = count as f64 / began.elapsed().as_secs_f64();
+    println!("{count} seeds from {first}, {rate:.0} a second, {} failed", failed.len());
+    for (seed, violations) in failed.iter().take(5) {
+        println!("seed {seed}: replay with: make simulate SEEDS=1 FIRST={seed} TRACE=1");
+        for violation in violations.iter().take(10) {
+            println!("    {violation}");
+        }
+    }
+    if count == 1 && number("TRACE", 0) == 1 {
+        println!("{}", run::run(first).trace.join("\n"));
+    }
+    assert!(failed.is_empty(), "failed seeds: {:?}", failed.iter().map(|(seed, _)| seed).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 1..=20 {
+        let (one, other) = (run::run(seed), run::run(seed));
+        let differ = one.trace.iter().zip(&other.trace).position(|(one, other)| one != other);
+        if let Some(at) = differ {
+            panic!("seed {seed}: line {at} is '{}' and then '{}'", one.trace[at], other.trace[at]);
+        }
+        assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
+    }
+}
+
+/// The faults must happen, or the runs prove nothing.
+#[test]
+fn the_seeds_cover_what_can_happen() {
+    let mut seen = run::Coverage::default();
+    for seed in 1..=60 {
+        seen.add(&run::run(seed).coverage);
+    }
+    println!("{seen:?}");
+    seen.assert_all();
+}

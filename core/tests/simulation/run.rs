@@ -1,0 +1,428 @@
+//! One run: the plan of a seed, carried out.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use murano_messaging::{Broker, Client, Consumer, ErrorKind, Message, Options, Overflow, Queue, Recovery};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{
+    faulty::Network,
+    ledger::{Ledger, Outcome, Target},
+    plan::{Fault, Plan},
+};
+
+/// What a run comes to.
+pub struct RunOutcome {
+    pub trace: Vec<String>,
+    pub violations: Vec<String>,
+    pub coverage: Coverage,
+}
+
+/// What happened in some runs, so that a test can tell whether they tested anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Coverage {
+    pub confirmed: usize,
+    pub unroutable: usize,
+    pub nacked: usize,
+    pub timed_out: usize,
+    pub blocked: usize,
+    pub duplicates: usize,
+    pub redeliveries: usize,
+    pub reconnects: usize,
+    pub republished: usize,
+}
+
+impl Coverage {
+    pub fn add(&mut self, other: &Self) {
+        self.confirmed += other.confirmed;
+        self.unroutable += other.unroutable;
+        self.nacked += other.nacked;
+        self.timed_out += other.timed_out;
+        self.blocked += other.blocked;
+        self.duplicates += other.duplicates;
+        self.redeliveries += other.redeliveries;
+        self.reconnects += other.reconnects;
+        self.republished += other.republished;
+    }
+
+    pub fn assert_all(&self) {
+        for (what, count) in [
+            ("confirmed", self.confirmed),
+            ("unroutable", self.unroutable),
+            ("nacked", self.nacked),
+            ("timed out", self.timed_out),
+            ("blocked", self.blocked),
+            ("stored twice", self.duplicates),
+            ("redelivered", self.redeliveries),
+            ("reconnected", self.reconnects),
+            ("republished", self.republished),
+        ] {
+            assert!(count > 0, "no run had anything {what}");
+        }
+    }
+}
+
+/// An operation may end this long after its deadline.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// A run that is not over by then hangs.
+const WHOLE: Duration = Duration::from_secs(600);
+
+/// What waits for the plan's faults to end is done by then.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub fn run(seed: u64) -> RunOutcome {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let plan = Plan::new(&mut rng);
+        let ledger = Ledger::new(plan.operation_timeout + SLACK, plan.is_ordered(), plan.faults.is_empty());
+        ledger.note(&format!("{plan:?}"));
+        let mut coverage = Coverage::default();
+        if timeout(WHOLE, scenario(seed, plan, rng, &ledger, &mut coverage)).await.is_err() {
+            ledger.fail("the run hangs".into());
+        }
+        coverage.confirmed = ledger.count(Outcome::Confirmed);
+        coverage.unroutable = ledger.count(Outcome::Failed(ErrorKind::Unroutable));
+        coverage.nacked = ledger.count(Outcome::Failed(ErrorKind::Nacked));
+        coverage.timed_out = ledger.count(Outcome::Failed(ErrorKind::Timeout));
+        coverage.blocked = ledger.count(Outcome::Failed(ErrorKind::Blocked));
+        coverage.duplicates = ledger.duplicates();
+        coverage.redeliveries = ledger.redeliveries();
+        let (trace, violations) = ledger.close();
+        RunOutcome { trace, violations, coverage }
+    })
+}
+
+async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger, coverage: &mut Coverage) {
+    let broker = Broker::seeded(seed);
+    ledger.watch(&broker);
+    let network = Network::new(broker.clone(), ledger.clone(), seed, plan.chop);
+    let client = connect(seed, &plan, &network).await;
+    let queues: Vec<String> = (0..plan.queues).map(|number| format!("q{number}")).collect();
+    for queue in &queues {
+        client.declare_queue(&Queue::new(queue)).await.unwrap();
+    }
+    client.declare_queue(&Queue::new("full").max_length(1).overflow(Overflow::RejectPublish)).await.unwrap();
+
+    let done = Arc::new(AtomicBool::new(false));
+    let mut consumers = Vec::new();
+    for number in 0..plan.consumers {
+        // The first have the client of the publishers, which is what most programs do.
+        let client = if number < 2 { client.clone() } else { connect(seed ^ 0xc0, &plan, &network).await };
+        let consumer = client
+            .consume(queues[number % queues.len()].as_str())
+            .prefetch(plan.prefetch)
+            .start()
+            .await
+            .unwrap();
+        let rng = rng.fork();
+        consumers.push(tokio::spawn(consume(consumer, client, ledger.clone(), rng, done.clone())));
+    }
+    if plan.queues > plan.consumers {
+        let consumer = client.consume(queues[1].as_str()).start().await.unwrap();
+        consumers.push(tokio::spawn(consume(
+            consumer,
+            client.clone(),
+            ledger.clone(),
+            rng.fork(),
+            done.clone(),
+        )));
+    }
+    let publishers: Vec<_> = (0..plan.publishers)
+        .map(|number| {
+            let (client, ledger, plan, rng) = (client.clone(), ledger.clone(), plan.clone(), rng.fork());
+            tokio::spawn(publish(number, client, ledger, plan, queues.clone(), rng))
+        })
+        .collect();
+    let churn = tokio::spawn(churn(client.clone(), ledger.clone(), rng.fork(), done.clone()));
+
+    let lag = tokio::spawn(network.clone().lag(plan.lag));
+    faults(&plan, &network, &broker, ledger).await;
+
+    for publisher in publishers {
+        let confirms = publisher.await.unwrap();
+        for confirm in confirms {
+            confirm.await.unwrap();
+        }
+    }
+    settled(&broker, &queues, ledger).await;
+    lag.abort();
+    network.clear();
+    done.store(true, Ordering::Relaxed);
+    for consumer in consumers {
+        consumer.await.unwrap();
+    }
+    churn.await.unwrap();
+    let stats = client.stats();
+    coverage.reconnects = stats.reconnects as usize;
+    coverage.republished = stats.republished as usize;
+    if stats.in_flight != 0 {
+        ledger.fail(format!("{} publishes are in flight at the end", stats.in_flight));
+    }
+    let began = Instant::now();
+    if let Err(error) = client.close().await {
+        ledger.fail(format!("close: {error}"));
+    }
+    ledger.took("close", began.elapsed());
+    let began = Instant::now();
+    while broker.connections() > 0 {
+        if began.elapsed() > PATIENCE {
+            return ledger.fail(format!("{} connections stay open", broker.connections()));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn connect(seed: u64, plan: &Plan, network: &Network) -> Client {
+    Options::new()
+        .connector(Arc::new(network.clone()))
+        .seed(seed)
+        .heartbeat(plan.heartbeat)
+        .operation_timeout(plan.operation_timeout)
+        .connect_timeout(Duration::from_secs(2))
+        .window(plan.window, 1 << 20)
+        .separate_publish_connection(plan.separate)
+        .recovery(Recovery { max_delay: Duration::from_secs(1), ..Recovery::default() })
+        .connect()
+        .await
+        .unwrap()
+}
+
+/// Publishes in turn, some waiting for the confirm and some not. Returns the tasks that wait for the rest.
+async fn publish(
+    publisher: u64,
+    client: Client,
+    ledger: Ledger,
+    plan: Plan,
+    queues: Vec<String>,
+    mut rng: fastrand::Rng,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let mut waiting = Vec::new();
+    for sequence in 0..plan.messages {
+        let id = format!("p{publisher}-{sequence}");
+        let (target, queue) = match rng.u32(0..20) {
+            0 => (Target::Nowhere, "nowhere"),
+            1 => (Target::Full, "full"),
+            _ => (Target::Queue, queues[rng.usize(0..queues.len())].as_str()),
+        };
+        let message = Message::new(vec![b'x'; rng.usize(0..=plan.body)]).message_id(id.as_str());
+        let handle = client.publisher("", queue);
+        ledger.publish_begins(&id, target);
+        if rng.bool() {
+            let result = handle.publish(message).await;
+            ledger.publish_ends(&id, outcome(result));
+        } else {
+            match handle.publish_nowait(message).await {
+                Err(error) => ledger.publish_ends(&id, Outcome::Failed(error.kind())),
+                Ok(confirmation) => {
+                    let ledger = ledger.clone();
+                    waiting.push(tokio::spawn(async move {
+                        let result = confirmation.await;
+                        ledger.publish_ends(&id, outcome(result));
+                    }));
+                }
+            }
+        }
+        let in_flight = client.stats().in_flight;
+        if in_flight as usize > plan.window {
+            ledger.fail(format!("{in_flight} publishes in flight, window {}", plan.window));
+        }
+        if rng.u32(0..4) == 0 {
+            sleep(plan.pause.mul_f64(rng.f64())).await;
+        }
+    }
+    waiting
+}
+
+fn outcome(result: murano_messaging::Result<()>) -> Outcome {
+    result.map_or_else(|error| Outcome::Failed(error.kind()), |()| Outcome::Confirmed)
+}
+
+/// Takes deliveries and settles them this way and that, until all is done.
+async fn consume(
+    consumer: Consumer,
+    client: Client,
+    ledger: Ledger,
+    mut rng: fastrand::Rng,
+    done: Arc<AtomicBool>,
+) {
+    let mut kept = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        let next = timeout(Duration::from_millis(rng.u64(10..500)), consumer.next()).await;
+        let delivery = match next {
+            // Nothing came: what was kept is settled, or the rest would wait for ever behind the prefetch.
+            Err(_) => {
+                for delivery in std::mem::take(&mut kept) {
+                    ack(&delivery, &ledger);
+                }
+                if rng.u32(0..20) == 0 {
+                    set_prefetch(&consumer, &ledger, &mut rng).await;
+                }
+                continue;
+            }
+            Ok(None) => return ledger.fail("a consumer ended".into()),
+            Ok(Some(Err(error))) => return ledger.fail(format!("a consumer ended: {error}")),
+            Ok(Some(Ok(delivery))) => delivery,
+        };
+        ledger.received(delivery.message_id().unwrap_or_default(), delivery.redelivered());
+        match rng.u32(0..20) {
+            0..=13 => ack(&delivery, &ledger),
+            14..=17 => kept.push(delivery),
+            18 => {
+                if let Err(error) = delivery.requeue() {
+                    ledger.fail(format!("requeue: {error}"));
+                }
+            }
+            _ => {
+                sleep(Duration::from_millis(rng.u64(0..300))).await;
+                ack(&delivery, &ledger);
+            }
+        }
+    }
+    for delivery in kept {
+        ack(&delivery, &ledger);
+    }
+    let began = Instant::now();
+    if let Err(error) = consumer.cancel().await {
+        ledger.fail(format!("cancel: {error}"));
+    }
+    ledger.took("cancel", began.elapsed());
+    drop(consumer);
+    drop(client);
+}
+
+fn ack(delivery: &murano_messaging::Delivery, ledger: &Ledger) {
+    ledger.acks(delivery.message_id().unwrap_or_default());
+    if let Err(error) = delivery.ack() {
+        ledger.fail(format!("ack: {error}"));
+    }
+}
+
+async fn set_prefetch(consumer: &Consumer, ledger: &Ledger, rng: &mut fastrand::Rng) {
+    let began = Instant::now();
+    let result = consumer.set_prefetch(rng.u16(1..50)).await;
+    ledger.took("set_prefetch", began.elapsed());
+    match result {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::Timeout => {}
+        Err(error) => ledger.fail(format!("set_prefetch: {error}")),
+    }
+}
+
+/// Operations of all kinds, which may fail for want of time and for nothing else.
+async fn churn(client: Client, ledger: Ledger, mut rng: fastrand::Rng, done: Arc<AtomicBool>) {
+    async fn check<T>(
+        what: &str,
+        ledger: &Ledger,
+        operation: impl Future<Output = murano_messaging::Result<T>>,
+    ) -> Option<T> {
+        let began = Instant::now();
+        let result = operation.await;
+        ledger.took(what, began.elapsed());
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                ledger.note(&format!("{what}: {:?}", error.kind()));
+                if error.kind() != ErrorKind::Timeout {
+                    ledger.fail(format!("{what}: {error}"));
+                }
+                None
+            }
+        }
+    }
+    let mut number = 0;
+    while !done.load(Ordering::Relaxed) {
+        number += 1;
+        let name = format!("churn-{number}");
+        let exchange = murano_messaging::Exchange::fanout(format!("x-{number}"));
+        let binding = murano_messaging::Binding::queue(name.as_str(), exchange_name(number).as_str());
+        // What timed out may have happened or not: then nothing can be said of it.
+        let queue =
+            check("declare", &ledger, client.declare_queue(&Queue::new(name.as_str()))).await.is_some();
+        let other = check("declare exchange", &ledger, client.declare_exchange(&exchange)).await.is_some();
+        if queue {
+            check("look up", &ledger, client.queue_info(&name)).await;
+        }
+        if queue && other {
+            check("check exchange", &ledger, client.check_exchange(&exchange_name(number))).await;
+            check("bind", &ledger, client.bind(&binding)).await;
+        }
+        sleep(Duration::from_millis(rng.u64(0..500))).await;
+        if queue {
+            check("get", &ledger, client.get(&name, true)).await;
+        }
+        check("delete", &ledger, client.delete_queue(&name)).await;
+        check("delete exchange", &ledger, client.delete_exchange(&exchange_name(number))).await;
+    }
+}
+
+fn exchange_name(number: u32) -> String {
+    format!("x-{number}")
+}
+
+async fn faults(plan: &Plan, network: &Network, broker: &Broker, ledger: &Ledger) {
+    let began = Instant::now();
+    for (at, fault) in &plan.faults {
+        tokio::time::sleep_until(began + *at).await;
+        ledger.note(&format!("{fault:?}"));
+        match fault {
+            Fault::Cut { pick, cut } => network.cut(*pick, *cut),
+            Fault::CutNext(cut) => network.cut_next(*cut),
+            Fault::Stall(duration) => {
+                network.stall(true);
+                sleep(*duration).await;
+                network.stall(false);
+            }
+            Fault::Freeze(duration) => {
+                broker.stall(true);
+                sleep(*duration).await;
+                broker.stall(false);
+            }
+            Fault::Restart(duration) => {
+                broker.refuse_connections(true);
+                broker.restart();
+                sleep(*duration).await;
+                broker.refuse_connections(false);
+            }
+            Fault::CloseAll => broker.close_connections(320, "closed by the operator"),
+            Fault::DropAll => broker.drop_connections(),
+            Fault::Block(duration) => {
+                broker.block("low on memory");
+                sleep(*duration).await;
+                broker.unblock();
+            }
+            Fault::RefuseLogins(duration) => {
+                broker.refuse_logins(true);
+                sleep(*duration).await;
+                broker.refuse_logins(false);
+            }
+        }
+    }
+    network.clear();
+    ledger.note("no more faults");
+}
+
+/// Waits until every message has been consumed and acked.
+async fn settled(broker: &Broker, queues: &[String], ledger: &Ledger) {
+    let began = Instant::now();
+    loop {
+        let depths: Vec<_> =
+            queues.iter().map(|queue| broker.queue_depth(queue).unwrap_or_default()).collect();
+        if ledger.is_settled() && depths.iter().all(|depth| depth.ready + depth.unacked == 0) {
+            return;
+        }
+        if began.elapsed() > PATIENCE {
+            return ledger.fail(format!("after {PATIENCE:?} without faults the queues hold {depths:?}"));
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
