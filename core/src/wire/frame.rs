@@ -103,8 +103,9 @@ impl FrameReader {
         self.buffer.advance(std::mem::take(&mut self.used));
         let Some(head) = self.buffer.first_chunk::<7>() else {
             return match self.buffer.first() {
+                // `A` may open a protocol header; the rest of it will tell.
+                Some(b'A') | None => Ok(None),
                 Some(kind) => check_kind(*kind).map(|()| None),
-                None => Ok(None),
             };
         };
         let kind = head[0];
@@ -136,10 +137,13 @@ impl FrameReader {
 
 fn check_kind(kind: u8) -> Result<(), Violation> {
     match kind {
-        // `A` opens a protocol header.
-        1 | 2 | 3 | 8 | b'A' => Ok(()),
-        _ => Err(Violation::frame(format!("unknown frame type {kind}: the peer does not speak AMQP 0-9-1"))),
+        1 | 2 | 3 | 8 => Ok(()),
+        _ => Err(unknown_kind(kind)),
     }
+}
+
+fn unknown_kind(kind: u8) -> Violation {
+    Violation::frame(format!("unknown frame type {kind}: the peer does not speak AMQP 0-9-1"))
 }
 
 fn parse(kind: u8, channel: u16, payload: &[u8]) -> Result<Frame<'_>, Violation> {
@@ -149,7 +153,7 @@ fn parse(kind: u8, channel: u16, payload: &[u8]) -> Result<Frame<'_>, Violation>
         3 => Ok(Frame::Body(channel, payload)),
         8 if channel == 0 && payload.is_empty() => Ok(Frame::Heartbeat),
         8 => Err(Violation::frame("a heartbeat frame has a payload or a channel")),
-        _ => Err(Violation::frame("a protocol header in the middle of a connection")),
+        _ => Err(unknown_kind(kind)),
     }
 }
 

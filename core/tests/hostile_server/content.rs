@@ -1,0 +1,1 @@
+//! Contents out of order, and bodies that do not end.
