@@ -121,7 +121,9 @@ impl ConsumeBuilder {
             return Err(defect);
         }
         check_short("queue name", &self.settings.queue)?;
-        let tag = self.tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());
+        // An empty one would have the broker make one up, which cancel would not know.
+        let tag = self.tag.filter(|tag| !tag.is_empty());
+        let tag = tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());
         // Room for the number that a restart puts behind it.
         if tag.len() > 240 {
             return Err(Error::invalid(format!("the consumer tag has {} bytes; 240 is the most", tag.len())));

@@ -105,10 +105,11 @@ impl Engine {
         consumer.restarts = 0;
         let incoming = consumer.incoming.clone();
         let requests = incoming.requests.clone();
+        let names = Names::of(incoming.settings().tag.clone());
         let number = self.open_channel(|number| Role::Consume {
             incoming,
             lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch) }),
-            names: Names::default(),
+            names,
         });
         let Some(number) = number else {
             let error = self.no_channel("consume");

@@ -24,6 +24,10 @@ use crate::{
     },
 };
 
+/// So many answers to `channel.flow` are kept for a peer that does not read them: nothing else that a peer asks for over
+/// and over has an answer. A read holds some twenty thousand.
+const MOST_FLOWS: u32 = 100_000;
+
 impl Engine {
     pub(super) fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), Ended> {
         let handled = match frame {
@@ -34,6 +38,12 @@ impl Engine {
             Frame::Deliver(number, deliver) => match self.content_channel(number) {
                 Ok(None) => Ok(()),
                 Ok(Some(channel)) => match &mut channel.role {
+                    Role::Consume { names, .. } if !names.is_for(deliver.consumer_tag) => {
+                        let tag = String::from_utf8_lossy(deliver.consumer_tag);
+                        Err(Violation::command(format!(
+                            "a delivery for consumer tag '{tag}' on channel {number}, which has another consumer"
+                        )))
+                    }
                     Role::Consume { names, .. } => {
                         let envelope = Envelope::deliver(&deliver, names);
                         channel.content = Some(Content::new(ContentKind::Deliver(envelope)));
@@ -176,6 +186,7 @@ impl Engine {
             headers_error,
             body: complete.body,
             message_count: None,
+            memory: complete.memory,
         });
         if !self.live.to_wake.last().is_some_and(|last| Arc::ptr_eq(last, &incoming)) {
             self.live.to_wake.push(incoming);
@@ -229,6 +240,7 @@ impl Engine {
             headers_error,
             body: complete.body,
             message_count: Some(message_count),
+            memory: complete.memory,
         })));
         Ok(())
     }
@@ -262,7 +274,7 @@ impl Engine {
                 self.set_blocked(None);
                 Ok(())
             }
-            M::UpdateSecretOk(_) => {
+            M::UpdateSecretOk(_) if !self.live.secrets.is_empty() => {
                 if let Some(mut what) = self.live.secrets.pop_front() {
                     what.answer(Ok(()));
                 }
@@ -270,7 +282,9 @@ impl Engine {
             }
             other => {
                 let (class, id) = ids(&AMQPClass::Connection(other));
-                Err(self.violated(&Violation::command(format!("method {class}.{id} on an open connection"))))
+                let text =
+                    format!("method {class}.{id} on an open connection, which nothing there waits for");
+                Err(self.violated(&Violation::command(text)))
             }
         }
     }
@@ -366,6 +380,12 @@ impl Engine {
             }
             AMQPClass::Channel(channel_class::AMQPMethod::Flow(flow)) => {
                 let active = flow.active;
+                self.live.flows += 1;
+                if self.live.flows > MOST_FLOWS {
+                    return Err(self.violated(&Violation::unexpected(format!(
+                        "more than {MOST_FLOWS} times channel.flow without reading the answers"
+                    ))));
+                }
                 encode::method(
                     &mut self.live.out,
                     number,

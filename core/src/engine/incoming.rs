@@ -68,7 +68,7 @@ impl Incoming {
 
     /// Queues a delivery; [`Self::wake`] follows once for a batch.
     pub fn push(&self, delivery: Delivery) {
-        self.link.arrived(delivery.body.len());
+        self.link.arrived(delivery.footprint());
         self.lock().deliveries.push_back(delivery);
     }
 
@@ -109,7 +109,7 @@ impl Incoming {
 
     fn account(&self, popped: &Poll<Option<Result<Delivery>>>) {
         if let Poll::Ready(Some(Ok(delivery))) = popped {
-            self.link.handed_out(delivery.body.len());
+            self.link.handed_out(delivery.footprint());
         }
     }
 
@@ -126,7 +126,7 @@ impl Incoming {
     /// Takes back what was never handed out.
     pub fn take_undelivered(&self) -> VecDeque<Delivery> {
         let deliveries = std::mem::take(&mut self.lock().deliveries);
-        self.link.handed_out(deliveries.iter().map(|delivery| delivery.body.len()).sum());
+        self.link.handed_out(deliveries.iter().map(Delivery::footprint).sum());
         deliveries
     }
 

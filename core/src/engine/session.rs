@@ -279,6 +279,7 @@ impl Engine {
                 requests.with(|window| window.pump(&mut writer.buffer, usize::MAX, frame_max));
             }
             if writer.is_idle() {
+                self.live.flows = 0;
                 *flushed = true;
                 return Poll::Ready(Ok(()));
             }

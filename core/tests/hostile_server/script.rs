@@ -236,6 +236,11 @@ impl Peer {
         (code, text)
     }
 
+    /// Takes what comes until the client closes the connection, and answers nothing.
+    pub async fn stay(&mut self) {
+        while self.frame().await.is_some() {}
+    }
+
     /// The client closes the connection, with nothing more to say.
     pub async fn gone(mut self) {
         assert_eq!(self.frame().await, None);
