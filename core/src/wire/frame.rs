@@ -3,7 +3,10 @@
 //! A [`Violation`] is the peer's fault and ends the connection. Defects in the *content* of a message are not: they
 //! travel inside [`ContentHeader`] and [`Deliver`].
 
-use amq_protocol::protocol::{AMQPClass, parse_class};
+use amq_protocol::{
+    protocol::{AMQPClass, channel, connection, parse_class},
+    types::ShortString,
+};
 use bytes::{Buf, BytesMut};
 
 use super::{
@@ -157,14 +160,24 @@ fn parse(kind: u8, channel: u16, payload: &[u8]) -> Result<Frame<'_>, Violation>
     }
 }
 
-fn parse_method(channel: u16, payload: &[u8]) -> Result<Frame<'_>, Violation> {
+fn parse_method(number: u16, payload: &[u8]) -> Result<Frame<'_>, Violation> {
     match payload {
-        [0, 60, 0, 60, fields @ ..] => Deliver::parse(fields).map(|deliver| Frame::Deliver(channel, deliver)),
-        [0, 60, 0, 71, fields @ ..] => GetOk::parse(fields).map(|get_ok| Frame::GetOk(channel, get_ok)),
+        [0, 60, 0, 60, fields @ ..] => Deliver::parse(fields).map(|deliver| Frame::Deliver(number, deliver)),
+        [0, 60, 0, 71, fields @ ..] => GetOk::parse(fields).map(|get_ok| Frame::GetOk(number, get_ok)),
+        [0, 10, 0, 50, fields @ ..] => {
+            let Closed { reply_code, reply_text, class_id, method_id } = Closed::parse(fields)?;
+            let close = connection::Close { reply_code, reply_text, class_id, method_id };
+            Ok(Frame::Method(number, AMQPClass::Connection(connection::AMQPMethod::Close(close))))
+        }
+        [0, 20, 0, 40, fields @ ..] => {
+            let Closed { reply_code, reply_text, class_id, method_id } = Closed::parse(fields)?;
+            let close = channel::Close { reply_code, reply_text, class_id, method_id };
+            Ok(Frame::Method(number, AMQPClass::Channel(channel::AMQPMethod::Close(close))))
+        }
         _ => {
             guard::method(payload).map_err(Violation::syntax)?;
             match parse_class(payload) {
-                Ok(([], method)) => Ok(Frame::Method(channel, method)),
+                Ok(([], method)) => Ok(Frame::Method(number, method)),
                 _ => {
                     let ids: Vec<u16> = payload
                         .chunks_exact(2)
@@ -200,6 +213,35 @@ impl<'a> Fields<'a> {
     fn end(self) -> Result<(), Violation> {
         if self.0.is_empty() { Ok(()) } else { Err(Violation::syntax("bytes are left over after a method")) }
     }
+}
+
+/// `connection.close` and `channel.close` (AMQP 0-9-1 sections 1.4.2.10 and 1.5.2.5). RabbitMQ cuts a text that is too
+/// long without a look at its characters.
+struct Closed {
+    reply_code: u16,
+    reply_text: ShortString,
+    class_id: u16,
+    method_id: u16,
+}
+
+impl Closed {
+    fn parse(fields: &[u8]) -> Result<Self, Violation> {
+        let mut fields = Fields(fields);
+        let closed = Self {
+            reply_code: u16::from_be_bytes(fields.take()?),
+            reply_text: cut_to_fit(String::from_utf8_lossy(fields.short_string()?).into_owned()),
+            class_id: u16::from_be_bytes(fields.take()?),
+            method_id: u16::from_be_bytes(fields.take()?),
+        };
+        fields.end()?;
+        Ok(closed)
+    }
+}
+
+/// As much of a text as a short string holds.
+pub(crate) fn cut_to_fit(mut text: String) -> ShortString {
+    text.truncate((0..=255).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    ShortString::try_new(text).unwrap_or_default()
 }
 
 fn cut_short() -> Violation {
@@ -240,7 +282,7 @@ impl<'a> GetOk<'a> {
 mod tests {
     use super::*;
     use crate::{message::Properties, wire::encode};
-    use amq_protocol::protocol::{channel, queue};
+    use amq_protocol::protocol::queue;
 
     fn reader(bytes: &[u8]) -> FrameReader {
         let mut reader = FrameReader::new(4096);
