@@ -254,6 +254,14 @@ pub(crate) struct Channel {
     pub content: Option<Content>,
 }
 
+impl Channel {
+    /// Whether confirms and returns may come on it. Those of requests may still be on their way when the consumer of
+    /// their answers is gone, and with it their window.
+    pub fn may_publish(&self) -> bool {
+        self.publishing.is_some() || matches!(self.role, Role::Draining(_))
+    }
+}
+
 /// The channels of a connection by number; 0 is the connection itself and never in here.
 #[derive(Default)]
 pub(crate) struct Channels {

@@ -9,7 +9,7 @@ use amq_protocol::{
 
 use super::{
     Ended, Engine,
-    channel::{Complete, Content, ContentKind, Envelope, Role, Rpc, answers, ids},
+    channel::{Channel, Complete, Content, ContentKind, Envelope, Role, Rpc, Waiter, answers, ids},
     refusal,
 };
 use crate::{
@@ -87,7 +87,7 @@ impl Engine {
     // ---- content ---------------------------------------------------------------------------------------------
 
     /// The channel on which a content begins; `None` while it is closing.
-    fn content_channel(&mut self, number: u16) -> Result<Option<&mut super::channel::Channel>, Violation> {
+    fn content_channel(&mut self, number: u16) -> Result<Option<&mut Channel>, Violation> {
         let channel = self.live.channels.get(number).ok_or_else(|| not_open(number))?;
         if matches!(channel.role, Role::Closing) {
             return Ok(None);
@@ -203,8 +203,11 @@ impl Engine {
             Role::Get(acks) => Arc::new(super::acks::Lease { acks: acks.clone() }),
             _ => return Err(Violation::command("basic.get-ok on a channel that got nothing")),
         };
-        let Some(Rpc { waiter: super::channel::Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
+        if !channel.rpcs.front().is_some_and(|rpc| matches!(rpc.waiter, Waiter::Get(_))) {
             return Err(Violation::command("basic.get-ok that nobody asked for"));
+        }
+        let Some(Rpc { waiter: Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
+            return Ok(());
         };
         let ContentKind::Got { envelope, message_count } = complete.kind else {
             return Ok(());
@@ -318,7 +321,7 @@ impl Engine {
             if ids(&first.method) == culprit { channel.rpcs.pop_front() } else { None }
         });
         if let Some(rpc) = refused {
-            if let super::channel::Waiter::Replay(item) = &rpc.waiter {
+            if let Waiter::Replay(item) = &rpc.waiter {
                 // Declared again after the next reconnect, it would end that connection too.
                 self.forget_item(item);
             }
@@ -328,11 +331,7 @@ impl Engine {
 
     fn on_method(&mut self, number: u16, method: AMQPClass) -> Result<(), Ended> {
         let Some(channel) = self.live.channels.get(number) else {
-            return match method {
-                // The answer to a close that crossed the broker's own.
-                AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(_)) => Ok(()),
-                _ => Err(self.violated(&not_open(number))),
-            };
+            return Err(self.violated(&not_open(number)));
         };
         let closing = matches!(channel.role, Role::Closing);
         if channel.content.is_some() && !closing {
@@ -345,13 +344,16 @@ impl Engine {
                     number,
                     &AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {})),
                 );
-                let reply = Reply {
-                    code: close.reply_code,
-                    text: close.reply_text.to_string(),
-                    class_id: close.class_id,
-                    method_id: close.method_id,
-                };
-                self.channel_closed(number, &reply);
+                // When both sides close, the answer to ours is still to come, and the number is not free until then.
+                if !closing {
+                    let reply = Reply {
+                        code: close.reply_code,
+                        text: close.reply_text.to_string(),
+                        class_id: close.class_id,
+                        method_id: close.method_id,
+                    };
+                    self.channel_closed(number, &reply);
+                }
                 Ok(())
             }
             AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(_)) if closing => {
@@ -364,6 +366,10 @@ impl Engine {
             }
             AMQPClass::Basic(basic::AMQPMethod::Nack(nack)) => {
                 self.on_confirm(number, nack.delivery_tag, nack.multiple, true)
+            }
+            AMQPClass::Basic(basic::AMQPMethod::Return(_)) if !channel.may_publish() => {
+                let text = format!("a return on channel {number}, which publishes nothing");
+                Err(self.violated(&Violation::command(text)))
             }
             AMQPClass::Basic(basic::AMQPMethod::Return(returned)) => {
                 channel.content = Some(Content::new(ContentKind::Return {
@@ -398,9 +404,12 @@ impl Engine {
     }
 
     fn on_confirm(&mut self, number: u16, tag: u64, multiple: bool, nacked: bool) -> Result<(), Ended> {
-        let confirmed = match self.live.channels.get(number).and_then(|channel| channel.publishing.as_ref()) {
-            Some(publishing) => publishing.with(|window| window.confirm(tag, multiple, nacked)),
-            None => Err(format!("a confirm on channel {number}, which publishes nothing")),
+        let confirmed = match self.live.channels.get(number) {
+            Some(Channel { publishing: Some(publishing), .. }) => {
+                publishing.with(|window| window.confirm(tag, multiple, nacked))
+            }
+            Some(channel) if channel.may_publish() => Ok(()),
+            _ => Err(format!("a confirm on channel {number}, which publishes nothing")),
         };
         confirmed.map_err(|text| self.violated(&Violation::command(text)))?;
         if nacked {
@@ -413,18 +422,16 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return Ok(());
         };
-        match channel.rpcs.pop_front() {
-            Some(rpc) if answers(&rpc.method, &reply) => {
-                self.on_answer(number, rpc, reply);
-                Ok(())
-            }
-            _ => {
-                let (class, id) = ids(&reply);
-                Err(self.violated(&Violation::command(format!(
-                    "method {class}.{id} on channel {number}, which nothing there waits for"
-                ))))
-            }
+        // What waits for another answer stays, to be asked again or to be told of the violation.
+        let expected = channel.rpcs.front().is_some_and(|rpc| answers(&rpc.method, &reply));
+        if expected && let Some(rpc) = channel.rpcs.pop_front() {
+            self.on_answer(number, rpc, reply);
+            return Ok(());
         }
+        let (class, id) = ids(&reply);
+        Err(self.violated(&Violation::command(format!(
+            "method {class}.{id} on channel {number}, which nothing there waits for"
+        ))))
     }
 }
 
