@@ -59,8 +59,8 @@ refused! {
         |channel, _| frame(7, channel, &[]) => 501, "unknown frame type 7";
     frame_type_65:
         |_, _| frame(b'A', 0, &[]) => 501, "unknown frame type 65";
-    frame_without_its_end: |channel, _| {
-        let mut bytes = message(channel, "t", 1, b"");
+    frame_without_its_end: |channel, tag| {
+        let mut bytes = deliver(channel, tag, 1);
         *bytes.last_mut().unwrap() = 0xCD;
         bytes
     } => 501, "frame-end";

@@ -2,6 +2,7 @@
 //! error that names the bound, within its deadline, in bounded memory and without a panic.
 
 mod bytes;
+mod closes;
 mod content;
 mod framing;
 mod handshake;
