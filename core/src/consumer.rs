@@ -53,6 +53,7 @@ impl Client {
                 resume: false,
                 stream: false,
                 last_offset: None,
+                cancelling: false,
             },
             tag: None,
             defect: None,
@@ -252,6 +253,11 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         if self.incoming.has_ended() {
             return;
+        }
+        let no_ack = self.incoming.settings().no_ack;
+        if no_ack {
+            // The broker has forgotten them; others are put back by the cancel.
+            self.incoming.abandon();
         }
         let consumer = self.incoming.id;
         let deadline = Instant::now() + self.client.0.options.operation_timeout;

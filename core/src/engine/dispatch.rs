@@ -9,6 +9,7 @@ use amq_protocol::{
 
 use super::{
     Ended, Engine,
+    acks::Settle,
     channel::{Channel, Complete, Content, ContentKind, Envelope, Role, Rpc, Waiter, answers, ids},
     refusal,
 };
@@ -141,15 +142,21 @@ impl Engine {
             return Ok(());
         };
         let (incoming, lease) = (incoming.clone(), lease.clone());
-        let (no_ack, tag, stream) = {
+        let (no_ack, tag, stream, cancelling) = {
             let settings = incoming.settings();
-            (settings.no_ack, settings.tag.clone(), settings.stream)
+            (settings.no_ack, settings.tag.clone(), settings.stream, settings.cancelling)
         };
         let ContentKind::Deliver(envelope) = complete.kind else {
             return Ok(());
         };
         if !no_ack {
             lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
+            if cancelling {
+                let requeue = Settle::Nack { requeue: true };
+                // It arrived just now, so nobody can have settled it.
+                let _ = lease.acks.settle(envelope.delivery_tag, requeue);
+                return Ok(());
+            }
         }
         if stream
             && let Some(offset) = complete
@@ -257,7 +264,7 @@ impl Engine {
     ) {
         if let Some(tag) = tag {
             // It arrived just now, so nobody can have settled it.
-            let _ = acks.settle(tag, super::acks::Settle::Nack { requeue: false });
+            let _ = acks.settle(tag, Settle::Nack { requeue: false });
         }
         self.events.send(Event::OversizeRejected { queue, size, limit: self.options.max_body_size });
     }

@@ -109,7 +109,7 @@ impl Engine {
                 Err(error) => return self.write_failed(&error),
             };
             let deadline = self.next_deadline();
-            let paused = self.link.must_pause();
+            let paused = self.link.must_pause() && !self.is_cancelling();
             let link = self.link.clone();
             let mut sync = self.sync.take();
             let woken = {

@@ -7,4 +7,5 @@ mod content;
 mod framing;
 mod handshake;
 mod methods;
+mod pressure;
 mod script;

@@ -134,6 +134,18 @@ impl Peer {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
+    /// Sends as much as the client takes, until it has taken nothing for half a second; the rest is returned.
+    pub async fn stalled<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        while !bytes.is_empty() {
+            let write = tokio::time::timeout(Duration::from_millis(500), self.stream.write(bytes));
+            match write.await {
+                Ok(count) => bytes = &bytes[count.expect("the client is there")..],
+                Err(_) => return bytes,
+            }
+        }
+        bytes
+    }
+
     async fn read(&mut self) -> bool {
         matches!(self.stream.read_buf(&mut self.heard).await, Ok(count) if count > 0)
     }
