@@ -53,6 +53,7 @@ impl Client {
                 resume: false,
                 stream: false,
                 last_offset: None,
+                cancelling: false,
             },
             tag: None,
             defect: None,
@@ -121,7 +122,9 @@ impl ConsumeBuilder {
             return Err(defect);
         }
         check_short("queue name", &self.settings.queue)?;
-        let tag = self.tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());
+        // An empty one would have the broker make one up, which cancel would not know.
+        let tag = self.tag.filter(|tag| !tag.is_empty());
+        let tag = tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());
         // Room for the number that a restart puts behind it.
         if tag.len() > 240 {
             return Err(Error::invalid(format!("the consumer tag has {} bytes; 240 is the most", tag.len())));
@@ -250,6 +253,11 @@ impl Drop for Consumer {
     fn drop(&mut self) {
         if self.incoming.has_ended() {
             return;
+        }
+        let no_ack = self.incoming.settings().no_ack;
+        if no_ack {
+            // The broker has forgotten them; others are put back by the cancel.
+            self.incoming.abandon();
         }
         let consumer = self.incoming.id;
         let deadline = Instant::now() + self.client.0.options.operation_timeout;

@@ -28,9 +28,16 @@ pub struct Delivery {
     pub(crate) headers_error: Option<Box<HeadersDefect>>,
     pub(crate) body: Bytes,
     pub(crate) message_count: Option<u32>,
+    /// Bytes of memory that its contents take.
+    pub(crate) memory: usize,
 }
 
 impl Delivery {
+    /// Bytes of memory that it takes while it waits in a queue that may have grown to twice its need.
+    pub(crate) fn footprint(&self) -> usize {
+        2 * size_of::<Self>() + self.memory
+    }
+
     /// The message body.
     pub fn body(&self) -> &Bytes {
         &self.body

@@ -285,7 +285,8 @@ impl Options {
         self
     }
 
-    /// How many body bytes of undelivered messages a connection holds before it stops reading. Default: 256 MiB.
+    /// How many bytes of undelivered messages (bodies, headers, and what a message takes by itself) a connection holds
+    /// before it stops reading. Default: 256 MiB.
     pub fn delivery_buffer(mut self, bytes: usize) -> Self {
         self.delivery_buffer = bytes;
         self

@@ -27,7 +27,7 @@ pub struct Stats {
     pub bytes_delivered: u64,
     /// Deliveries that were acked, nacked or rejected.
     pub acked: u64,
-    /// Body bytes that were received and not handed out yet.
+    /// Memory in bytes that messages take which were received and not handed out yet.
     pub undelivered_bytes: u64,
     /// Connections that were lost and made again, both roles together.
     pub reconnects: u64,

@@ -102,7 +102,7 @@ impl Message {
 
     /// The properties, read again; defaults if they are not readable.
     pub fn properties(&self) -> Properties {
-        parse_list(&self.header).unwrap_or_default()
+        parse_list(&self.header).map(|(properties, _)| properties).unwrap_or_default()
     }
 }
 

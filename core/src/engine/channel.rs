@@ -39,14 +39,26 @@ pub(crate) enum Role {
     Closing,
 }
 
-/// The names that came with the last delivery: nearly always the same as those of the next.
+/// The names that come with deliveries.
 #[derive(Default)]
 pub(crate) struct Names {
+    /// The consumer's tag; a restart puts a number behind it.
+    tag: Arc<str>,
+    /// Those of the last delivery: nearly always the same as those of the next.
     exchange: Arc<str>,
     routing_key: Arc<str>,
 }
 
 impl Names {
+    pub fn of(tag: Arc<str>) -> Self {
+        Self { tag, ..Self::default() }
+    }
+
+    /// Whether a delivery with this tag is for the consumer, also from before or after a restart.
+    pub fn is_for(&self, consumer_tag: &[u8]) -> bool {
+        consumer_tag.strip_prefix(self.tag.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'.', ..]))
+    }
+
     /// Both names, and whether they are the UTF-8 that was sent.
     pub fn decode(&mut self, exchange: &[u8], routing_key: &[u8]) -> (Arc<str>, Arc<str>, bool) {
         let exact = decode(&mut self.exchange, exchange) & decode(&mut self.routing_key, routing_key);
@@ -160,6 +172,8 @@ pub(crate) struct Complete {
     pub body: Bytes,
     /// The size of a body that was over the bound and was not kept.
     pub oversize: Option<u64>,
+    /// Bytes of memory that properties, headers and body take.
+    pub memory: usize,
 }
 
 impl Content {
@@ -206,14 +220,15 @@ impl Content {
     }
 
     pub fn finish(self) -> Complete {
-        let (properties, defect, size) = self
+        let (properties, defect, size, memory) = self
             .header
-            .map(|header| (header.properties, header.defect, header.body_size))
+            .map(|header| (header.properties, header.defect, header.body_size, header.memory))
             .unwrap_or_default();
         Complete {
             kind: self.kind,
             properties,
             defect,
+            memory: memory + self.body.len(),
             body: self.body.freeze(),
             oversize: self.oversize.then_some(size),
         }
@@ -238,6 +253,14 @@ pub(crate) struct Channel {
     pub publishing: Option<Arc<Publishing>>,
     pub rpcs: VecDeque<Rpc>,
     pub content: Option<Content>,
+}
+
+impl Channel {
+    /// Whether confirms and returns may come on it. Those of requests may still be on their way when the consumer of
+    /// their answers is gone, and with it their window.
+    pub fn may_publish(&self) -> bool {
+        self.publishing.is_some() || matches!(self.role, Role::Draining(_))
+    }
 }
 
 /// The channels of a connection by number; 0 is the connection itself and never in here.

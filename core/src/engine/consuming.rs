@@ -46,6 +46,8 @@ pub(crate) struct Consumer {
     /// Since when the broker has been saying that somebody else has the queue.
     locked_since: Option<Instant>,
     retry_delay: Duration,
+    /// Until when the answer to a cancel is read although the application holds all it may.
+    cancel_until: Option<Instant>,
 }
 
 /// The first delay before a refused consumer is tried again; it doubles up to the recovery's longest delay.
@@ -90,6 +92,7 @@ impl Engine {
                 restarts: 0,
                 locked_since: None,
                 retry_delay: FIRST_RETRY,
+                cancel_until: None,
             },
         );
         self.start_consumer(id);
@@ -105,10 +108,11 @@ impl Engine {
         consumer.restarts = 0;
         let incoming = consumer.incoming.clone();
         let requests = incoming.requests.clone();
+        let names = Names::of(incoming.settings().tag.clone());
         let number = self.open_channel(|number| Role::Consume {
             incoming,
             lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch) }),
-            names: Names::default(),
+            names,
         });
         let Some(number) = number else {
             let error = self.no_channel("consume");
@@ -370,8 +374,21 @@ impl Engine {
             return;
         }
         consumer.state = State::Cancelling;
+        consumer.cancel_until = Some(what.deadline);
         let (number, consumer_tag) = (consumer.channel, consumer.wire_tag());
+        let incoming = consumer.incoming.clone();
         self.send_cancel(number, consumer_tag, Waiter::Cancel(what));
+        incoming.settings().cancelling = true;
+        put_back(&incoming);
+    }
+
+    /// Whether a cancel waits for its answer. Reading must go on for that, also when the application holds all it may:
+    /// it may be waiting itself, and nothing comes behind the answer.
+    pub(super) fn is_cancelling(&self) -> bool {
+        self.consumers
+            .values()
+            .filter_map(|consumer| consumer.cancel_until)
+            .any(|until| until > Instant::now())
     }
 
     fn send_cancel(&mut self, number: u16, consumer_tag: ShortString, waiter: Waiter) {
@@ -384,14 +401,7 @@ impl Engine {
         if let Some(id) = self.move_to_draining(number)
             && let Some(consumer) = self.consumers.get(&id)
         {
-            let incoming = consumer.incoming.clone();
-            // Without acks the broker has forgotten them, so the application still gets them.
-            if !incoming.settings().no_ack {
-                for delivery in incoming.take_undelivered() {
-                    // Never handed out, so nobody can have settled it.
-                    let _ = delivery.lease.acks.settle(delivery.delivery_tag, Settle::Nack { requeue: true });
-                }
-            }
+            put_back(&consumer.incoming);
             if let Some(Role::Draining(acks)) = self.live.channels.get(number).map(|channel| &channel.role) {
                 let acks = acks.clone();
                 acks.flush(&mut self.live.out);
@@ -530,6 +540,17 @@ impl Engine {
             } else {
                 consumer.state = State::Starting;
             }
+        }
+    }
+}
+
+/// Gives what was never handed out back to the queue.
+fn put_back(incoming: &Incoming) {
+    // Without acks the broker has forgotten them, so the application still gets them.
+    if !incoming.settings().no_ack {
+        for delivery in incoming.take_undelivered() {
+            // Never handed out, so nobody can have settled it.
+            let _ = delivery.lease.acks.settle(delivery.delivery_tag, Settle::Nack { requeue: true });
         }
     }
 }

@@ -9,7 +9,8 @@ use amq_protocol::{
 
 use super::{
     Ended, Engine,
-    channel::{Complete, Content, ContentKind, Envelope, Role, Rpc, answers},
+    acks::Settle,
+    channel::{Channel, Complete, Content, ContentKind, Envelope, Role, Rpc, Waiter, answers},
     refusal,
 };
 use crate::{
@@ -25,6 +26,10 @@ use crate::{
     },
 };
 
+/// So many answers to `channel.flow` are kept for a peer that does not read them: nothing else that a peer asks for over
+/// and over has an answer. A read holds some twenty thousand.
+const MOST_FLOWS: u32 = 100_000;
+
 impl Engine {
     pub(super) fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), Ended> {
         let handled = match frame {
@@ -35,6 +40,12 @@ impl Engine {
             Frame::Deliver(number, deliver) => match self.content_channel(number) {
                 Ok(None) => Ok(()),
                 Ok(Some(channel)) => match &mut channel.role {
+                    Role::Consume { names, .. } if !names.is_for(deliver.consumer_tag) => {
+                        let tag = String::from_utf8_lossy(deliver.consumer_tag);
+                        Err(Violation::command(format!(
+                            "a delivery for consumer tag '{tag}' on channel {number}, which has another consumer"
+                        )))
+                    }
                     Role::Consume { names, .. } => {
                         let envelope = Envelope::deliver(&deliver, names);
                         channel.content = Some(Content::new(ContentKind::Deliver(envelope)));
@@ -78,7 +89,7 @@ impl Engine {
     // ---- content ---------------------------------------------------------------------------------------------
 
     /// The channel on which a content begins; `None` while it is closing.
-    fn content_channel(&mut self, number: u16) -> Result<Option<&mut super::channel::Channel>, Violation> {
+    fn content_channel(&mut self, number: u16) -> Result<Option<&mut Channel>, Violation> {
         let channel = self.live.channels.get(number).ok_or_else(|| not_open(number))?;
         if matches!(channel.role, Role::Closing) {
             return Ok(None);
@@ -132,15 +143,21 @@ impl Engine {
             return Ok(());
         };
         let (incoming, lease) = (incoming.clone(), lease.clone());
-        let (no_ack, tag, stream) = {
+        let (no_ack, tag, stream, cancelling) = {
             let settings = incoming.settings();
-            (settings.no_ack, settings.tag.clone(), settings.stream)
+            (settings.no_ack, settings.tag.clone(), settings.stream, settings.cancelling)
         };
         let ContentKind::Deliver(envelope) = complete.kind else {
             return Ok(());
         };
         if !no_ack {
             lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
+            if cancelling {
+                let requeue = Settle::Nack { requeue: true };
+                // It arrived just now, so nobody can have settled it.
+                let _ = lease.acks.settle(envelope.delivery_tag, requeue);
+                return Ok(());
+            }
         }
         if stream
             && let Some(offset) = complete
@@ -177,6 +194,7 @@ impl Engine {
             headers_error,
             body: complete.body,
             message_count: None,
+            memory: complete.memory,
         });
         if !self.live.to_wake.last().is_some_and(|last| Arc::ptr_eq(last, &incoming)) {
             self.live.to_wake.push(incoming);
@@ -193,8 +211,11 @@ impl Engine {
             Role::Get(acks) => Arc::new(super::acks::Lease { acks: acks.clone() }),
             _ => return Err(Violation::command("basic.get-ok on a channel that got nothing")),
         };
-        let Some(Rpc { waiter: super::channel::Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
+        if !channel.rpcs.front().is_some_and(|rpc| matches!(rpc.waiter, Waiter::Get(_))) {
             return Err(Violation::command("basic.get-ok that nobody asked for"));
+        }
+        let Some(Rpc { waiter: Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
+            return Ok(());
         };
         let ContentKind::Got { envelope, message_count } = complete.kind else {
             return Ok(());
@@ -233,6 +254,7 @@ impl Engine {
             headers_error,
             body: complete.body,
             message_count: Some(message_count),
+            memory: complete.memory,
         })));
         Ok(())
     }
@@ -246,7 +268,7 @@ impl Engine {
     ) {
         if let Some(tag) = tag {
             // It arrived just now, so nobody can have settled it.
-            let _ = acks.settle(tag, super::acks::Settle::Nack { requeue: false });
+            let _ = acks.settle(tag, Settle::Nack { requeue: false });
         }
         self.events.send(Event::OversizeRejected { queue, size, limit: self.options.max_body_size });
     }
@@ -266,7 +288,7 @@ impl Engine {
                 self.set_blocked(None);
                 Ok(())
             }
-            M::UpdateSecretOk(_) => {
+            M::UpdateSecretOk(_) if !self.live.secrets.is_empty() => {
                 if let Some(mut what) = self.live.secrets.pop_front() {
                     what.answer(Ok(()));
                 }
@@ -274,7 +296,9 @@ impl Engine {
             }
             other => {
                 let (class, id) = ids(&AMQPClass::Connection(other));
-                Err(self.violated(&Violation::command(format!("method {class}.{id} on an open connection"))))
+                let text =
+                    format!("method {class}.{id} on an open connection, which nothing there waits for");
+                Err(self.violated(&Violation::command(text)))
             }
         }
     }
@@ -308,7 +332,7 @@ impl Engine {
             if ids(&first.method) == culprit { channel.rpcs.pop_front() } else { None }
         });
         if let Some(rpc) = refused {
-            if let super::channel::Waiter::Replay(item) = &rpc.waiter {
+            if let Waiter::Replay(item) = &rpc.waiter {
                 // Declared again after the next reconnect, it would end that connection too.
                 self.forget_item(item);
             }
@@ -318,11 +342,7 @@ impl Engine {
 
     fn on_method(&mut self, number: u16, method: AMQPClass) -> Result<(), Ended> {
         let Some(channel) = self.live.channels.get(number) else {
-            return match method {
-                // The answer to a close that crossed the broker's own.
-                AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(_)) => Ok(()),
-                _ => Err(self.violated(&not_open(number))),
-            };
+            return Err(self.violated(&not_open(number)));
         };
         let closing = matches!(channel.role, Role::Closing);
         if channel.content.is_some() && !closing {
@@ -335,13 +355,16 @@ impl Engine {
                     number,
                     &AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(channel_class::CloseOk {})),
                 );
-                let reply = Reply {
-                    code: close.reply_code,
-                    text: close.reply_text.to_string(),
-                    class_id: close.class_id,
-                    method_id: close.method_id,
-                };
-                self.channel_closed(number, &reply);
+                // When both sides close, the answer to ours is still to come, and the number is not free until then.
+                if !closing {
+                    let reply = Reply {
+                        code: close.reply_code,
+                        text: close.reply_text.to_string(),
+                        class_id: close.class_id,
+                        method_id: close.method_id,
+                    };
+                    self.channel_closed(number, &reply);
+                }
                 Ok(())
             }
             AMQPClass::Channel(channel_class::AMQPMethod::CloseOk(_)) if closing => {
@@ -354,6 +377,10 @@ impl Engine {
             }
             AMQPClass::Basic(basic::AMQPMethod::Nack(nack)) => {
                 self.on_confirm(number, nack.delivery_tag, nack.multiple, true)
+            }
+            AMQPClass::Basic(basic::AMQPMethod::Return(_)) if !channel.may_publish() => {
+                let text = format!("a return on channel {number}, which publishes nothing");
+                Err(self.violated(&Violation::command(text)))
             }
             AMQPClass::Basic(basic::AMQPMethod::Return(returned)) => {
                 channel.content = Some(Content::new(ContentKind::Return {
@@ -370,6 +397,12 @@ impl Engine {
             }
             AMQPClass::Channel(channel_class::AMQPMethod::Flow(flow)) => {
                 let active = flow.active;
+                self.live.flows += 1;
+                if self.live.flows > MOST_FLOWS {
+                    return Err(self.violated(&Violation::unexpected(format!(
+                        "more than {MOST_FLOWS} times channel.flow without reading the answers"
+                    ))));
+                }
                 encode::method(
                     &mut self.live.out,
                     number,
@@ -382,9 +415,12 @@ impl Engine {
     }
 
     fn on_confirm(&mut self, number: u16, tag: u64, multiple: bool, nacked: bool) -> Result<(), Ended> {
-        let confirmed = match self.live.channels.get(number).and_then(|channel| channel.publishing.as_ref()) {
-            Some(publishing) => publishing.with(|window| window.confirm(tag, multiple, nacked)),
-            None => Err(format!("a confirm on channel {number}, which publishes nothing")),
+        let confirmed = match self.live.channels.get(number) {
+            Some(Channel { publishing: Some(publishing), .. }) => {
+                publishing.with(|window| window.confirm(tag, multiple, nacked))
+            }
+            Some(channel) if channel.may_publish() => Ok(()),
+            _ => Err(format!("a confirm on channel {number}, which publishes nothing")),
         };
         confirmed.map_err(|text| self.violated(&Violation::command(text)))?;
         if nacked {
@@ -397,18 +433,16 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return Ok(());
         };
-        match channel.rpcs.pop_front() {
-            Some(rpc) if answers(&rpc.method, &reply) => {
-                self.on_answer(number, rpc, reply);
-                Ok(())
-            }
-            _ => {
-                let (class, id) = ids(&reply);
-                Err(self.violated(&Violation::command(format!(
-                    "method {class}.{id} on channel {number}, which nothing there waits for"
-                ))))
-            }
+        // What waits for another answer stays, to be asked again or to be told of the violation.
+        let expected = channel.rpcs.front().is_some_and(|rpc| answers(&rpc.method, &reply));
+        if expected && let Some(rpc) = channel.rpcs.pop_front() {
+            self.on_answer(number, rpc, reply);
+            return Ok(());
         }
+        let (class, id) = ids(&reply);
+        Err(self.violated(&Violation::command(format!(
+            "method {class}.{id} on channel {number}, which nothing there waits for"
+        ))))
     }
 }
 

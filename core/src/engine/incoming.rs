@@ -28,6 +28,8 @@ pub(crate) struct ConsumerSettings {
     pub stream: bool,
     /// The offset of the last stream message that arrived.
     pub last_offset: Option<i64>,
+    /// `basic.cancel` was sent: what still comes goes back to the queue.
+    pub cancelling: bool,
 }
 
 #[derive(Default)]
@@ -36,6 +38,8 @@ struct State {
     wakers: Vec<Waker>,
     end: Option<Option<Error>>,
     delivered: u64,
+    /// Nobody can ask for deliveries any more.
+    abandoned: bool,
 }
 
 pub(crate) struct Incoming {
@@ -68,8 +72,17 @@ impl Incoming {
 
     /// Queues a delivery; [`Self::wake`] follows once for a batch.
     pub fn push(&self, delivery: Delivery) {
-        self.link.arrived(delivery.body.len());
-        self.lock().deliveries.push_back(delivery);
+        let mut state = self.lock();
+        if !state.abandoned {
+            self.link.arrived(delivery.footprint());
+            state.deliveries.push_back(delivery);
+        }
+    }
+
+    /// Drops what is queued and what is still to come.
+    pub fn abandon(&self) {
+        self.lock().abandoned = true;
+        drop(self.take_undelivered());
     }
 
     pub fn wake(&self) {
@@ -109,7 +122,7 @@ impl Incoming {
 
     fn account(&self, popped: &Poll<Option<Result<Delivery>>>) {
         if let Poll::Ready(Some(Ok(delivery))) = popped {
-            self.link.handed_out(delivery.body.len());
+            self.link.handed_out(delivery.footprint());
         }
     }
 
@@ -126,12 +139,19 @@ impl Incoming {
     /// Takes back what was never handed out.
     pub fn take_undelivered(&self) -> VecDeque<Delivery> {
         let deliveries = std::mem::take(&mut self.lock().deliveries);
-        self.link.handed_out(deliveries.iter().map(|delivery| delivery.body.len()).sum());
+        self.link.handed_out(deliveries.iter().map(Delivery::footprint).sum());
         deliveries
     }
 
     /// Deliveries handed to the application so far.
     pub fn delivered(&self) -> u64 {
         self.lock().delivered
+    }
+}
+
+impl Drop for Incoming {
+    /// What the application never asked for does not count any more.
+    fn drop(&mut self) {
+        drop(self.take_undelivered());
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Link {
     inbox: Mutex<Inbox>,
     notify: Notify,
     writer: Mutex<Writer>,
-    /// Body bytes that were received and not handed out.
+    /// Bytes of memory that deliveries take which were received and not handed out.
     undelivered: AtomicUsize,
     /// The engine has stopped reading until they are fewer.
     paused: AtomicBool,

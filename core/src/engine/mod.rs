@@ -81,6 +81,8 @@ pub(crate) struct Live {
     secrets: VecDeque<Asked<()>>,
     /// `connection.close` was sent.
     close_sent: bool,
+    /// Answers to `channel.flow` since the peer last took all that was written.
+    flows: u32,
     /// Channels to `basic.get` on that are free.
     idle_gets: Vec<u16>,
     /// When the publish channel may be opened; a connection with topology opens it after the topology is back.
@@ -328,6 +330,7 @@ impl Live {
             host,
             secrets: VecDeque::new(),
             close_sent: false,
+            flows: 0,
             idle_gets: Vec::new(),
             blocked: false,
         }

@@ -19,7 +19,7 @@ use crate::{
     events::{Event, Role},
     wire::{
         encode,
-        frame::{FrameReader, Violation},
+        frame::{FrameReader, Violation, cut_to_fit},
         handshake,
     },
 };
@@ -109,7 +109,7 @@ impl Engine {
                 Err(error) => return self.write_failed(&error),
             };
             let deadline = self.next_deadline();
-            let paused = self.link.must_pause();
+            let paused = self.link.must_pause() && !self.is_cancelling();
             let link = self.link.clone();
             let mut sync = self.sync.take();
             let woken = {
@@ -225,21 +225,12 @@ impl Engine {
 
     /// The peer broke the protocol: tells it so, as far as the socket takes it, and gives the connection up.
     pub(super) fn violated(&mut self, fault: &Violation) -> Ended {
-        use amq_protocol::{
-            protocol::{
-                AMQPClass,
-                connection::{AMQPMethod, Close},
-            },
-            types::ShortString,
+        use amq_protocol::protocol::{
+            AMQPClass,
+            connection::{AMQPMethod, Close},
         };
-        let mut text = fault.text.clone();
-        text.truncate((0..=255).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
-        let close = Close {
-            reply_code: fault.code,
-            reply_text: ShortString::try_new(text).unwrap_or_default(),
-            class_id: 0,
-            method_id: 0,
-        };
+        let reply_text = cut_to_fit(fault.text.clone());
+        let close = Close { reply_code: fault.code, reply_text, class_id: 0, method_id: 0 };
         let mut writer = self.link.writer();
         encode::method(&mut writer.buffer, 0, &AMQPClass::Connection(AMQPMethod::Close(close)));
         // Not waited for: a peer that breaks the protocol may not read either.
@@ -278,6 +269,7 @@ impl Engine {
                 requests.with(|window| window.pump(&mut writer.buffer, usize::MAX, frame_max));
             }
             if writer.is_idle() {
+                self.live.flows = 0;
                 *flushed = true;
                 return Poll::Ready(Ok(()));
             }

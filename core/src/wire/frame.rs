@@ -3,7 +3,10 @@
 //! A [`Violation`] is the peer's fault and ends the connection. Defects in the *content* of a message are not: they
 //! travel inside [`ContentHeader`] and [`Deliver`].
 
-use amq_protocol::protocol::{AMQPClass, parse_class};
+use amq_protocol::{
+    protocol::{AMQPClass, channel, connection, parse_class},
+    types::ShortString,
+};
 use bytes::{Buf, BytesMut};
 
 use super::{
@@ -58,6 +61,7 @@ pub(crate) enum Frame<'a> {
 /// `basic.deliver` (AMQP 0-9-1 section 1.8.3.9).
 #[derive(Debug)]
 pub(crate) struct Deliver<'a> {
+    pub consumer_tag: &'a [u8],
     pub delivery_tag: u64,
     pub redelivered: bool,
     pub exchange: &'a [u8],
@@ -104,8 +108,9 @@ impl FrameReader {
         self.buffer.advance(std::mem::take(&mut self.used));
         let Some(head) = self.buffer.first_chunk::<7>() else {
             return match self.buffer.first() {
+                // `A` may open a protocol header; the rest of it will tell.
+                Some(b'A') | None => Ok(None),
                 Some(kind) => check_kind(*kind).map(|()| None),
-                None => Ok(None),
             };
         };
         let kind = head[0];
@@ -137,10 +142,13 @@ impl FrameReader {
 
 fn check_kind(kind: u8) -> Result<(), Violation> {
     match kind {
-        // `A` opens a protocol header.
-        1 | 2 | 3 | 8 | b'A' => Ok(()),
-        _ => Err(Violation::frame(format!("unknown frame type {kind}: the peer does not speak AMQP 0-9-1"))),
+        1 | 2 | 3 | 8 => Ok(()),
+        _ => Err(unknown_kind(kind)),
     }
+}
+
+fn unknown_kind(kind: u8) -> Violation {
+    Violation::frame(format!("unknown frame type {kind}: the peer does not speak AMQP 0-9-1"))
 }
 
 fn parse(kind: u8, channel: u16, payload: &[u8]) -> Result<Frame<'_>, Violation> {
@@ -150,18 +158,28 @@ fn parse(kind: u8, channel: u16, payload: &[u8]) -> Result<Frame<'_>, Violation>
         3 => Ok(Frame::Body(channel, payload)),
         8 if channel == 0 && payload.is_empty() => Ok(Frame::Heartbeat),
         8 => Err(Violation::frame("a heartbeat frame has a payload or a channel")),
-        _ => Err(Violation::frame("a protocol header in the middle of a connection")),
+        _ => Err(unknown_kind(kind)),
     }
 }
 
-fn parse_method(channel: u16, payload: &[u8]) -> Result<Frame<'_>, Violation> {
+fn parse_method(number: u16, payload: &[u8]) -> Result<Frame<'_>, Violation> {
     match payload {
-        [0, 60, 0, 60, fields @ ..] => Deliver::parse(fields).map(|deliver| Frame::Deliver(channel, deliver)),
-        [0, 60, 0, 71, fields @ ..] => GetOk::parse(fields).map(|get_ok| Frame::GetOk(channel, get_ok)),
+        [0, 60, 0, 60, fields @ ..] => Deliver::parse(fields).map(|deliver| Frame::Deliver(number, deliver)),
+        [0, 60, 0, 71, fields @ ..] => GetOk::parse(fields).map(|get_ok| Frame::GetOk(number, get_ok)),
+        [0, 10, 0, 50, fields @ ..] => {
+            let Closed { reply_code, reply_text, class_id, method_id } = Closed::parse(fields)?;
+            let close = connection::Close { reply_code, reply_text, class_id, method_id };
+            Ok(Frame::Method(number, AMQPClass::Connection(connection::AMQPMethod::Close(close))))
+        }
+        [0, 20, 0, 40, fields @ ..] => {
+            let Closed { reply_code, reply_text, class_id, method_id } = Closed::parse(fields)?;
+            let close = channel::Close { reply_code, reply_text, class_id, method_id };
+            Ok(Frame::Method(number, AMQPClass::Channel(channel::AMQPMethod::Close(close))))
+        }
         _ => {
             guard::method(payload).map_err(Violation::syntax)?;
             match parse_class(payload) {
-                Ok(([], method)) => Ok(Frame::Method(channel, method)),
+                Ok(([], method)) => Ok(Frame::Method(number, method)),
                 _ => {
                     let ids: Vec<u16> = payload
                         .chunks_exact(2)
@@ -199,6 +217,35 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// `connection.close` and `channel.close` (AMQP 0-9-1 sections 1.4.2.10 and 1.5.2.5). RabbitMQ cuts a text that is too
+/// long without a look at its characters.
+struct Closed {
+    reply_code: u16,
+    reply_text: ShortString,
+    class_id: u16,
+    method_id: u16,
+}
+
+impl Closed {
+    fn parse(fields: &[u8]) -> Result<Self, Violation> {
+        let mut fields = Fields(fields);
+        let closed = Self {
+            reply_code: u16::from_be_bytes(fields.take()?),
+            reply_text: cut_to_fit(String::from_utf8_lossy(fields.short_string()?).into_owned()),
+            class_id: u16::from_be_bytes(fields.take()?),
+            method_id: u16::from_be_bytes(fields.take()?),
+        };
+        fields.end()?;
+        Ok(closed)
+    }
+}
+
+/// As much of a text as a short string holds.
+pub(crate) fn cut_to_fit(mut text: String) -> ShortString {
+    text.truncate((0..=255).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    ShortString::try_new(text).unwrap_or_default()
+}
+
 fn cut_short() -> Violation {
     Violation::syntax("a method ends inside its fields")
 }
@@ -206,9 +253,8 @@ fn cut_short() -> Violation {
 impl<'a> Deliver<'a> {
     fn parse(fields: &'a [u8]) -> Result<Self, Violation> {
         let mut fields = Fields(fields);
-        // A consumer has its channel to itself: its tag says nothing that the channel does not.
-        let _consumer_tag = fields.short_string()?;
         let deliver = Self {
+            consumer_tag: fields.short_string()?,
             delivery_tag: u64::from_be_bytes(fields.take()?),
             redelivered: fields.take::<1>()?[0] & 1 != 0,
             exchange: fields.short_string()?,
@@ -238,7 +284,7 @@ impl<'a> GetOk<'a> {
 mod tests {
     use super::*;
     use crate::{message::Properties, wire::encode};
-    use amq_protocol::protocol::{channel, queue};
+    use amq_protocol::protocol::queue;
 
     fn reader(bytes: &[u8]) -> FrameReader {
         let mut reader = FrameReader::new(4096);

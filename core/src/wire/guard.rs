@@ -3,13 +3,30 @@
 //! `amq-protocol` parses nested tables by recursion, and any publisher may nest them as deep as a frame allows,
 //! so every table passes through here before that parser sees it.
 
+use amq_protocol::types::{AMQPValue, ShortString};
+
 /// How deep tables and arrays may nest; the outermost table counts as one.
 pub(crate) const MAX_DEPTH: usize = 32;
 
-/// Checks the table at the start of `bytes` (its length prefix included) and returns its encoded length.
-pub(crate) fn table(bytes: &[u8]) -> Result<usize, &'static str> {
+/// A table that is fit to be parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// Encoded, its length prefix included.
+    pub length: usize,
+    /// Bytes of memory, at most, that it takes once it is parsed, beside those of its strings.
+    pub memory: usize,
+}
+
+/// What a value takes with its key, in an array that has grown to twice its need or among others in a map.
+const VALUE_MEMORY: usize = 4 * size_of::<AMQPValue>();
+
+/// A map is allocated in nodes of eleven entries.
+const TABLE_MEMORY: usize = 11 * (size_of::<AMQPValue>() + size_of::<ShortString>());
+
+/// Checks the table at the start of `bytes` (its length prefix included).
+pub(crate) fn table(bytes: &[u8]) -> Result<Checked, &'static str> {
     let (mut at, end) = nested(bytes, 0, bytes.len())?;
-    let length = end;
+    let mut checked = Checked { length: end, memory: TABLE_MEMORY };
     // What is open around the current position: where it ends, and whether its entries have keys.
     let mut open = [(0usize, false); MAX_DEPTH];
     open[0] = (end, true);
@@ -29,6 +46,7 @@ pub(crate) fn table(bytes: &[u8]) -> Result<usize, &'static str> {
         }
         let kind = bytes[at];
         at += 1;
+        checked.memory += if kind == b'F' { VALUE_MEMORY + TABLE_MEMORY } else { VALUE_MEMORY };
         let fixed = match kind {
             b't' | b'b' | b'B' => 1,
             b's' | b'U' | b'u' => 2,
@@ -58,7 +76,7 @@ pub(crate) fn table(bytes: &[u8]) -> Result<usize, &'static str> {
             return Err("a field passes the end of its table");
         }
     }
-    Ok(length)
+    Ok(checked)
 }
 
 /// Start and end of the length-prefixed bytes at `at`, which must end by `end`.
@@ -123,7 +141,7 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
-        assert_eq!(table(&nested_tables(32)), Ok(nested_tables(32).len()));
+        assert_eq!(table(&nested_tables(32)).map(|table| table.length), Ok(nested_tables(32).len()));
         assert!(table(&nested_tables(33)).is_err());
         assert!(table(&nested_tables(5000)).is_err());
     }
@@ -149,7 +167,7 @@ mod tests {
             bytes.extend(content);
             bytes
         };
-        assert_eq!(table(&good), Ok(good.len()));
+        assert_eq!(table(&good).map(|table| table.length), Ok(good.len()));
         for cut in 0..good.len() {
             assert!(table(&good[..cut]).is_err(), "cut at {cut}");
         }

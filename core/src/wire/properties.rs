@@ -29,6 +29,8 @@ pub(crate) struct ContentHeader {
     /// With a defect: those properties that could be read.
     pub properties: Properties,
     pub defect: Option<HeadersDefect>,
+    /// Bytes of memory, at most, that all of this takes.
+    pub memory: usize,
 }
 
 /// Parses a content header payload. Only a payload too short to say its body size is a fault of the peer's.
@@ -42,31 +44,33 @@ pub(crate) fn parse_header(payload: &[u8]) -> Result<ContentHeader, &'static str
     let class_id = u16::from_be_bytes([fixed[0], fixed[1]]);
     let [_, _, _, _, size @ ..] = fixed;
     let body_size = u64::from_be_bytes(*size);
-    let (properties, defect) = match parse_list(list) {
-        Ok(properties) => (properties, None),
+    let (properties, defect, tables) = match parse_list(list) {
+        Ok((properties, tables)) => (properties, None, tables),
         Err(reason) => {
             let defect = HeadersDefect { reason: reason.into(), raw: Bytes::copy_from_slice(list) };
-            (salvage(list), Some(defect))
+            let (properties, tables) = salvage(list);
+            (properties, Some(defect), tables)
         }
     };
-    Ok(ContentHeader { class_id, body_size, properties, defect })
+    // The strings, of the properties and of the defect, take no more than the list did, twice.
+    Ok(ContentHeader { class_id, body_size, properties, defect, memory: tables + 2 * list.len() })
 }
 
-/// Parses property flags and list.
-pub(crate) fn parse_list(list: &[u8]) -> Result<Properties, &'static str> {
-    guard_headers(list)?;
+/// The properties of flags and list, and the memory that their headers take beside that of the strings.
+pub(crate) fn parse_list(list: &[u8]) -> Result<(Properties, usize), &'static str> {
+    let tables = guard_headers(list)?;
     match parse_properties(list) {
-        Ok(([], properties)) => Ok(properties),
+        Ok(([], properties)) => Ok((properties, tables)),
         Ok(_) => Err("bytes are left over after the last property"),
         Err(_) => Err("a property or a header cannot be parsed (not UTF-8, or cut short)"),
     }
 }
 
-/// Checks the nesting of the header table, which is behind two optional short strings.
-fn guard_headers(list: &[u8]) -> Result<(), &'static str> {
+/// Checks the header table, which is behind two optional short strings, and returns the memory that it takes.
+fn guard_headers(list: &[u8]) -> Result<usize, &'static str> {
     const CUT: &str = "a property passes the end of its frame";
     if list[0] & 0x20 == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let mut at = 2;
     for flag in [0x80, 0x40] {
@@ -74,12 +78,13 @@ fn guard_headers(list: &[u8]) -> Result<(), &'static str> {
             at += 1 + usize::from(*list.get(at).ok_or(CUT)?);
         }
     }
-    guard::table(list.get(at..).ok_or(CUT)?).map(|_| ())
+    guard::table(list.get(at..).ok_or(CUT)?).map(|table| table.memory)
 }
 
-/// Reads property by property what can be read, up to the first length that does not fit.
-fn salvage(list: &[u8]) -> Properties {
-    let mut reader = Salvage { rest: &list[2..] };
+/// Reads property by property what can be read, up to the first length that does not fit; and the memory that the
+/// headers take.
+fn salvage(list: &[u8]) -> (Properties, usize) {
+    let mut reader = Salvage { rest: &list[2..], memory: 0 };
     let flags = u16::from_be_bytes([list[0], list[1]]);
     let mut properties = Properties::default();
     for bit in (2..16).rev() {
@@ -112,7 +117,7 @@ fn salvage(list: &[u8]) -> Properties {
             break;
         }
     }
-    properties
+    (properties, reader.memory)
 }
 
 fn with_short_string(properties: Properties, bit: u16, value: ShortString) -> Properties {
@@ -133,6 +138,7 @@ fn with_short_string(properties: Properties, bit: u16, value: ShortString) -> Pr
 
 struct Salvage<'a> {
     rest: &'a [u8],
+    memory: usize,
 }
 
 impl<'a> Salvage<'a> {
@@ -152,8 +158,11 @@ impl<'a> Salvage<'a> {
     fn table(&mut self) -> Option<Option<FieldTable>> {
         let length = self.rest.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes) as usize)?;
         let bytes = self.take(length.checked_add(4)?)?;
-        let sound = guard::table(bytes).is_ok();
-        Some(sound.then(|| parse_field_table(bytes).ok().map(|(_, table)| table)).flatten())
+        let Ok(checked) = guard::table(bytes) else {
+            return Some(None);
+        };
+        self.memory = checked.memory;
+        Some(parse_field_table(bytes).ok().map(|(_, table)| table))
     }
 }
 

@@ -1,0 +1,11 @@
+//! A server that breaks the protocol, against the real client: every bound on framing has a test here. Each ends in an
+//! error that names the bound, within its deadline, in bounded memory and without a panic.
+
+mod bytes;
+mod closes;
+mod content;
+mod framing;
+mod handshake;
+mod methods;
+mod pressure;
+mod script;
