@@ -36,11 +36,18 @@ macro_rules! rabbitmq_only {
     };
 }
 
+mod acks;
+mod consuming;
 mod dead_letters;
+mod ending;
 mod env;
 mod in_flight;
+mod lifecycle;
 mod limits;
+mod prefetch;
 mod properties;
 mod publishing;
+mod replies;
 mod routing;
+mod streams;
 mod topology;

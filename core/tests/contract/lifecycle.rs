@@ -1,0 +1,220 @@
+//! From connecting to the end: what is refused at once, what a close and a drop still do, what comes after.
+
+use std::time::Duration;
+
+use murano_messaging::{ErrorKind, Event, Message, Queue, events::Role};
+use murano_testkit::{eventually, within};
+
+use crate::env::{Env, STEP, all, next, next_text, numbers, send, text, until_gone, until_ready};
+
+contract!(
+    a_wrong_password_is_refused_at_once,
+    a_missing_virtual_host_is_refused_at_once,
+    closing_confirms_what_was_published,
+    closing_ends_everything_else,
+    closing_sends_the_last_acks,
+    dropping_the_last_handle_flushes,
+    every_handle_keeps_the_client_open,
+    the_publishing_connection_opens_at_the_first_publish,
+    an_idle_client_keeps_its_connection,
+    channels_run_out_without_harm,
+    a_forgotten_queue_is_not_recorded,
+);
+
+async fn a_wrong_password_is_refused_at_once(env: &Env) {
+    let options = env.options().credentials("guest", "wr0ng secret");
+    let error = within("the refusal", STEP, options.connect()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Authentication, "{error}");
+    assert!(!format!("{error} {error:?}").contains("wr0ng"), "no error repeats a password");
+}
+
+async fn a_missing_virtual_host_is_refused_at_once(env: &Env) {
+    let vhost = env.unique("nowhere");
+    let options = env.options().vhost(vhost.as_str());
+    let error = within("the refusal", STEP, options.connect()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::VhostRefused, "{error}");
+    assert!(error.to_string().contains(&vhost), "{error}");
+}
+
+async fn closing_confirms_what_was_published(env: &Env) {
+    let (client, other) = (env.client().await, env.client().await);
+    let queue = env.queue(&client).await;
+    let mut confirmations = Vec::new();
+    for number in numbers(0..900) {
+        confirmations.push(client.publish_nowait("", &queue, Message::text(number)).await.unwrap());
+    }
+    within("closing", STEP, client.close()).await.unwrap();
+    for confirmation in confirmations {
+        assert!(confirmation.is_ready());
+        confirmation.await.unwrap();
+    }
+    assert_eq!(other.queue_info(&queue).await.unwrap().message_count, 900);
+}
+
+async fn closing_ends_everything_else(env: &Env) {
+    let client = env.client().await;
+    let mut events = client.events();
+    let queue = env.queue(&client).await;
+    let consumer = client.consume(queue.as_str()).start().await.unwrap();
+    let publisher = client.publisher("", queue.as_str());
+    assert!(!client.is_closed());
+    let waiting = tokio::spawn(async move {
+        let end = consumer.next().await;
+        (end.is_none(), consumer)
+    });
+    client.close().await.unwrap();
+    assert!(client.is_closed());
+    let (ended, consumer) = within("the consumer's end", STEP, waiting).await.unwrap();
+    assert!(ended);
+    let closed = [
+        client.queue_info(&queue).await.map(|_| ()),
+        client.declare_queue(&Queue::new(queue.as_str())).await.map(|_| ()),
+        client.get(&queue, true).await.map(|_| ()),
+        client.consume(queue.as_str()).start().await.map(|_| ()),
+        publisher.publish(Message::text("x")).await,
+        publisher.publish_nowait(Message::text("x")).await.map(|_| ()),
+        consumer.set_prefetch(1).await,
+    ];
+    for outcome in closed {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+    consumer.cancel().await.unwrap_or_else(|error| assert_eq!(error.kind(), ErrorKind::Closed));
+    client.close().await.unwrap();
+    let told = async {
+        loop {
+            if let Some(Event::Closed { role: Role::Main, reason }) = events.next().await {
+                return reason;
+            }
+        }
+    };
+    assert!(within("the event", STEP, told).await.is_none(), "its owner's wish is no fault");
+}
+
+async fn closing_sends_the_last_acks(env: &Env) {
+    let (client, other) = (env.client().await, env.client().await);
+    let queue = env.queue(&client).await;
+    send(&client, &queue, numbers(0..300)).await;
+    let consumer = client.consume(queue.as_str()).prefetch(0).start().await.unwrap();
+    for number in 0..250 {
+        let delivery = next(&consumer).await;
+        if number % 10 != 9 {
+            delivery.ack().unwrap();
+        }
+    }
+    client.close().await.unwrap();
+    until_ready(&other, &queue, 25 + 50).await;
+    let left = crate::env::take_all(&other, &queue).await;
+    let expected: Vec<_> =
+        (0..300).filter(|number| number % 10 == 9 || *number >= 250).map(|n: u32| n.to_string()).collect();
+    assert_eq!(left, expected);
+}
+
+async fn dropping_the_last_handle_flushes(env: &Env) {
+    let (client, other) = (env.client().await, env.client().await);
+    let queue = env.queue_with(&client, |queue| queue).await;
+    let locked = env.queue_with(&client, |queue| queue.exclusive(true)).await;
+    send(&client, &queue, numbers(0..10)).await;
+    let consumer = client.consume(queue.as_str()).prefetch(10).start().await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(next(&consumer).await);
+    }
+    for delivery in &held[..5] {
+        delivery.ack().unwrap();
+    }
+    for number in numbers(10..900) {
+        drop(client.publish_nowait("", &queue, Message::text(number)).await.unwrap());
+    }
+    drop((client, consumer, held));
+    // Its acks and publishes have left, and so has its connection.
+    until_gone(&other, &locked).await;
+    until_ready(&other, &queue, 5 + 890).await;
+}
+
+async fn every_handle_keeps_the_client_open(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    let consumer = client.consume(queue.as_str()).start().await.unwrap();
+    let publisher = client.publisher("", queue.as_str());
+    let copy = client.clone();
+    drop(client);
+    publisher.publish(Message::text("1")).await.unwrap();
+    assert_eq!(next_text(&consumer).await, "1");
+    drop(copy);
+    publisher.publish(Message::text("2")).await.unwrap();
+    assert_eq!(next_text(&consumer).await, "2");
+    drop(publisher);
+    let other = env.client().await;
+    send(&other, &queue, ["3"]).await;
+    let last = next(&consumer).await;
+    drop(consumer);
+    // A delivery alone does not.
+    eventually("the connection is gone", STEP, || async { last.is_stale() }).await;
+    until_ready(&other, &queue, 1).await;
+}
+
+async fn the_publishing_connection_opens_at_the_first_publish(env: &Env) {
+    let client = env.client().await;
+    let mut events = client.events();
+    let queue = env.queue(&client).await;
+    assert!(events.try_next().is_none());
+    // Many at once open one.
+    all((0..20).map(|_| async { client.publish("", &queue, Message::text("x")).await.unwrap() })).await;
+    let mut connected = 0;
+    while let Some(event) = events.try_next() {
+        match event {
+            Event::Connected { role, .. } => {
+                assert_eq!(role, Role::Publish);
+                connected += 1;
+            }
+            Event::Connecting { role, .. } => assert_eq!(role, Role::Publish),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(connected, 1);
+}
+
+async fn an_idle_client_keeps_its_connection(env: &Env) {
+    let client = env.options().heartbeat(Duration::from_secs(1)).connect().await.unwrap();
+    let other = env.client().await;
+    let queue = env.queue_with(&client, |queue| queue.exclusive(true)).await;
+    send(&client, &queue, ["x"]).await;
+    // Longer than a broker waits for heartbeats.
+    let clock = env.queue_with(&other, |queue| queue.expires(Duration::from_secs(4))).await;
+    until_gone(&other, &clock).await;
+    assert_eq!(client.stats().reconnects, 0);
+    assert_eq!(text(&client.get(&queue, true).await.unwrap().unwrap()), "x");
+}
+
+async fn channels_run_out_without_harm(env: &Env) {
+    let client = env.options().channel_max(10).connect().await.unwrap();
+    let queue = env.queue(&client).await;
+    let mut consumers = Vec::new();
+    let error = loop {
+        match client.consume(queue.as_str()).start().await {
+            Ok(consumer) => consumers.push(consumer),
+            Err(error) => break error,
+        }
+        assert!(consumers.len() <= 10);
+    };
+    assert_eq!(error.kind(), ErrorKind::LimitReached, "{error}");
+    assert!(error.to_string().contains("channel_max"), "says what to do: {error}");
+    // One for declarations.
+    assert_eq!(consumers.len(), 9);
+    drop(consumers.pop());
+    eventually("a channel is free again", STEP, || async {
+        client.consume(queue.as_str()).start().await.is_ok()
+    })
+    .await;
+    assert_eq!(client.queue_info(&queue).await.unwrap().message_count, 0);
+}
+
+async fn a_forgotten_queue_is_not_recorded(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    assert_eq!(client.stats().recorded, 1);
+    client.forget(&queue);
+    eventually("it is off the record", STEP, || async { client.stats().recorded == 0 }).await;
+    client.queue_info(&queue).await.unwrap();
+}

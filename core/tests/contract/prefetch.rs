@@ -1,0 +1,194 @@
+//! Changing the prefetch of a running consumer: nothing is lost, first deliveries stay in order.
+
+use std::{task::Poll, time::Duration};
+
+use murano_messaging::{Client, Consumer, Delivery, ErrorKind, Queue, QueueType};
+use murano_testkit::within;
+
+use crate::env::{Env, STEP, exists, next, next_text, next_texts, numbers, send, text, until_ready};
+
+contract!(
+    a_raised_prefetch_lets_more_come,
+    a_raised_prefetch_lets_more_come_on_a_quorum_queue,
+    a_raised_prefetch_of_an_exclusive_consumer_lets_more_come,
+    a_lowered_prefetch_holds_back,
+    a_prefetch_of_zero_is_no_limit,
+    a_prefetch_changed_again_and_again_loses_nothing,
+    an_exclusive_consumers_prefetch_changed_again_and_again_loses_nothing,
+    a_single_active_consumer_keeps_its_place,
+    a_queue_that_is_deleted_with_its_last_consumer_stays,
+);
+
+/// The next deliveries, unacked; none of them came before.
+async fn first_deliveries(consumer: &Consumer, numbers: std::ops::Range<u32>) -> Vec<Delivery> {
+    let mut held = Vec::new();
+    for number in numbers {
+        let delivery = next(consumer).await;
+        assert_eq!(text(&delivery), number.to_string());
+        assert!(!delivery.redelivered(), "{number} comes again");
+        held.push(delivery);
+    }
+    held
+}
+
+async fn raised(env: &Env, kind: QueueType, exclusive: bool) {
+    let client = env.client().await;
+    let queue = env.queue_with(&client, |queue| queue.queue_type(kind)).await;
+    send(&client, &queue, numbers(0..100)).await;
+    let consume = client.consume(queue.as_str()).prefetch(5).exclusive(exclusive);
+    let consumer = consume.start().await.unwrap();
+    let tag = consumer.tag();
+    let mut held = first_deliveries(&consumer, 0..5).await;
+    until_ready(&client, &queue, 95).await;
+    assert!(consumer.try_next().is_pending());
+    within("the change", STEP, consumer.set_prefetch(20)).await.unwrap();
+    held.extend(first_deliveries(&consumer, 5..20).await);
+    assert_eq!(consumer.tag(), tag);
+    assert!(held.iter().all(|delivery| *delivery.consumer_tag() == *tag && !delivery.is_stale()));
+    // Those from before the change are as good as those after.
+    for delivery in held {
+        delivery.ack().unwrap();
+    }
+    let held = first_deliveries(&consumer, 20..40).await;
+    // Once all from before are settled, the new limit is the limit.
+    until_ready(&client, &queue, 60).await;
+    assert!(consumer.try_next().is_pending());
+    for delivery in held {
+        delivery.ack().unwrap();
+    }
+    for number in numbers(40..100) {
+        assert_eq!(next_text(&consumer).await, number);
+    }
+    assert_eq!(client.queue_info(&queue).await.unwrap().consumer_count, 1);
+    if exclusive {
+        let error = client.consume(queue.as_str()).start().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AccessRefused, "still alone: {error}");
+    }
+}
+
+async fn a_raised_prefetch_lets_more_come(env: &Env) {
+    raised(env, QueueType::Classic, false).await;
+}
+
+async fn a_raised_prefetch_lets_more_come_on_a_quorum_queue(env: &Env) {
+    raised(env, QueueType::Quorum, false).await;
+}
+
+async fn a_raised_prefetch_of_an_exclusive_consumer_lets_more_come(env: &Env) {
+    raised(env, QueueType::Classic, true).await;
+}
+
+async fn a_lowered_prefetch_holds_back(env: &Env) {
+    let client = env.client().await;
+    for kind in [QueueType::Classic, QueueType::Quorum] {
+        let queue = env.queue_with(&client, |queue| queue.queue_type(kind)).await;
+        let consumer = client.consume(queue.as_str()).prefetch(50).start().await.unwrap();
+        consumer.set_prefetch(3).await.unwrap();
+        send(&client, &queue, numbers(0..20)).await;
+        let held = first_deliveries(&consumer, 0..3).await;
+        until_ready(&client, &queue, 17).await;
+        assert!(consumer.try_next().is_pending());
+        for delivery in held {
+            delivery.ack().unwrap();
+        }
+        assert_eq!(next_texts(&consumer, 17).await, numbers(3..20));
+    }
+}
+
+async fn a_prefetch_of_zero_is_no_limit(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    send(&client, &queue, numbers(0..500)).await;
+    let consumer = client.consume(queue.as_str()).prefetch(2).start().await.unwrap();
+    let mut held = first_deliveries(&consumer, 0..2).await;
+    consumer.set_prefetch(0).await.unwrap();
+    held.extend(first_deliveries(&consumer, 2..500).await);
+    held.iter().for_each(|delivery| delivery.ack().unwrap());
+    // And back.
+    consumer.set_prefetch(1).await.unwrap();
+    send(&client, &queue, numbers(0..3)).await;
+    let one = next(&consumer).await;
+    until_ready(&client, &queue, 2).await;
+    one.ack().unwrap();
+    assert_eq!(next_texts(&consumer, 2).await, numbers(1..3));
+}
+
+async fn again_and_again(env: &Env, client: &Client, kind: QueueType, exclusive: bool) {
+    const COUNT: u32 = 3_000;
+    let queue = env.queue_with(client, |queue| queue.queue_type(kind)).await;
+    let consumer = client.consume(queue.as_str()).prefetch(10).exclusive(exclusive).start().await.unwrap();
+    let publishing = send(client, &queue, numbers(0..COUNT));
+    let changing = async {
+        for round in 0..60_u16 {
+            let prefetch = 1 + (round * 7) % 40;
+            within("a change", STEP, consumer.set_prefetch(prefetch)).await.unwrap();
+        }
+    };
+    let consuming = async {
+        // Some are in work at any time.
+        let mut held = std::collections::VecDeque::new();
+        for number in 0..COUNT {
+            let delivery = loop {
+                match consumer.try_next() {
+                    Poll::Ready(delivery) => break delivery.unwrap().unwrap(),
+                    // The limit may be lower than what is in work.
+                    Poll::Pending => match held.pop_front() {
+                        Some(oldest) => Delivery::ack(&oldest).unwrap(),
+                        None => break next(&consumer).await,
+                    },
+                }
+            };
+            assert_eq!(text(&delivery), number.to_string(), "a first delivery out of order");
+            assert!(!delivery.redelivered(), "{number} comes again");
+            held.push_back(delivery);
+        }
+        for delivery in held {
+            delivery.ack().unwrap();
+        }
+    };
+    tokio::join!(publishing, changing, consuming);
+    consumer.cancel().await.unwrap();
+    assert_eq!(client.queue_info(&queue).await.unwrap().message_count, 0);
+    assert_eq!(client.stats().reconnects, 0);
+}
+
+async fn a_prefetch_changed_again_and_again_loses_nothing(env: &Env) {
+    let client = env.client().await;
+    again_and_again(env, &client, QueueType::Classic, false).await;
+    again_and_again(env, &client, QueueType::Quorum, false).await;
+}
+
+async fn an_exclusive_consumers_prefetch_changed_again_and_again_loses_nothing(env: &Env) {
+    let client = env.client().await;
+    again_and_again(env, &client, QueueType::Classic, true).await;
+}
+
+async fn a_single_active_consumer_keeps_its_place(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue_with(&client, |queue| queue.single_active_consumer(true)).await;
+    let active = client.consume(queue.as_str()).prefetch(2).start().await.unwrap();
+    let waiting = client.consume(queue.as_str()).start().await.unwrap();
+    send(&client, &queue, numbers(0..30)).await;
+    let held = first_deliveries(&active, 0..2).await;
+    active.set_prefetch(10).await.unwrap();
+    let more = first_deliveries(&active, 2..10).await;
+    until_ready(&client, &queue, 20).await;
+    assert!(waiting.try_next().is_pending());
+    held.iter().chain(&more).for_each(|delivery| delivery.ack().unwrap());
+    assert_eq!(next_texts(&active, 20).await, numbers(10..30));
+    assert!(waiting.try_next().is_pending());
+}
+
+async fn a_queue_that_is_deleted_with_its_last_consumer_stays(env: &Env) {
+    let client = env.client().await;
+    let name = env.unique("q");
+    let queue = Queue::new(name.as_str()).auto_delete(true).expires(Duration::from_secs(600));
+    client.declare_queue(&queue).await.unwrap();
+    let consumer = client.consume(name.as_str()).prefetch(5).start().await.unwrap();
+    send(&client, &name, ["before"]).await;
+    for prefetch in 1..20 {
+        consumer.set_prefetch(prefetch).await.unwrap();
+    }
+    assert!(exists(&client, &name).await);
+    assert_eq!(next_text(&consumer).await, "before");
+}
