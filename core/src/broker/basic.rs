@@ -95,7 +95,9 @@ impl State {
         let routed = if message.exchange.as_str().is_empty()
             && let Some(address) = message.routing_key.as_str().strip_prefix("amq.rabbitmq.reply-to.")
         {
-            self.reply(address, &message)
+            self.reply(address, &message);
+            // RabbitMQ returns a mandatory reply although it delivers it.
+            false
         } else {
             let exchange = message.exchange.as_str();
             let queues = self.route(&vhost, exchange, &message.keys(), headers.as_ref())?;
@@ -146,17 +148,17 @@ impl State {
         Ok(header)
     }
 
-    /// Delivers to a direct reply consumer; whether there was one.
-    fn reply(&mut self, address: &str, message: &Arc<Message>) -> bool {
+    /// Delivers to a direct reply consumer, if it is still there.
+    fn reply(&mut self, address: &str, message: &Arc<Message>) {
         let mut parts = address.splitn(3, '.');
         let session = parts.next().and_then(|part| part.parse().ok());
         let number = parts.next().and_then(|part| part.parse::<u16>().ok());
-        let (Some(session), Some(number), Some(key)) = (session, number, parts.next()) else { return false };
+        let (Some(session), Some(number), Some(key)) = (session, number, parts.next()) else { return };
         let copy = self.next_id();
-        let Some(session) = self.sessions.get_mut(&session) else { return false };
+        let Some(session) = self.sessions.get_mut(&session) else { return };
         let frame_max = session.frame_max;
-        let Some(channel) = session.channels.get_mut(&number) else { return false };
-        let Some((tag, _)) = channel.replies.as_ref().filter(|(_, own)| own == key) else { return false };
+        let Some(channel) = session.channels.get_mut(&number) else { return };
+        let Some((tag, _)) = channel.replies.as_ref().filter(|(_, own)| own == key) else { return };
         channel.next_delivery += 1;
         let routing_key = message.routing_key.as_str().as_bytes();
         encode::deliver(&mut session.out, number, tag, channel.next_delivery, false, b"", routing_key);
@@ -170,7 +172,6 @@ impl State {
         };
         content(&mut session.out, number, &stored, frame_max);
         session.wake.notify_one();
-        true
     }
 
     // ---- consuming -------------------------------------------------------------------------------------------
