@@ -5,15 +5,10 @@
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo: ## Run the main job in small on a private RabbitMQ (or BROKER=amqp://...)
-	@scripts/setup.sh rabbitmq
-	@cargo build --quiet -p murano-testkit --bin rabbitmq
+demo: ## Run the main job in small on the embedded broker (or on a RabbitMQ: BROKER=amqp://...)
+	@scripts/setup.sh
 	@cargo build --quiet -p murano-messaging --example demo
-ifdef BROKER
-	@BROKER='$(BROKER)' target/debug/examples/demo
-else
-	@target/debug/rabbitmq exec target/debug/examples/demo
-endif
+	@BROKER='$(or $(BROKER),memory://demo)' target/debug/examples/demo
 
 test: ## Run every test, on private RabbitMQ nodes
 	@scripts/setup.sh rabbitmq

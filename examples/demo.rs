@@ -1,14 +1,14 @@
 //! The job that this library exists for, in small: plans are sent before anybody is there to take them, in a queue that
 //! goes away by itself; then two workers start and every plan is done exactly once.
 //!
-//! `make demo`, or `BROKER=amqp://guest:guest@localhost cargo run --example demo`
+//! `make demo` runs it on the embedded broker, `make demo BROKER=amqp://guest:guest@localhost` on a RabbitMQ.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use murano_messaging::{Client, Error, ErrorKind, Message, Queue, Result};
+use murano_messaging::{Client, ErrorKind, Message, Queue, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -29,9 +29,10 @@ fn say(start: Instant, text: &str) {
 #[tokio::main]
 async fn main() -> Result<()> {
     let start = Instant::now();
-    let broker = std::env::var("BROKER").map_err(|_| {
-        Error::new(ErrorKind::InvalidArgument, "set BROKER, e.g. amqp://guest:guest@localhost")
-    })?;
+    let broker = std::env::var("BROKER").unwrap_or_else(|_| "memory://demo".into());
+    if broker.starts_with("memory:") {
+        say(start, "on the embedded broker: in memory, for development; BROKER=amqp://... takes a RabbitMQ");
+    }
     let client = Client::connect(&broker).await?;
     let name = format!("demo-plans-{}", std::process::id());
 

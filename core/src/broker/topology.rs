@@ -124,15 +124,13 @@ impl State {
         if declare.passive {
             let name = self.queue_name(id, number, &declare.queue)?;
             let queue = self.usable_queue(id, &name)?;
+            self.renew(queue, now);
             return Ok((name, queue));
         }
         let existing = self.vhosts.get(&vhost).and_then(|host| host.queues.get(name)).copied();
         if let Some(existing) = existing {
             self.check_redeclared(id, existing, &declare)?;
-            if let Some(queue) = self.queues.get_mut(&existing) {
-                queue.unused_since = now;
-            }
-            self.reschedule(existing);
+            self.renew(existing, now);
             return Ok((name.to_owned(), existing));
         }
         let name = if name.is_empty() { self.generated_name("amq.gen-") } else { name.to_owned() };
@@ -169,6 +167,14 @@ impl State {
         }
         self.reschedule(queue);
         Ok((name, queue))
+    }
+
+    /// Declaring a queue that exists, also passively, counts as using it.
+    fn renew(&mut self, id: QueueId, now: Instant) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.unused_since = now;
+        }
+        self.reschedule(id);
     }
 
     fn check_redeclared(&self, id: SessionId, existing: QueueId, declare: &queue::Declare) -> Answer {
