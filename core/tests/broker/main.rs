@@ -1,0 +1,8 @@
+//! The embedded broker beyond the contract that it shares with RabbitMQ: another client, logins, TLS, and the faults
+//! that tests have it play.
+#![cfg(feature = "broker")]
+
+mod faults;
+mod lapin_client;
+mod login;
+mod refusals;
