@@ -9,7 +9,7 @@ use amq_protocol::{
 
 use super::{
     Ended, Engine,
-    channel::{Complete, Content, ContentKind, Envelope, Role, Rpc, answers, ids},
+    channel::{Complete, Content, ContentKind, Envelope, Role, Rpc, answers, ids, may_be_overtaken},
     refusal,
 };
 use crate::{
@@ -396,12 +396,14 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return Ok(());
         };
-        match channel.rpcs.pop_front() {
-            Some(rpc) if answers(&rpc.method, &reply) => {
+        let place = channel.rpcs.iter().position(|rpc| answers(&rpc.method, &reply));
+        let overtaken = channel.rpcs.iter().take(place.unwrap_or(0)).all(|rpc| may_be_overtaken(&rpc.method));
+        match place.filter(|_| overtaken).and_then(|place| channel.rpcs.remove(place)) {
+            Some(rpc) => {
                 self.on_answer(number, rpc, reply);
                 Ok(())
             }
-            _ => {
+            None => {
                 let (class, id) = ids(&reply);
                 Err(self.violated(&Violation::command(format!(
                     "method {class}.{id} on channel {number}, which nothing there waits for"
