@@ -189,7 +189,7 @@ impl Engine {
                         Ended::Lost { error, suspect } => {
                             self.events.send(Event::Lost { role: self.role, reason: error.clone() });
                             self.suspend(&error, suspect).await;
-                            if self.closing.is_some() {
+                            if self.close_is_done() {
                                 break None;
                             }
                             if !self.options.recovery.enabled {
