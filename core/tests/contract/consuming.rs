@@ -203,9 +203,15 @@ async fn a_single_active_consumer_is_followed_by_the_next(env: &Env) {
         let (held, also_held) = (next(&active).await, next(&active).await);
         assert!(waiting.try_next().is_pending(), "the other waits, although it has room");
         active.cancel().await.unwrap();
-        assert_eq!(next_texts(&waiting, 6).await, numbers(4..10));
+        if kind == QueueType::Classic {
+            assert_eq!(next_texts(&waiting, 6).await, numbers(4..10));
+        }
+        // A quorum queue lets the next begin when the last delivery of the one before is settled.
         held.ack().unwrap();
         also_held.requeue().unwrap();
+        if kind == QueueType::Quorum {
+            assert_eq!(next_texts(&waiting, 6).await, numbers(4..10));
+        }
         let last = next(&waiting).await;
         assert!(last.redelivered());
         assert_eq!(text(&last), "3");

@@ -14,6 +14,7 @@ contract!(
     closing_ends_everything_else,
     closing_sends_the_last_acks,
     dropping_the_last_handle_flushes,
+    dropping_right_after_the_first_publish_flushes,
     every_handle_keeps_the_client_open,
     the_publishing_connection_opens_at_the_first_publish,
     an_idle_client_keeps_its_connection,
@@ -130,6 +131,20 @@ async fn dropping_the_last_handle_flushes(env: &Env) {
     // Its acks and publishes have left, and so has its connection.
     until_gone(&other, &locked).await;
     until_ready(&other, &queue, 5 + 890).await;
+}
+
+async fn dropping_right_after_the_first_publish_flushes(env: &Env) {
+    let other = env.client().await;
+    let queue = env.queue(&other).await;
+    for round in 1..=5 {
+        let client = env.client().await;
+        for number in numbers(0..100) {
+            // The connection that is to carry it is only being made.
+            drop(client.publish_nowait("", &queue, Message::text(number)).await.unwrap());
+        }
+        drop(client);
+        until_ready(&other, &queue, round * 100).await;
+    }
 }
 
 async fn every_handle_keeps_the_client_open(env: &Env) {

@@ -14,6 +14,7 @@ contract!(
     a_lowered_prefetch_holds_back,
     a_prefetch_of_zero_is_no_limit,
     a_prefetch_changed_again_and_again_loses_nothing,
+    a_quorum_queues_prefetch_changed_again_and_again_loses_nothing,
     an_exclusive_consumers_prefetch_changed_again_and_again_loses_nothing,
     a_single_active_consumer_keeps_its_place,
     a_queue_that_is_deleted_with_its_last_consumer_stays,
@@ -155,6 +156,10 @@ async fn again_and_again(env: &Env, client: &Client, kind: QueueType, exclusive:
 async fn a_prefetch_changed_again_and_again_loses_nothing(env: &Env) {
     let client = env.client().await;
     again_and_again(env, &client, QueueType::Classic, false).await;
+}
+
+async fn a_quorum_queues_prefetch_changed_again_and_again_loses_nothing(env: &Env) {
+    let client = env.client().await;
     again_and_again(env, &client, QueueType::Quorum, false).await;
 }
 
