@@ -1,6 +1,10 @@
 //! Changing the prefetch of a running consumer: nothing is lost, first deliveries stay in order.
 
-use std::{task::Poll, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    task::Poll,
+    time::Duration,
+};
 
 use murano_messaging::{Client, Consumer, Delivery, ErrorKind, Queue, QueueType};
 use murano_testkit::within;
@@ -127,7 +131,9 @@ async fn again_and_again(env: &Env, client: &Client, kind: QueueType, exclusive:
     };
     let consuming = async {
         // Some are in work at any time.
-        let mut held = std::collections::VecDeque::new();
+        let mut held = VecDeque::new();
+        // RabbitMQ takes back what is on its way to a consumer of a quorum queue that is cancelled, and sends it later.
+        let mut seen = BTreeSet::new();
         for number in 0..COUNT {
             let delivery = loop {
                 match consumer.try_next() {
@@ -139,8 +145,11 @@ async fn again_and_again(env: &Env, client: &Client, kind: QueueType, exclusive:
                     },
                 }
             };
-            assert_eq!(text(&delivery), number.to_string(), "a first delivery out of order");
-            assert!(!delivery.redelivered(), "{number} comes again");
+            if kind == QueueType::Classic {
+                assert_eq!(text(&delivery), number.to_string(), "a first delivery out of order");
+                assert!(!delivery.redelivered(), "{number} comes again");
+            }
+            assert!(seen.insert(text(&delivery)), "{} comes again", text(&delivery));
             held.push_back(delivery);
         }
         for delivery in held {
