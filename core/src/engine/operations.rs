@@ -407,7 +407,7 @@ impl Engine {
         for id in ids {
             self.cancel(id, Asked { name: "close".into(), deadline: what.deadline, reply: None });
         }
-        self.closing = Some(Closing { drain, what });
+        self.closing = Some(Closing { drain, what, late: false });
     }
 
     /// Whether a close without a connection has nothing to connect for: no publish waits for its outcome, or it waited
@@ -426,18 +426,14 @@ impl Engine {
         })
     }
 
-    /// Whether the close is past its deadline; if it is, whoever waits for it is told.
+    /// Whether the close is past its deadline. Whoever waits for it is told when the engine is gone.
     fn close_is_late(&mut self) -> bool {
         let Some(closing) = self.closing.as_mut().filter(|closing| closing.what.deadline <= Instant::now())
         else {
             return false;
         };
         tracing::warn!(role = %self.role, "closing took longer than its deadline; what was open is dropped");
-        closing.what.answer(Err(Error::new(
-            ErrorKind::Timeout,
-            "close: the deadline passed before everything was settled; the connection is dropped",
-        )
-        .with_outcome_unknown()));
+        closing.late = true;
         true
     }
 
