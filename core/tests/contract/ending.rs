@@ -102,7 +102,8 @@ async fn a_dropped_consumer_is_cancelled(env: &Env) {
     until_ready(&client, &queue, 9).await;
     // Giving up the wait for the start is dropping it, too.
     let mut starting = Box::pin(client.consume(queue.as_str()).start());
-    poll_fn(|cx| Poll::Ready(assert!(starting.as_mut().poll(cx).is_pending()))).await;
+    let pending = poll_fn(|cx| Poll::Ready(starting.as_mut().poll(cx).is_pending())).await;
+    assert!(pending);
     drop(starting);
     eventually("nobody consumes", STEP, || async {
         client.queue_info(&queue).await.unwrap().consumer_count == 0

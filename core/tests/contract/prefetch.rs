@@ -108,7 +108,9 @@ async fn a_prefetch_of_zero_is_no_limit(env: &Env) {
     let mut held = first_deliveries(&consumer, 0..2).await;
     consumer.set_prefetch(0).await.unwrap();
     held.extend(first_deliveries(&consumer, 2..500).await);
-    held.iter().for_each(|delivery| delivery.ack().unwrap());
+    for delivery in &held {
+        delivery.ack().unwrap();
+    }
     // And back.
     consumer.set_prefetch(1).await.unwrap();
     send(&client, &queue, numbers(0..3)).await;
