@@ -53,3 +53,7 @@ pub use wire::{
     properties::HeadersDefect,
     stream::{Connecting, Connector, Stream, TcpConnector},
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -88,7 +88,7 @@ impl Message {
     }
 
     /// Whether the publish fails when no queue takes the message (`mandatory` of `basic.publish`). Unset, the publisher
-    /// decides: mandatory, except to fanout exchanges.
+    /// decides: mandatory, except to fanout exchanges and for answers to `amq.rabbitmq.reply-to`.
     pub fn mandatory(mut self, mandatory: bool) -> Self {
         self.mandatory = Some(mandatory);
         self

@@ -6,6 +6,7 @@ use amq_protocol::types::ShortString;
 
 use crate::{
     Client, Result,
+    client::DIRECT_REPLY_TO,
     engine::{
         publishing::{CancelOnDrop, Confirmation, Publishing},
         window::Outgoing,
@@ -74,7 +75,10 @@ impl Publisher {
             let id = ShortString::try_new(client.ids.message()).unwrap_or_default();
             message.properties = std::mem::take(&mut message.properties).with_message_id(id);
         }
-        let mandatory = message.mandatory.unwrap_or_else(|| !client.is_fanout(&self.exchange));
+        // To RabbitMQ the address of an answer is not a queue: mandatory, the answer would arrive and come back as well.
+        let may_be_lost =
+            |exchange: &str| client.is_fanout(exchange) || is_answer(exchange, &self.routing_key);
+        let mandatory = message.mandatory.unwrap_or_else(|| !may_be_lost(&self.exchange));
         let out = Outgoing {
             exchange: self.exchange.clone(),
             routing_key: self.routing_key.clone(),
@@ -83,4 +87,10 @@ impl Publisher {
         };
         Ok((publishing, out))
     }
+}
+
+/// Whether the route is that of an answer (RabbitMQ, direct reply-to).
+fn is_answer(exchange: &str, routing_key: &str) -> bool {
+    exchange.is_empty()
+        && routing_key.strip_prefix(DIRECT_REPLY_TO).is_some_and(|address| address.starts_with('.'))
 }

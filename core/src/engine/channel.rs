@@ -76,7 +76,8 @@ fn decode(last: &mut Arc<str>, bytes: &[u8]) -> bool {
     exact
 }
 
-/// A method that waits for its reply. Replies come in the order of the methods (AMQP 0-9-1 section 2.2.2).
+/// A method that waits for its reply. Replies come in the order of the methods (AMQP 0-9-1 section 2.2.2), but for those
+/// that [`may_be_overtaken`].
 pub(crate) struct Rpc {
     pub method: AMQPClass,
     pub waiter: Waiter,
@@ -331,4 +332,11 @@ pub(crate) fn answers(method: &AMQPClass, reply: &AMQPClass) -> bool {
     };
     let (reply_class, reply_id) = ids(reply);
     class == reply_class && expected.contains(&reply_id)
+}
+
+/// Whether the answer to a later method may come before that to `method`: RabbitMQ has the queue answer `basic.consume`
+/// and `basic.cancel`, and the channel everything else.
+pub(crate) fn may_be_overtaken(method: &AMQPClass) -> bool {
+    use amq_protocol::protocol::basic::AMQPMethod::{Cancel, Consume};
+    matches!(method, AMQPClass::Basic(Consume(_) | Cancel(_)))
 }

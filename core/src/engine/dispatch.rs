@@ -10,7 +10,9 @@ use amq_protocol::{
 use super::{
     Ended, Engine,
     acks::Settle,
-    channel::{Channel, Complete, Content, ContentKind, Envelope, Role, Rpc, Waiter, answers},
+    channel::{
+        Channel, Complete, Content, ContentKind, Envelope, Role, Rpc, Waiter, answers, may_be_overtaken,
+    },
     refusal,
 };
 use crate::{
@@ -433,9 +435,10 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return Ok(());
         };
+        let place = channel.rpcs.iter().position(|rpc| answers(&rpc.method, &reply));
+        let overtaken = channel.rpcs.iter().take(place.unwrap_or(0)).all(|rpc| may_be_overtaken(&rpc.method));
         // What waits for another answer stays, to be asked again or to be told of the violation.
-        let expected = channel.rpcs.front().is_some_and(|rpc| answers(&rpc.method, &reply));
-        if expected && let Some(rpc) = channel.rpcs.pop_front() {
+        if let Some(rpc) = place.filter(|_| overtaken).and_then(|place| channel.rpcs.remove(place)) {
             self.on_answer(number, rpc, reply);
             return Ok(());
         }

@@ -93,6 +93,8 @@ pub(crate) struct Live {
 struct Closing {
     drain: bool,
     what: Asked<()>,
+    /// The deadline passed first.
+    late: bool,
 }
 
 /// What the engine of one connection is made with.
@@ -191,7 +193,7 @@ impl Engine {
                         Ended::Lost { error, suspect } => {
                             self.events.send(Event::Lost { role: self.role, reason: error.clone() });
                             self.suspend(&error, suspect).await;
-                            if self.closing.is_some() {
+                            if self.close_is_done() {
                                 break None;
                             }
                             if !self.options.recovery.enabled {
@@ -300,9 +302,18 @@ impl Drop for Engine {
             consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
         }
         if let Some(mut closing) = self.closing.take() {
-            closing.what.answer(Ok(()));
+            closing.what.answer(if closing.late { Err(closed_late()) } else { Ok(()) });
         }
     }
+}
+
+/// What a close is told that took longer than its deadline.
+fn closed_late() -> Error {
+    Error::new(
+        ErrorKind::Timeout,
+        "close: the deadline passed before everything was settled; the connection is dropped",
+    )
+    .with_outcome_unknown()
 }
 
 /// The error of everything that is asked of a client that was closed.

@@ -412,37 +412,50 @@ impl Engine {
         for id in ids {
             self.cancel(id, Asked { name: "close".into(), deadline: what.deadline, reply: None });
         }
-        self.closing = Some(Closing { drain, what });
+        self.closing = Some(Closing { drain, what, late: false });
+    }
+
+    /// Whether a close without a connection has nothing to connect for: no publish waits for its outcome, or it waited
+    /// too long.
+    pub(super) fn close_is_done(&mut self) -> bool {
+        self.closing.is_some() && (self.finish_publishing() || self.close_is_late())
+    }
+
+    /// Takes no new publishes; returns whether those that were taken have their outcome.
+    fn finish_publishing(&self) -> bool {
+        self.windows().all(|publishing| {
+            publishing.with(|window| {
+                window.refuse_new();
+                window.is_empty()
+            })
+        })
+    }
+
+    /// Whether the close is past its deadline. Whoever waits for it is told when the engine is gone.
+    fn close_is_late(&mut self) -> bool {
+        let Some(closing) = self.closing.as_mut().filter(|closing| closing.what.deadline <= Instant::now())
+        else {
+            return false;
+        };
+        tracing::warn!(role = %self.role, "closing took longer than its deadline; what was open is dropped");
+        closing.late = true;
+        true
     }
 
     /// Takes the next step of a close whose condition is met.
     pub(super) fn advance_close(&mut self) -> Option<Ended> {
-        let closing = self.closing.as_ref()?;
-        if closing.what.deadline <= Instant::now() {
-            tracing::warn!(role = %self.role, "closing took longer than its deadline; what was open is dropped");
-            let mut closing = self.closing.take()?;
-            closing.what.answer(Err(Error::new(
-                ErrorKind::Timeout,
-                "close: the deadline passed before everything was settled; the connection is dropped",
-            )
-            .with_outcome_unknown()));
-            self.closing = Some(closing);
+        let drain = self.closing.as_ref()?.drain;
+        if self.close_is_late() {
             return Some(Ended::Closed);
         }
         if self.live.close_sent || self.live.replay.is_some() {
             return None;
         }
         // While deliveries are still in work, their answers may have to be published.
-        if closing.drain && self.has_unsettled() {
+        if drain && self.has_unsettled() {
             return None;
         }
-        let confirmed = self.windows().all(|publishing| {
-            publishing.with(|window| {
-                window.refuse_new();
-                window.is_empty()
-            })
-        });
-        if !confirmed {
+        if !self.finish_publishing() {
             return None;
         }
         let close =

@@ -52,7 +52,8 @@ fn verdict(kind: ErrorKind) -> Verdict {
 }
 
 impl Engine {
-    /// Connects, for as long as the options say. Commands are taken meanwhile; a close ends it.
+    /// Connects, for as long as the options say. Commands are taken meanwhile; a close ends it, unless
+    /// publishes wait for their outcome.
     pub(super) async fn connect(&mut self, initial: bool) -> Result<Opened> {
         let recovery = self.options.recovery.clone();
         // The publishing connection of a client that is up is not a first connect to whoever publishes.
@@ -119,13 +120,14 @@ impl Engine {
         Err(closed())
     }
 
-    /// Waits for `future` while commands are taken and deadlines kept. `Err` when the client is closed meanwhile.
+    /// Waits for `future` while commands are taken and deadlines kept. `Err` when the client is closed meanwhile and has
+    /// nothing left to publish.
     async fn meanwhile<F: Future>(&mut self, future: F) -> Result<F::Output> {
         let mut future = std::pin::pin!(future);
         let link = self.link.clone();
         loop {
             self.defer_mail();
-            if self.closing.is_some() {
+            if self.close_is_done() {
                 return Err(closed());
             }
             let deadline = self.next_deadline();

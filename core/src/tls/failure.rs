@@ -53,9 +53,14 @@ fn explain(cause: &rustls::Error) -> (TlsFailure, &'static str) {
                 TlsFailure::UnknownIssuer,
                 "the broker's certificate was issued by nobody who is trusted here; give its CA as ca_file",
             ),
+            // The issuer's name is that of a trusted CA, its key is not: a CA that was made anew, for instance.
+            Bad::BadSignature => (
+                TlsFailure::UnknownIssuer,
+                "the broker's certificate was issued by another CA than the trusted one of the same name; give the \
+                 right one as ca_file",
+            ),
             Bad::BadEncoding
             | Bad::UnhandledCriticalExtension
-            | Bad::BadSignature
             | Bad::UnsupportedSignatureAlgorithmContext { .. }
             | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
             | Bad::InvalidPurpose

@@ -1,6 +1,11 @@
 //! Consumers: what they get, how much of it, and who gets it.
 
-use std::{collections::BTreeSet, future::poll_fn, pin::Pin, task::Poll};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::poll_fn,
+    pin::Pin,
+    task::Poll,
+};
 
 use futures_core::Stream;
 use murano_messaging::{ErrorKind, Message, QueueType};
@@ -203,12 +208,18 @@ async fn a_single_active_consumer_is_followed_by_the_next(env: &Env) {
         let (held, also_held) = (next(&active).await, next(&active).await);
         assert!(waiting.try_next().is_pending(), "the other waits, although it has room");
         active.cancel().await.unwrap();
-        assert_eq!(next_texts(&waiting, 6).await, numbers(4..10));
+        // RabbitMQ lets the next begin no later than when what the one before had is settled.
         held.ack().unwrap();
         also_held.requeue().unwrap();
-        let last = next(&waiting).await;
-        assert!(last.redelivered());
-        assert_eq!(text(&last), "3");
+        let mut rest = BTreeMap::new();
+        for _ in 0..7 {
+            let delivery = next(&waiting).await;
+            rest.insert(text(&delivery), delivery.redelivered());
+            delivery.ack().unwrap();
+        }
+        let expected: BTreeMap<_, _> =
+            numbers(3..10).into_iter().map(|text| (text.clone(), text == "3")).collect();
+        assert_eq!(rest, expected, "on a {kind} queue");
     }
 }
 

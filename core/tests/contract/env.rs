@@ -29,10 +29,6 @@ impl Env {
         Self { uri: format!("memory://{}", unique("contract")), shared: false, names: Mutex::default() }
     }
 
-    pub fn uri(&self) -> &str {
-        &self.uri
-    }
-
     pub fn options(&self) -> Options {
         Options::from_uri(&self.uri).unwrap()
     }

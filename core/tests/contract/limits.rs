@@ -37,17 +37,17 @@ async fn an_unused_queue_expires(env: &Env) {
 
 async fn a_consumed_queue_does_not_expire(env: &Env) {
     let client = env.client().await;
-    let consumed = env.queue_with(&client, |queue| queue.expires(SHORT)).await;
-    let consumer = client.consume(consumed.as_str()).start().await.unwrap();
+    let queue = env.queue_with(&client, |queue| queue.expires(SHORT)).await;
+    let consumer = client.consume(queue.as_str()).start().await.unwrap();
     // Three others that live one after the other: by then it had the time to expire three times.
     for _ in 0..3 {
         let unused = env.queue_with(&client, |queue| queue.expires(SHORT)).await;
         until_gone(&client, &unused).await;
     }
-    assert!(exists(&client, &consumed).await);
+    assert!(exists(&client, &queue).await);
     next(&consumer).await.ack().unwrap();
     consumer.cancel().await.unwrap();
-    until_gone(&client, &consumed).await;
+    until_gone(&client, &queue).await;
 }
 
 async fn an_auto_delete_queue_goes_with_its_last_consumer(env: &Env) {

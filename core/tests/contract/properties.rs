@@ -51,7 +51,7 @@ fn table(entries: impl IntoIterator<Item = (&'static str, Value)>) -> FieldTable
     table
 }
 
-/// A header of each type that RabbitMQ has, at the ends of its range.
+/// A header of each type that `RabbitMQ` has, at the ends of its range.
 fn every_type() -> FieldTable {
     let scalars = [
         ("false", Value::Boolean(false)),

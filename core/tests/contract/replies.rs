@@ -1,4 +1,4 @@
-//! Direct reply-to: answers without a queue (RabbitMQ, direct reply-to).
+//! Direct reply-to: answers without a queue (`RabbitMQ`, direct reply-to).
 
 use std::collections::BTreeSet;
 
