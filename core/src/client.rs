@@ -107,8 +107,8 @@ impl Inner {
 
     /// Starts the publishing connection, at the first publish or after it gave up.
     fn open_publish_link(&self) -> Result<()> {
-        if self.main.is_closed() {
-            return Err(closed());
+        if let Some(error) = self.main.why_closed() {
+            return Err(error);
         }
         let mut slot = self.publish_link.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.as_ref().is_some_and(|link| !link.is_closed()) || !self.options.separate_publish_connection {
@@ -427,10 +427,10 @@ impl Client {
     /// next login asks the credentials callback, not this.
     pub async fn update_secret(&self, secret: &str, reason: &str) -> Result<()> {
         check_short("reason", reason)?;
+        let deadline = self.0.deadline();
         for link in self.0.links() {
             let (reply, answer) = oneshot::channel();
-            let asked =
-                Asked { name: "update the secret".into(), deadline: self.0.deadline(), reply: Some(reply) };
+            let asked = Asked { name: "update the secret".into(), deadline, reply: Some(reply) };
             let command = Command::UpdateSecret {
                 secret: Zeroizing::new(secret.to_owned()),
                 reason: reason.to_owned(),

@@ -213,21 +213,22 @@ impl Engine {
             Role::Get(acks) => Arc::new(super::acks::Lease { acks: acks.clone() }),
             _ => return Err(Violation::command("basic.get-ok on a channel that got nothing")),
         };
-        if !channel.rpcs.front().is_some_and(|rpc| matches!(rpc.waiter, Waiter::Get(_))) {
-            return Err(Violation::command("basic.get-ok that nobody asked for"));
-        }
-        let Some(Rpc { waiter: Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
-            return Ok(());
-        };
         let ContentKind::Got { envelope, message_count } = complete.kind else {
             return Ok(());
         };
+        let Some(Rpc { waiter: Waiter::Get(get), .. }) = channel.rpcs.front() else {
+            return Err(Violation::command("basic.get-ok that nobody asked for"));
+        };
+        // Before the get is taken off: until it has its answer, somebody waits for it.
         let counted = if get.no_ack {
             lease.acks.arrived_settled(envelope.delivery_tag)
         } else {
             lease.acks.arrived(envelope.delivery_tag)
         };
         counted.map_err(Violation::command)?;
+        let Some(Rpc { waiter: Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
+            return Ok(());
+        };
         if let Some(size) = complete.oversize {
             let queue = get.queue.clone();
             self.reject_oversize(&lease.acks, (!get.no_ack).then_some(envelope.delivery_tag), queue, size);

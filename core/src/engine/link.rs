@@ -123,6 +123,11 @@ impl Link {
         self.inbox().closed.is_some()
     }
 
+    /// Why the engine ended, once it has.
+    pub fn why_closed(&self) -> Option<Error> {
+        self.inbox().closed.clone()
+    }
+
     // ---- undelivered bytes -----------------------------------------------------------------------------------
 
     pub fn arrived(&self, bytes: usize) {

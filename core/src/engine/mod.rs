@@ -241,6 +241,7 @@ impl Engine {
         }
         self.retries.clear();
         self.sync = None;
+        // Nothing would take it away while there is no connection, and it would be past and past again.
         self.sync_until = None;
         let mut live = std::mem::replace(&mut self.live, Live::none());
         let mut again = Vec::new();
@@ -298,7 +299,10 @@ impl Drop for Engine {
                 command => command.fail(error.clone()),
             }
         }
-        for (_, consumer) in std::mem::take(&mut self.consumers) {
+        for (_, mut consumer) in std::mem::take(&mut self.consumers) {
+            if let Some(mut asked) = consumer.asked.take() {
+                asked.answer(Err(error.clone()));
+            }
             consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
         }
         if let Some(mut closing) = self.closing.take() {

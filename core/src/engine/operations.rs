@@ -136,7 +136,17 @@ impl Engine {
             return;
         }
         channel.role = Role::Closing;
-        channel.rpcs.clear();
+        for rpc in std::mem::take(&mut channel.rpcs) {
+            match rpc.waiter {
+                Waiter::Cancel(mut what) => what.answer(Ok(())),
+                // The broker has cancelled the consumer meanwhile.
+                Waiter::Done(mut what) | Waiter::Recovered(mut what) => {
+                    let text = format!("{}: it has ended", what.name);
+                    what.answer(Err(Error::new(ErrorKind::ConsumerCancelled, text)));
+                }
+                _ => {}
+            }
+        }
         channel.content = None;
         channel.publishing = None;
         let close = Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };

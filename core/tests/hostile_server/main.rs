@@ -7,5 +7,6 @@ mod content;
 mod framing;
 mod handshake;
 mod methods;
+mod poison;
 mod pressure;
 mod script;
