@@ -1,0 +1,46 @@
+"""The asyncio client: the names, arguments, defaults and errors of :mod:`murano_messaging`, with ``await``.
+
+>>> import asyncio
+>>> from murano_messaging import aio
+>>> async def main():
+...     async with aio.connect(URI) as client:
+...         await client.declare_queue(QUEUE, expires=60)
+...         await client.publish({"answer": 42}, routing_key=QUEUE)    # confirmed
+...         async for delivery in client.consume(QUEUE, prefetch=10):
+...             delivery.ack()
+...             return delivery.json()
+>>> asyncio.run(main())
+{'answer': 42}
+
+It runs on any event loop that can watch descriptors (asyncio's selector loops, uvloop), also on those of several threads at
+once. Cancelling a task cancels its operation.
+"""
+
+from __future__ import annotations
+
+from ._native import (
+    AioClient as Client,
+)
+from ._native import (
+    AioConfirmation as Confirmation,
+)
+from ._native import (
+    AioConsumer as Consumer,
+)
+from ._native import (
+    AioDelivery as Delivery,
+)
+from ._native import (
+    AioEvents as Events,
+)
+from ._native import (
+    Operation,
+)
+from ._native import (
+    connect_asyncio as connect,
+)
+from ._native import (
+    wait_all_asyncio as wait_all,
+)
+
+__all__ = ["Client", "Confirmation", "Consumer", "Delivery", "Events", "Operation", "connect", "wait_all"]
