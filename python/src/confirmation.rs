@@ -140,7 +140,7 @@ pub fn wait_all<'py>(
 
 /// As `murano_messaging.wait_all`, to be awaited.
 #[pyfunction]
-#[pyo3(signature = (confirmations, timeout=None))]
+#[pyo3(name = "wait_all", signature = (confirmations, timeout=None))]
 pub fn wait_all_asyncio<'py>(
     py: Python<'py>,
     confirmations: &Bound<'py, PyAny>,

@@ -311,7 +311,7 @@ pub fn connect<'py>(
 /// Connects to RabbitMQ: to be awaited, or used with `async with`.
 #[pyfunction]
 #[pyo3(
-    name = "connect_asyncio",
+    name = "connect",
     signature = (uri=None, **options),
     text_signature = "(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, delivery_buffer=None, max_body_size=None, recovery=None, retry_initial=None, separate_publish_connection=None, seed=None)"
 )]

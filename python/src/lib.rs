@@ -36,21 +36,33 @@ mod wait;
 mod _native {
     #[pymodule_export]
     use crate::{
-        client::{AioClient, BaseClient, Client},
-        confirmation::{AioConfirmation, Confirmation, wait_all, wait_all_asyncio},
-        connect::{Connecting, connect, connect_asyncio},
-        consumer::{AioConsumer, BaseConsumer, Consumer},
-        delivery::{AioDelivery, Delivery, Done},
-        events::{AioEvents, BaseEvents, Events},
+        client::{BaseClient, Client},
+        confirmation::{Confirmation, wait_all},
+        connect::connect,
+        consumer::{BaseConsumer, Consumer},
+        delivery::Delivery,
+        events::{BaseEvents, Events},
         exit::_at_exit,
         process::_after_fork_in_child,
         service::{Reply, next_job, pending_job},
-        wait::{
-            completions::Completions,
-            operation::{Operation, Ready},
-        },
+        wait::completions::Completions,
     };
     use pyo3::prelude::*;
+
+    /// The classes and functions of `murano_messaging.aio`.
+    #[pymodule]
+    mod aio {
+        #[pymodule_export]
+        use crate::{
+            client::AioClient,
+            confirmation::{AioConfirmation, wait_all_asyncio},
+            connect::{Connecting, connect_asyncio},
+            consumer::AioConsumer,
+            delivery::{AioDelivery, Done},
+            events::AioEvents,
+            wait::operation::{Operation, Ready},
+        };
+    }
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
