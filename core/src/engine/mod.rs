@@ -176,11 +176,12 @@ impl Engine {
         let reason = loop {
             match self.connect(first.is_some()).await {
                 Ok(opened) => {
+                    let (read, frames) = self.begin(opened);
+                    // After the events of this connection: who subscribes once it is connected hears what comes then.
                     if let Some(first) = first.take() {
                         // The caller may have given up waiting; its handle's drop closes us.
                         let _ = first.send(Ok(()));
                     }
-                    let (read, frames) = self.begin(opened);
                     match self.serve(read, frames).await {
                         Ended::Closed => {
                             self.suspend(&closed(), false).await;
