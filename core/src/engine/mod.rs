@@ -91,6 +91,20 @@ pub(crate) struct Live {
 struct Closing {
     drain: bool,
     what: Asked<()>,
+    /// Who asked for it again meanwhile; they wait for the same end, each until its own deadline.
+    others: Vec<Asked<()>>,
+}
+
+impl Closing {
+    fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        self.others.iter().chain([&self.what]).map(|what| what.deadline)
+    }
+
+    fn answer(&mut self, result: &Result<()>) {
+        for what in self.others.iter_mut().chain([&mut self.what]) {
+            what.answer(result.clone());
+        }
+    }
 }
 
 /// What the engine of one connection is made with.
@@ -312,7 +326,7 @@ impl Drop for Engine {
             consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
         }
         if let Some(mut closing) = self.closing.take() {
-            closing.what.answer(Ok(()));
+            closing.answer(&Ok(()));
         }
     }
 }

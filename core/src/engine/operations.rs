@@ -395,9 +395,9 @@ impl Engine {
 
     // ---- the end ---------------------------------------------------------------------------------------------
 
-    fn begin_close(&mut self, drain: bool, mut what: Asked<()>) {
-        if self.closing.is_some() {
-            what.answer(Ok(()));
+    fn begin_close(&mut self, drain: bool, what: Asked<()>) {
+        if let Some(closing) = &mut self.closing {
+            closing.others.push(what);
             return;
         }
         for command in std::mem::take(&mut self.deferred) {
@@ -407,28 +407,32 @@ impl Engine {
         for id in ids {
             self.cancel(id, Asked { name: "close".into(), deadline: what.deadline, reply: None });
         }
-        self.closing = Some(Closing { drain, what });
+        self.closing = Some(Closing { drain, what, others: Vec::new() });
     }
 
     /// Takes the next step of a close whose condition is met.
     pub(super) fn advance_close(&mut self) -> Option<Ended> {
-        let closing = self.closing.as_ref()?;
-        if closing.what.deadline <= Instant::now() {
+        let closing = self.closing.as_mut()?;
+        let now = Instant::now();
+        if closing.what.deadline <= now {
             tracing::warn!(role = %self.role, "closing took longer than its deadline; what was open is dropped");
-            let mut closing = self.closing.take()?;
-            closing.what.answer(Err(Error::new(
-                ErrorKind::Timeout,
-                "close: the deadline passed before everything was settled; the connection is dropped",
-            )
-            .with_outcome_unknown()));
-            self.closing = Some(closing);
+            let text = "close: the deadline passed before everything was settled; the connection is dropped";
+            closing.answer(&Err(Error::new(ErrorKind::Timeout, text).with_outcome_unknown()));
             return Some(Ended::Closed);
         }
+        for late in closing.others.extract_if(.., |what| what.deadline <= now) {
+            let mut late = late;
+            late.answer(Err(Error::new(
+                ErrorKind::Timeout,
+                "close: the deadline passed; the client is still being closed",
+            )));
+        }
+        let drain = closing.drain;
         if self.live.close_sent || self.live.replay.is_some() {
             return None;
         }
         // While deliveries are still in work, their answers may have to be published.
-        if closing.drain && self.has_unsettled() {
+        if drain && self.has_unsettled() {
             return None;
         }
         let confirmed = self.windows().all(|publishing| {
