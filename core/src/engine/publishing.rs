@@ -56,6 +56,11 @@ impl Publishing {
         self.lock().in_flight()
     }
 
+    /// Nothing waits to be sent or confirmed.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Puts the publishes on `link`, from its next connection on.
     pub fn attach(&self, link: &Arc<Link>) {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());

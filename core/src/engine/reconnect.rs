@@ -123,8 +123,14 @@ impl Engine {
         let link = self.link.clone();
         loop {
             self.defer_mail();
-            if self.closing.is_some() {
-                return Err(closed());
+            if let Some(closing) = &self.closing {
+                // What was published before the first connection was there is still to be sent.
+                let in_time = closing.what.deadline > Instant::now();
+                let waits =
+                    self.opened_at.is_none() && self.windows().any(|publishing| !publishing.is_empty());
+                if !(in_time && waits) {
+                    return Err(closed());
+                }
             }
             let deadline = self.next_deadline();
             tokio::select! {
