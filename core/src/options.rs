@@ -332,6 +332,11 @@ impl Options {
         &self.vhost
     }
 
+    /// How TLS is spoken; `None` when it is not.
+    pub fn tls_options(&self) -> Option<&TlsOptions> {
+        self.tls.as_ref()
+    }
+
     /// The hosts in use.
     pub fn host_list(&self) -> &[Host] {
         &self.hosts

@@ -93,8 +93,22 @@ pub(crate) struct Live {
 struct Closing {
     drain: bool,
     what: Asked<()>,
+    /// Who asked for it again meanwhile; they wait for the same end, each until its own deadline.
+    others: Vec<Asked<()>>,
     /// The deadline passed first.
     late: bool,
+}
+
+impl Closing {
+    fn deadlines(&self) -> impl Iterator<Item = Instant> {
+        self.others.iter().chain([&self.what]).map(|what| what.deadline)
+    }
+
+    fn answer(&mut self, result: &Result<()>) {
+        for what in self.others.iter_mut().chain([&mut self.what]) {
+            what.answer(result.clone());
+        }
+    }
 }
 
 /// What the engine of one connection is made with.
@@ -180,11 +194,12 @@ impl Engine {
         let reason = loop {
             match self.connect(first.is_some()).await {
                 Ok(opened) => {
+                    let (read, frames) = self.begin(opened);
+                    // After the events of this connection: who subscribes once it is connected hears what comes then.
                     if let Some(first) = first.take() {
                         // The caller may have given up waiting; its handle's drop closes us.
                         let _ = first.send(Ok(()));
                     }
-                    let (read, frames) = self.begin(opened);
                     match self.serve(read, frames).await {
                         Ended::Closed => {
                             self.suspend(&closed(), false).await;
@@ -306,7 +321,8 @@ impl Drop for Engine {
             consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
         }
         if let Some(mut closing) = self.closing.take() {
-            closing.what.answer(if closing.late { Err(closed_late()) } else { Ok(()) });
+            let result = if closing.late { Err(closed_late()) } else { Ok(()) };
+            closing.answer(&result);
         }
     }
 }

@@ -410,9 +410,9 @@ impl Engine {
 
     // ---- the end ---------------------------------------------------------------------------------------------
 
-    fn begin_close(&mut self, drain: bool, mut what: Asked<()>) {
-        if self.closing.is_some() {
-            what.answer(Ok(()));
+    fn begin_close(&mut self, drain: bool, what: Asked<()>) {
+        if let Some(closing) = &mut self.closing {
+            closing.others.push(what);
             return;
         }
         for command in std::mem::take(&mut self.deferred) {
@@ -422,7 +422,7 @@ impl Engine {
         for id in ids {
             self.cancel(id, Asked { name: "close".into(), deadline: what.deadline, reply: None });
         }
-        self.closing = Some(Closing { drain, what, late: false });
+        self.closing = Some(Closing { drain, what, others: Vec::new(), late: false });
     }
 
     /// Whether a close without a connection has nothing to connect for: no publish waits for its outcome, or it waited
@@ -443,10 +443,15 @@ impl Engine {
 
     /// Whether the close is past its deadline. Whoever waits for it is told when the engine is gone.
     fn close_is_late(&mut self) -> bool {
-        let Some(closing) = self.closing.as_mut().filter(|closing| closing.what.deadline <= Instant::now())
-        else {
+        let now = Instant::now();
+        let Some(closing) = self.closing.as_mut() else { return false };
+        for mut late in closing.others.extract_if(.., |what| what.deadline <= now) {
+            let text = "close: the deadline passed; the client is still being closed";
+            late.answer(Err(Error::new(ErrorKind::Timeout, text)));
+        }
+        if closing.what.deadline > now {
             return false;
-        };
+        }
         tracing::warn!(role = %self.role, "closing took longer than its deadline; what was open is dropped");
         closing.late = true;
         true

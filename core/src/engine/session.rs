@@ -289,7 +289,7 @@ impl Engine {
 
     /// When something must be looked at, whatever the broker does.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let closing = self.closing.as_ref().map(|closing| closing.what.deadline);
+        let closing = self.closing.as_ref().and_then(|closing| closing.deadlines().min());
         let publishes = self.windows().filter_map(|publishing| publishing.next_deadline()).min();
         let retry = self.retries.iter().map(|retry| retry.at).min();
         [self.armed, closing, publishes, retry, self.sync_until].into_iter().flatten().min()

@@ -1,0 +1,53 @@
+"""Brokers to test against, started and stopped by the tests."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pathlib
+import signal
+import subprocess
+import uuid
+
+import murano_messaging as mm
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+_numbers = itertools.count(1)
+
+
+def unique(prefix: str) -> str:
+    """A name that nobody else has."""
+    return f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:12]}-{next(_numbers)}"
+
+
+def has_memory() -> bool:
+    """Whether the native module has the embedded broker."""
+    try:
+        mm.connect(f"memory://{unique('probe')}").close()
+    except mm.InvalidArgumentError:
+        return False
+    return True
+
+
+class Node:
+    """A private RabbitMQ node, or the one that MURANO_TEST_AMQP names."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+        self.uri = os.environ.get("MURANO_TEST_AMQP", "")
+        if self.uri:
+            return
+        program = ROOT / "target" / "debug" / "rabbitmq"
+        assert program.exists(), "run scripts/python.sh, or cargo build -p murano-testkit --bin rabbitmq"
+        self.process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.uri = self.process.stdout.readline().strip()
+        assert self.uri, "the node did not start"
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(60)
+            assert self.process.stdout is not None
+            self.process.stdout.close()

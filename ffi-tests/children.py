@@ -1,0 +1,54 @@
+"""Python programs that the tests run in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+class Child(subprocess.Popen[str]):
+    """A process that is killed when its block is left."""
+
+    def __exit__(self, *error: Any) -> None:
+        if self.poll() is None:
+            self.kill()
+        super().__exit__(*error)
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        assert self.stdout is not None
+        line = self.stdout.readline()
+        assert line, self.communicate(timeout=10)[1]
+        return line.rstrip("\n")
+
+    def end(self, timeout: float = 60) -> str:
+        """What else it prints, until it ends well and silently on stderr."""
+        try:
+            out, err = self.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            out, err = self.communicate()
+            raise AssertionError(f"not within {timeout} s:\n{out}\n{err}") from None
+        assert (self.returncode, err) == (0, ""), f"exit code {self.returncode}:\n{out}\n{err}"
+        return out
+
+
+def start(code: str, *arguments: str, **options: Any) -> Child:
+    """Start ``code`` with these arguments; what the tests import, it can import too."""
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONUNBUFFERED": "1"}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options}
+    # The eventlet of today warns of itself, and so does forking with threads; both are meant here.
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *arguments]
+    return Child(command, **options)
+
+
+def run(code: str, *arguments: str, timeout: float = 60, **options: Any) -> str:
+    """Run ``code`` to its end; returns what it printed."""
+    with start(code, *arguments, **options) as process:
+        return process.end(timeout)

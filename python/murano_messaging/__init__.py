@@ -1,0 +1,41 @@
+"""A RabbitMQ client whose engine owns confirms, acks and recovery.
+
+>>> import murano_messaging as mm
+>>> with mm.connect(URI) as client:
+...     _ = client.declare_queue(QUEUE, expires=60)
+...     client.publish({"answer": 42}, routing_key=QUEUE)    # confirmed on return
+...     with client.consume(QUEUE, prefetch=10) as deliveries:
+...         delivery = deliveries.get(timeout=10)
+...         delivery.ack()
+...         delivery.json()
+{'answer': 42}
+
+The calls of this module return when they are done; :mod:`murano_messaging.aio` has the same for asyncio. Under eventlet
+and gevent, once they have monkey-patched, waiting calls let other green threads run.
+
+Durations are in seconds (``int`` or ``float``) or :class:`datetime.timedelta`.
+"""
+
+from __future__ import annotations
+
+from . import errors, events
+from ._native import Client, Confirmation, Consumer, Delivery, Events, connect, wait_all
+from ._types import QueueInfo, Recovery, Returned, Stats
+from .errors import *  # noqa: F403
+
+__all__ = [
+    "Client",
+    "Confirmation",
+    "Consumer",
+    "Delivery",
+    "Events",
+    "QueueInfo",
+    "Recovery",
+    "Returned",
+    "Stats",
+    "connect",
+    "errors",
+    "events",
+    "wait_all",
+]
+__all__ += errors.__all__

@@ -1,0 +1,112 @@
+"""Waiting under eventlet and gevent: the green thread switches to its hub, which resumes it when its operation is ready.
+
+Each hub watches one descriptor, however many green threads wait.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ._native import Completions
+
+_EVENTLET_PARTS = ("socket", "select", "thread")
+_GEVENT_PARTS = ("socket", "select", "threading")
+
+
+class _EventletHub:
+    """Waiting in one hub of eventlet."""
+
+    def __init__(self, hub: Any) -> None:
+        self.completions = Completions()
+        self._hub = hub
+        hub.add(hub.READ, self.completions.fileno(), self._ready, self._closed, lambda: None)
+
+    def wait(self, number: int) -> None:
+        """Wait until ``number`` is complete, or something is thrown into this green thread."""
+        self.completions.register(number, _getcurrent())
+        try:
+            self._hub.switch()
+        finally:
+            self.completions.forget(number)
+
+    def _ready(self, _descriptor: int) -> None:
+        self.completions.begin()
+        # One at a time: a green thread that goes on may kill another that is ready too.
+        while (waiter := self.completions.next()) is not None:
+            waiter.switch()
+
+    def _closed(self, *_: Any) -> None:
+        """The hub was told that the descriptor was closed: it was not, it is only ours to close."""
+
+
+class _GeventHub:
+    """Waiting in one hub of gevent."""
+
+    def __init__(self, hub: Any) -> None:
+        self.completions = Completions()
+        self._hub = hub
+        self._waiting = 0
+        self._watcher = hub.loop.io(self.completions.fileno(), 1)
+
+    def wait(self, number: int) -> None:
+        """Wait until ``number`` is complete, or something is thrown into this green thread."""
+        self.completions.register(number, _getcurrent())
+        # Only while somebody waits: a hub with an active watcher never finds that it is done.
+        self._waiting += 1
+        if self._waiting == 1:
+            self._watcher.start(self._ready)
+        try:
+            self._hub.switch()
+        finally:
+            self._waiting -= 1
+            if self._waiting == 0:
+                self._watcher.stop()
+            self.completions.forget(number)
+
+    def _ready(self) -> None:
+        self.completions.begin()
+        while (waiter := self.completions.next()) is not None:
+            waiter.switch()
+
+
+def _getcurrent() -> Any:
+    import greenlet
+
+    return greenlet.getcurrent()
+
+
+def _patched_eventlet_hub() -> Any:
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is None or not any(patcher.is_monkey_patched(part) for part in _EVENTLET_PARTS):
+        return None
+    from eventlet import hubs
+
+    # One that nobody has made has no green threads to yield to.
+    return getattr(hubs._threadlocal, "hub", None)
+
+
+def _patched_gevent_hub() -> Any:
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not any(monkey.is_module_patched(part) for part in _GEVENT_PARTS):
+        return None
+    from gevent._hub_local import get_hub_if_exists
+
+    return get_hub_if_exists()
+
+
+def hub() -> _EventletHub | _GeventHub | None:
+    """Return where this green thread waits; ``None`` for a thread that just blocks."""
+    native = _patched_eventlet_hub()
+    kind: Any = _EventletHub
+    if native is None:
+        native = _patched_gevent_hub()
+        kind = _GeventHub
+    if native is None or _getcurrent() is getattr(native, "greenlet", native):
+        # The hub itself cannot wait for itself.
+        return None
+    # Kept in the hub itself: thread-locals are local to green threads when they are monkey-patched.
+    known: _EventletHub | _GeventHub | None = getattr(native, "_murano_messaging", None)
+    if known is None or known.completions.inherited:
+        known = native._murano_messaging = kind(native)
+    return known

@@ -1,0 +1,223 @@
+//! The broker's answers to publishes, to wait for one at a time or all together.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use murano_messaging::{Confirmation as Core, Error, ErrorKind};
+use pyo3::prelude::*;
+
+use crate::{
+    engine,
+    errors::{self, OrPyErr},
+    outcome::{Outcome, run},
+    process::Owned,
+    time,
+    wait::{Face, operation::Operation, timeout::Timeout},
+};
+
+enum State {
+    Waiting(Core),
+    Known(Result<(), Error>),
+}
+
+/// The broker's answer to one publish, now or later.
+#[pyclass(frozen, subclass, module = "murano_messaging")]
+pub struct Confirmation {
+    state: Owned<Mutex<State>>,
+    face: Face,
+}
+
+/// As [`Confirmation`], to be awaited.
+#[pyclass(frozen, extends = Confirmation, name = "Confirmation", module = "murano_messaging.aio")]
+pub struct AioConfirmation;
+
+pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
+    let confirmation = Confirmation { state: Owned::new(Mutex::new(State::Waiting(core))), face };
+    Ok(match face {
+        Face::Blocking => Bound::new(py, confirmation)?.into_any(),
+        Face::Asyncio => {
+            Bound::new(py, PyClassInitializer::from(confirmation).add_subclass(AioConfirmation))?.into_any()
+        }
+    })
+}
+
+impl Confirmation {
+    fn state(&self) -> PyResult<MutexGuard<'_, State>> {
+        Ok(self.state.get()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The answer. One task at a time waits for it.
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Ok(mut state) = self.state() else {
+            return Poll::Ready(Err(Error::new(
+                ErrorKind::Closed,
+                "the publish belongs to the parent process",
+            )));
+        };
+        match &mut *state {
+            State::Known(result) => Poll::Ready(result.clone()),
+            State::Waiting(core) => {
+                let Poll::Ready(result) = Pin::new(core).poll(cx) else {
+                    return Poll::Pending;
+                };
+                *state = State::Known(result.clone());
+                Poll::Ready(result)
+            }
+        }
+    }
+}
+
+/// Waits for the answers, in order.
+struct All {
+    confirmations: Vec<Py<Confirmation>>,
+    next: usize,
+    failed: Option<Error>,
+}
+
+impl Future for All {
+    type Output = Result<(), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        while let Some(confirmation) = self.confirmations.get(self.next) {
+            let Poll::Ready(result) = confirmation.get().poll(cx) else {
+                return Poll::Pending;
+            };
+            self.next += 1;
+            if let Err(error) = result {
+                self.failed.get_or_insert(error);
+            }
+        }
+        Poll::Ready(self.failed.take().map_or(Ok(()), Err))
+    }
+}
+
+fn wait_for<'py>(
+    py: Python<'py>,
+    face: Face,
+    confirmations: Vec<Py<Confirmation>>,
+    timeout: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let timeout = time::optional_duration("timeout", timeout.as_ref())?;
+    for confirmation in &confirmations {
+        confirmation.get().state.get()?;
+    }
+    let count = confirmations.len();
+    let all = Timeout::new(engine::handle(py)?, timeout, All { confirmations, next: 0, failed: None });
+    run(py, face, async move {
+        match all.await {
+            Some(result) => result.map(|()| Outcome::None),
+            None => Err(Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "not all of {count} publishes were answered within {:?}; they are still under way",
+                    timeout.unwrap_or_default()
+                ),
+            )),
+        }
+    })
+}
+
+fn listed(confirmations: &Bound<'_, PyAny>) -> PyResult<Vec<Py<Confirmation>>> {
+    let confirmation = |confirmation: PyResult<Bound<'_, PyAny>>| match confirmation?
+        .cast_into::<Confirmation>()
+    {
+        Ok(confirmation) => Ok(confirmation.unbind()),
+        Err(error) => Err(errors::wrong_type("what is waited for", "a Confirmation", &error.into_inner())),
+    };
+    confirmations.try_iter()?.map(confirmation).collect()
+}
+
+/// Waits until the broker has answered all of these publishes, at most `timeout` seconds, and raises the first error
+/// among the answers, in the order of the list.
+#[pyfunction]
+#[pyo3(signature = (confirmations, timeout=None))]
+pub fn wait_all<'py>(
+    py: Python<'py>,
+    confirmations: &Bound<'py, PyAny>,
+    timeout: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    wait_for(py, Face::Blocking, listed(confirmations)?, timeout)
+}
+
+/// As `murano_messaging.wait_all`, to be awaited.
+#[pyfunction]
+#[pyo3(name = "wait_all", signature = (confirmations, timeout=None))]
+pub fn wait_all_asyncio<'py>(
+    py: Python<'py>,
+    confirmations: &Bound<'py, PyAny>,
+    timeout: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    wait_for(py, Face::Asyncio, listed(confirmations)?, timeout)
+}
+
+#[pymethods]
+impl Confirmation {
+    /// Whether the broker has answered.
+    #[getter]
+    fn done(&self) -> PyResult<bool> {
+        Ok(match &*self.state()? {
+            State::Known(_) => true,
+            State::Waiting(core) => core.is_ready(),
+        })
+    }
+
+    /// Waits for the answer, at most `timeout` seconds, and raises what it is if it is not good.
+    #[pyo3(signature = (timeout=None))]
+    fn wait<'py>(slf: Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, face) = (slf.py(), slf.get().face);
+        wait_for(py, face, vec![slf.unbind()], timeout)
+    }
+
+    /// The error of the publish; `None` when it is confirmed, or not answered yet.
+    fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        // A waiter's waker would be lost to this poll: only an answer that is there is taken.
+        if !self.done()? {
+            return Ok(None);
+        }
+        Ok(match self.poll(&mut context) {
+            Poll::Ready(Err(error)) => Some(errors::to_value(py, &error)),
+            _ => None,
+        })
+    }
+
+    /// Gives the publish up: it is not sent if it has not been, and never sent again.
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        let error = Error::new(ErrorKind::Closed, "the publish was cancelled");
+        let before = {
+            let mut state = self.state()?;
+            match &*state {
+                State::Known(_) => return Ok(()),
+                State::Waiting(core) if core.is_ready() => return Ok(()),
+                State::Waiting(_) => std::mem::replace(&mut *state, State::Known(Err(error))),
+            }
+        };
+        if let State::Waiting(core) = before {
+            core.cancel();
+        }
+        Ok::<_, Error>(()).or_py(py)
+    }
+
+    fn __repr__(&self) -> PyResult<String> {
+        Ok(match &*self.state()? {
+            State::Known(Ok(())) => "<Confirmation: confirmed>".into(),
+            State::Known(Err(error)) => format!("<Confirmation: failed: {error}>"),
+            State::Waiting(core) if core.is_ready() => "<Confirmation: answered>".into(),
+            State::Waiting(_) => "<Confirmation: waiting>".into(),
+        })
+    }
+}
+
+#[pymethods]
+impl AioConfirmation {
+    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
+        let py = slf.py();
+        let confirmation = slf.into_super().unbind();
+        let operation = wait_for(py, Face::Asyncio, vec![confirmation], None)?;
+        Ok(operation.cast_into::<Operation>()?)
+    }
+}

@@ -1,0 +1,366 @@
+//! Connecting: a URI and keyword arguments as the options of the core.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use murano_messaging::{Error, Host, Mechanism, Options, Recovery, TlsOptions};
+use pyo3::{
+    exceptions::PyTypeError,
+    prelude::*,
+    types::{PyBool, PyDict, PyString, PyTuple, PyType},
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    engine, errors,
+    errors::OrPyErr,
+    outcome::{Outcome, run},
+    service, time,
+    topology::number,
+    value,
+    wait::{Face, operation::Operation},
+};
+
+/// What is said of TLS.
+#[derive(Default)]
+struct Tls {
+    /// The first of these arguments that was given.
+    given: Option<String>,
+    wanted: Option<bool>,
+    certificate: Option<Pem>,
+    key: Option<Pem>,
+    changes: Vec<Box<dyn FnOnce(TlsOptions) -> TlsOptions>>,
+}
+
+enum Pem {
+    File(String),
+    Bytes(Vec<u8>),
+}
+
+impl Tls {
+    fn change(&mut self, change: impl FnOnce(TlsOptions) -> TlsOptions + 'static) {
+        self.changes.push(Box::new(change));
+    }
+
+    fn apply(self, options: Options, from_uri: bool) -> PyResult<Options> {
+        let Some(given) = self.given else { return Ok(options) };
+        if self.wanted == Some(false) {
+            return Err(errors::invalid(
+                "tls=False goes with an amqp:// URI and no other argument about TLS",
+            ));
+        }
+        let base = match (options.tls_options(), from_uri, self.wanted) {
+            (Some(tls), ..) => tls.clone(),
+            (None, true, None) => {
+                return Err(errors::invalid(format!(
+                    "{given} is about TLS: use it with amqps://, or with tls=True"
+                )));
+            }
+            _ => TlsOptions::new(),
+        };
+        let tls = self.changes.into_iter().fold(base, |tls, change| change(tls));
+        let tls = match (self.certificate, self.key) {
+            (None, None) => tls,
+            (Some(Pem::File(certificate)), Some(Pem::File(key))) => tls.identity_files(certificate, key),
+            (Some(Pem::Bytes(certificate)), Some(Pem::Bytes(key))) => tls.identity_pem(certificate, key),
+            _ => {
+                return Err(errors::invalid(
+                    "a client certificate needs both cert_file and key_file, or both cert_pem and key_pem",
+                ));
+            }
+        };
+        Ok(options.tls(tls))
+    }
+}
+
+fn path(given: &Bound<'_, PyAny>) -> PyResult<String> {
+    let path = given.py().import("os")?.call_method1("fspath", (given,))?;
+    path.extract()
+}
+
+fn pem(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(text) = given.cast::<PyString>() {
+        return Ok(text.to_cow()?.as_bytes().to_vec());
+    }
+    match value::bytes_like(given)? {
+        Some(bytes) => Ok(bytes),
+        None => Err(errors::wrong_type(what, "PEM as bytes or str", given)),
+    }
+}
+
+fn host(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Host> {
+    if let Ok(pair) = given.cast::<PyTuple>() {
+        let (name, port) = pair.extract::<(String, u16)>()?;
+        return Ok(Host::new(name, port));
+    }
+    let Ok(text) = given.cast::<PyString>() else {
+        return Err(errors::wrong_type("a host", "a str or a pair of str and int", given));
+    };
+    let text = text.to_cow()?;
+    let bad =
+        || errors::invalid(format!("'{text}' is not a host: name, name:port, [IPv6]:port or (name, port)"));
+    let (name, after) = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or_else(bad)?,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let port = match after.strip_prefix(':') {
+        Some(number) => number.parse().map_err(|_| bad())?,
+        None if after.is_empty() => port,
+        None => return Err(bad()),
+    };
+    Ok(Host::new(name, port))
+}
+
+fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
+    if let Ok(enabled) = given.cast::<PyBool>() {
+        return Ok(Recovery { enabled: enabled.is_true(), ..Recovery::default() });
+    }
+    if given.get_type().name()? != "Recovery" {
+        return Err(errors::wrong_type("recovery", "a bool or a Recovery", given));
+    }
+    let duration = |name: &str| time::duration(name, &given.getattr(name)?);
+    let max_elapsed = given.getattr("max_elapsed")?;
+    Ok(Recovery {
+        enabled: given.getattr("enabled")?.extract()?,
+        retry_initial: given.getattr("retry_initial")?.extract()?,
+        max_attempts: given.getattr("max_attempts")?.extract()?,
+        max_elapsed: (!max_elapsed.is_none())
+            .then(|| time::duration("max_elapsed", &max_elapsed))
+            .transpose()?,
+        initial_delay: duration("initial_delay")?,
+        max_delay: duration("max_delay")?,
+        refused_for: duration("refused_for")?,
+        republish: given.getattr("republish")?.extract()?,
+    })
+}
+
+fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>) -> PyResult<Options> {
+    let mut options = match uri {
+        Some(uri) => Options::from_uri(uri).or_py(py)?,
+        None => Options::new(),
+    };
+    let mut tls = Tls::default();
+    let mut hosts = None;
+    let mut user: (Option<String>, Option<String>) = (None, None);
+    let mut window = (1000, 64 << 20);
+    let mut recover = Recovery::default();
+    let mut retry_initial = false;
+    let items = given.into_iter().flat_map(|given| given.iter()).filter(|(_, value)| !value.is_none());
+    for (key, given) in items {
+        let key = key.cast::<PyString>()?.to_cow()?.into_owned();
+        options = match key.as_str() {
+            "hosts" => {
+                hosts = Some(given.clone());
+                options
+            }
+            "username" => {
+                user.0 = Some(given.extract()?);
+                options
+            }
+            "password" => {
+                user.1 = Some(given.extract().map_err(|_| PyTypeError::new_err("password must be a str"))?);
+                options
+            }
+            "credentials" => {
+                let callback = service::callback(&given)?;
+                options.credentials_from(move || service::credentials(callback.clone()))
+            }
+            "vhost" => options.vhost(given.extract::<String>()?),
+            "mechanism" => {
+                options.mechanism(match given.extract::<String>()?.to_ascii_lowercase().as_str() {
+                    "plain" => Mechanism::Plain,
+                    "amqplain" => Mechanism::AmqPlain,
+                    "external" => Mechanism::External,
+                    other => {
+                        return Err(errors::invalid(format!(
+                            "mechanism is '{other}'; it must be one of 'plain', 'amqplain', 'external'"
+                        )));
+                    }
+                })
+            }
+            "connection_name" => options.connection_name(given.extract::<String>()?),
+            "client_properties" => (&value::table(&key, &given)?)
+                .into_iter()
+                .fold(options, |options, (key, value)| options.client_property(key.as_str(), value.clone())),
+            "heartbeat" => options.heartbeat(time::duration(&key, &given)?),
+            "frame_max" => options.frame_max(number(&key, &given)?),
+            "channel_max" => options.channel_max(number(&key, &given)?),
+            "connect_timeout" => options.connect_timeout(time::duration(&key, &given)?),
+            "timeout" => options.operation_timeout(time::duration(&key, &given)?),
+            "window_messages" => {
+                window.0 = number(&key, &given)?;
+                options
+            }
+            "window_bytes" => {
+                window.1 = number(&key, &given)?;
+                options
+            }
+            "delivery_buffer" => options.delivery_buffer(number(&key, &given)?),
+            "max_body_size" => options.max_body_size(number(&key, &given)?),
+            "recovery" => {
+                recover = recovery(&given)?;
+                options
+            }
+            "retry_initial" => {
+                retry_initial = given.extract()?;
+                options
+            }
+            "separate_publish_connection" => options.separate_publish_connection(given.extract()?),
+            "seed" => options.seed(number(&key, &given)?),
+            _ => {
+                tls_option(&mut tls, &key, &given)?;
+                options
+            }
+        };
+    }
+    recover.retry_initial |= retry_initial;
+    options = options.window(window.0, window.1).recovery(recover);
+    options = match user {
+        (None, None) => options,
+        (Some(name), Some(password)) => options.credentials(name, password),
+        _ => return Err(errors::invalid("username and password are given together")),
+    };
+    options = tls.apply(options, uri.is_some())?;
+    if let Some(hosts) = hosts {
+        let port = if options.tls_options().is_some() { 5671 } else { 5672 };
+        let hosts = if hosts.is_instance_of::<PyString>() {
+            vec![host(&hosts, port)?]
+        } else {
+            hosts.try_iter()?.map(|given| host(&given?, port)).collect::<PyResult<Vec<_>>>()?
+        };
+        options = options.hosts(hosts);
+    }
+    Ok(options)
+}
+
+fn tls_option(tls: &mut Tls, key: &str, given: &Bound<'_, PyAny>) -> PyResult<()> {
+    match key {
+        "tls" => tls.wanted = Some(given.extract()?),
+        "ca_file" => {
+            let path = path(given)?;
+            tls.change(|tls| tls.ca_file(path));
+        }
+        "ca_pem" => {
+            let bytes = pem(key, given)?;
+            tls.change(|tls| tls.ca_pem(bytes));
+        }
+        "cert_file" => tls.certificate = Some(Pem::File(path(given)?)),
+        "cert_pem" => tls.certificate = Some(Pem::Bytes(pem(key, given)?)),
+        "key_file" => tls.key = Some(Pem::File(path(given)?)),
+        "key_pem" => tls.key = Some(Pem::Bytes(pem(key, given)?)),
+        "insecure" => {
+            let insecure = given.extract()?;
+            tls.change(move |tls| tls.insecure(insecure));
+        }
+        "server_name" => {
+            let name = given.extract::<String>()?;
+            tls.change(|tls| tls.server_name(name));
+        }
+        "sni" => {
+            if !given.extract::<bool>()? {
+                tls.change(TlsOptions::disable_sni);
+            }
+        }
+        "verify_hostname" => {
+            let verify = given.extract()?;
+            tls.change(move |tls| tls.verify_hostname(verify));
+        }
+        "pinned" => {
+            let pinned = given.extract()?;
+            tls.change(move |tls| tls.pinned(pinned));
+        }
+        _ => {
+            return Err(PyTypeError::new_err(format!(
+                "connect() got an unexpected keyword argument '{key}'"
+            )));
+        }
+    }
+    if key != "tls" || tls.wanted == Some(true) {
+        tls.given.get_or_insert_with(|| key.to_owned());
+    }
+    Ok(())
+}
+
+/// A future that is polled within the runtime: connecting starts a task there.
+struct Within<F> {
+    engine: Handle,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Within<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let _runtime = this.engine.enter();
+        this.future.as_mut().poll(cx)
+    }
+}
+
+fn connecting(
+    py: Python<'_>,
+    face: Face,
+    uri: Option<&str>,
+    given: Option<&Bound<'_, PyDict>>,
+) -> PyResult<impl Future<Output = Result<Outcome, Error>> + Send + 'static> {
+    let options = options(uri, given, py)?;
+    let future = Within { engine: engine::handle(py)?, future: Box::pin(options.connect()) };
+    Ok(async move { Ok(Outcome::Client(face, Box::new(future.await?))) })
+}
+
+/// Connects to RabbitMQ.
+#[pyfunction]
+#[pyo3(
+    signature = (uri=None, **options),
+    text_signature = "(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, delivery_buffer=None, max_body_size=None, recovery=None, retry_initial=None, separate_publish_connection=None, seed=None)"
+)]
+pub fn connect<'py>(
+    py: Python<'py>,
+    uri: Option<&str>,
+    options: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    run(py, Face::Blocking, connecting(py, Face::Blocking, uri, options)?)
+}
+
+/// Connects to RabbitMQ: to be awaited, or used with `async with`.
+#[pyfunction]
+#[pyo3(
+    name = "connect",
+    signature = (uri=None, **options),
+    text_signature = "(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, delivery_buffer=None, max_body_size=None, recovery=None, retry_initial=None, separate_publish_connection=None, seed=None)"
+)]
+pub fn connect_asyncio<'py>(
+    py: Python<'py>,
+    uri: Option<&str>,
+    options: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, Connecting>> {
+    let operation = Operation::keeping(Box::pin(connecting(py, Face::Asyncio, uri, options)?));
+    Bound::new(py, PyClassInitializer::from(operation).add_subclass(Connecting))
+}
+
+/// A connection that is being made: `await` it, or use it with `async with`.
+#[pyclass(frozen, extends = Operation, module = "murano_messaging.aio")]
+pub struct Connecting;
+
+#[pymethods]
+impl Connecting {
+    fn __aenter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        _kind: Option<Bound<'py, PyType>>,
+        _error: Option<Bound<'py, PyAny>>,
+        _traceback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        match slf.as_super().get().take_kept() {
+            Some(client) => client.bind(py).call_method0(pyo3::intern!(py, "close")),
+            None => run(py, Face::Asyncio, async { Ok(Outcome::None) }),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Consumers: iterators over deliveries.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+
+use murano_messaging::{ConsumeBuilder, Consumer as Core, Delivery, Error, ErrorKind};
+use pyo3::{prelude::*, types::PyType};
+use tokio::sync::OnceCell;
+
+use crate::{
+    delivery, engine,
+    errors::OrPyErr,
+    outcome::{Outcome, run},
+    process::Owned,
+    time,
+    wait::{
+        self, Face,
+        operation::{Operation, Ready},
+        timeout::Timeout,
+    },
+};
+
+/// A consumer that starts when it is first needed.
+struct Shared {
+    builder: ConsumeBuilder,
+    started: OnceCell<Core>,
+    /// Its end, found behind deliveries that were handed out together.
+    found: Mutex<VecDeque<Error>>,
+}
+
+type Next = Option<Result<Delivery, Error>>;
+
+impl Shared {
+    async fn core(&self) -> Result<&Core, Error> {
+        self.started.get_or_try_init(|| self.builder.clone().start()).await
+    }
+
+    fn found(&self) -> Option<Error> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    fn try_next(&self) -> Poll<Next> {
+        if let Some(error) = self.found() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        self.started.get().map_or(Poll::Pending, Core::try_next)
+    }
+
+    async fn next(&self) -> Next {
+        let core = match self.core().await {
+            Ok(core) => core,
+            Err(error) => return Some(Err(error)),
+        };
+        if let Some(error) = self.found() {
+            return Some(Err(error));
+        }
+        poll_fn(|cx: &mut Context<'_>| core.poll_next_delivery(cx)).await
+    }
+
+    /// At least one delivery, and as many more as are there already; none at the end.
+    async fn many(&self, most: usize) -> Result<Vec<Delivery>, Error> {
+        let Some(first) = self.next().await.transpose()? else {
+            return Ok(Vec::new());
+        };
+        let mut batch = vec![first];
+        while batch.len() < most {
+            match self.try_next() {
+                Poll::Ready(Some(Ok(delivery))) => batch.push(delivery),
+                Poll::Ready(Some(Err(error))) => {
+                    self.found.lock().unwrap_or_else(PoisonError::into_inner).push_back(error);
+                    break;
+                }
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Ok(batch)
+    }
+}
+
+/// Consumes one queue.
+#[pyclass(frozen, subclass, module = "murano_messaging._native")]
+pub struct BaseConsumer {
+    shared: Owned<Arc<Shared>>,
+    queue: String,
+    face: Face,
+}
+
+/// An iterator over the deliveries of a queue. As a context manager it is cancelled at the end.
+#[pyclass(frozen, extends = BaseConsumer, name = "Consumer", module = "murano_messaging")]
+pub struct Consumer;
+
+/// An asynchronous iterator over the deliveries of a queue. As an asynchronous context manager it is cancelled at the
+/// end; awaiting it starts it.
+#[pyclass(frozen, extends = BaseConsumer, name = "Consumer", module = "murano_messaging.aio")]
+pub struct AioConsumer;
+
+/// A consumer: one that runs, or for asyncio one that will when it is used.
+pub fn start<'py>(
+    py: Python<'py>,
+    face: Face,
+    queue: &str,
+    builder: ConsumeBuilder,
+) -> PyResult<Bound<'py, PyAny>> {
+    let shared = Arc::new(Shared { builder, started: OnceCell::new(), found: Mutex::default() });
+    if face == Face::Blocking {
+        wait::block(py, pin!(shared.core()))?.or_py(py)?;
+    }
+    let base = BaseConsumer { shared: Owned::new(shared), queue: queue.to_owned(), face };
+    Ok(match face {
+        Face::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Consumer))?.into_any(),
+        Face::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioConsumer))?.into_any(),
+    })
+}
+
+impl BaseConsumer {
+    fn shared(&self) -> PyResult<&Arc<Shared>> {
+        self.shared.get()
+    }
+
+    /// Cancels it; that its client is gone is as good.
+    fn leave<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let shared = self.shared()?.clone();
+        run(py, self.face, async move {
+            if let Some(core) = shared.started.get()
+                && let Err(error) = core.cancel().await
+                && !matches!(
+                    error.kind(),
+                    ErrorKind::Closed | ErrorKind::ConnectionLost | ErrorKind::ConnectionForced
+                )
+            {
+                return Err(error);
+            }
+            Ok(Outcome::None)
+        })
+    }
+}
+
+#[pymethods]
+impl BaseConsumer {
+    /// The next delivery; `None` when none came within `timeout`, or when the consumer was cancelled or its client closed.
+    #[pyo3(signature = (timeout=None))]
+    fn get<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let timeout = time::optional_duration("timeout", timeout.as_ref())?;
+        let (shared, face) = (self.shared()?.clone(), self.face);
+        let engine = engine::handle(py)?;
+        run(py, face, async move {
+            let next = pin!(shared.next());
+            delivery::outcome(face, Timeout::new(engine, timeout, next).await.flatten())
+        })
+    }
+
+    /// At least one delivery and at most `n`, as a list: waits for the first and takes what is there with it. Empty where
+    /// `get` returns `None`.
+    #[pyo3(signature = (n, timeout=None))]
+    fn get_many<'py>(
+        &self,
+        py: Python<'py>,
+        n: usize,
+        timeout: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let timeout = time::optional_duration("timeout", timeout.as_ref())?;
+        let (shared, face) = (self.shared()?.clone(), self.face);
+        let engine = engine::handle(py)?;
+        run(py, face, async move {
+            let many = pin!(shared.many(n));
+            let batch = Timeout::new(engine, timeout, many).await.unwrap_or(Ok(Vec::new()))?;
+            Ok(Outcome::Deliveries(face, batch))
+        })
+    }
+
+    /// Stops consuming. What was not handed out goes back to the queue; what was can still be acked.
+    fn cancel<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let shared = self.shared()?.clone();
+        run(py, self.face, async move {
+            if let Some(core) = shared.started.get() {
+                core.cancel().await?;
+            }
+            Ok(Outcome::None)
+        })
+    }
+
+    /// Changes how many unsettled messages the broker sends ahead; 0 for no limit.
+    fn set_prefetch<'py>(&self, py: Python<'py>, messages: u16) -> PyResult<Bound<'py, PyAny>> {
+        let shared = self.shared()?.clone();
+        run(py, self.face, async move {
+            shared.core().await?.set_prefetch(messages).await?;
+            Ok(Outcome::None)
+        })
+    }
+
+    /// Has the broker put back everything that is unsettled on this consumer, to be delivered again.
+    #[pyo3(signature = (requeue=true))]
+    fn recover<'py>(&self, py: Python<'py>, requeue: bool) -> PyResult<Bound<'py, PyAny>> {
+        let shared = self.shared()?.clone();
+        run(py, self.face, async move {
+            shared.core().await?.recover(requeue).await?;
+            Ok(Outcome::None)
+        })
+    }
+
+    /// The queue; a server-named one has another name after a reconnect.
+    #[getter]
+    fn queue(&self) -> PyResult<String> {
+        Ok(self.shared()?.started.get().map_or_else(|| self.queue.clone(), Core::queue))
+    }
+
+    /// The consumer tag; `None` before the consumer was started.
+    #[getter]
+    fn tag(&self) -> PyResult<Option<String>> {
+        Ok(self.shared()?.started.get().map(|core| core.tag().to_string()))
+    }
+
+    /// Deliveries handed out so far.
+    #[getter]
+    fn delivered(&self) -> PyResult<u64> {
+        Ok(self.shared()?.started.get().map_or(0, Core::delivered))
+    }
+
+    fn __repr__(&self) -> PyResult<String> {
+        Ok(format!("<Consumer of {:?}>", self.queue()?))
+    }
+}
+
+#[pymethods]
+impl Consumer {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let py = slf.py();
+        let shared = slf.as_super().get().shared()?;
+        let next = match shared.try_next() {
+            Poll::Ready(next) => next,
+            Poll::Pending => wait::block(py, pin!(shared.next()))?,
+        };
+        let delivery = next.transpose().or_py(py)?;
+        delivery.map(|delivery| delivery::to_python(py, Face::Blocking, delivery)).transpose()
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __exit__(
+        slf: &Bound<'_, Self>,
+        _kind: Option<Bound<'_, PyType>>,
+        _error: Option<Bound<'_, PyAny>>,
+        _traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        slf.as_super().get().leave(slf.py()).map(|_| ())
+    }
+}
+
+/// The outcome of one step of an asynchronous iteration.
+fn iterated(next: Next) -> Result<Outcome, Error> {
+    match next.transpose()? {
+        None => Ok(Outcome::StopAsync),
+        Some(delivery) => Ok(Outcome::Delivery(Face::Asyncio, Some(Box::new(delivery)))),
+    }
+}
+
+#[pymethods]
+impl AioConsumer {
+    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let shared = slf.as_super().get().shared()?;
+        match shared.try_next() {
+            Poll::Ready(Some(Ok(delivery))) => {
+                let delivery = delivery::to_python(py, Face::Asyncio, delivery)?;
+                Ok(Bound::new(py, Ready::new(delivery.unbind()))?.into_any())
+            }
+            Poll::Ready(next) => run(py, Face::Asyncio, async move { iterated(next) }),
+            Poll::Pending => {
+                let shared = shared.clone();
+                run(py, Face::Asyncio, async move { iterated(shared.next().await) })
+            }
+        }
+    }
+
+    /// Starts it and returns it.
+    fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Operation>> {
+        let py = slf.py();
+        let shared = slf.as_super().get().shared()?.clone();
+        let itself = slf.clone().into_any().unbind();
+        let operation = Operation::new(Box::pin(async move {
+            shared.core().await?;
+            Ok(Outcome::Value(itself))
+        }));
+        Bound::new(py, operation)
+    }
+
+    fn __aenter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Operation>> {
+        Self::__await__(slf)
+    }
+
+    fn __aexit__<'py>(
+        slf: &Bound<'py, Self>,
+        _kind: Option<Bound<'py, PyType>>,
+        _error: Option<Bound<'py, PyAny>>,
+        _traceback: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.as_super().get().leave(slf.py())
+    }
+}

@@ -1,0 +1,70 @@
+//! What an operation of the core results in, and what that is in Python.
+
+use murano_messaging::{Client, Confirmation, Delivery, Error, Event, QueueInfo};
+use pyo3::{
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyList, PyType},
+};
+
+use crate::{client, confirmation, delivery, errors::OrPyErr, events, wait::Face};
+
+pub enum Outcome {
+    None,
+    Count(u32),
+    Queue(QueueInfo),
+    Client(Face, Box<Client>),
+    Confirmation(Face, Confirmation),
+    Delivery(Face, Option<Box<Delivery>>),
+    Deliveries(Face, Vec<Delivery>),
+    Event(Option<Box<Event>>),
+    /// Something that is in Python already.
+    Value(Py<PyAny>),
+    /// The end of an asynchronous iteration.
+    StopAsync,
+}
+
+impl Outcome {
+    pub fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        match self {
+            Self::None => Ok(py.None().into_bound(py)),
+            Self::Count(count) => Ok(count.into_pyobject(py)?.into_any()),
+            Self::Queue(info) => {
+                static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+                let class = CLASS.import(py, "murano_messaging._types", "QueueInfo")?;
+                class.call1((info.name, info.message_count, info.consumer_count))
+            }
+            Self::Client(face, client) => client::to_python(py, face, *client),
+            Self::Confirmation(face, confirmation) => confirmation::to_python(py, face, confirmation),
+            Self::Delivery(face, Some(delivery)) => delivery::to_python(py, face, *delivery),
+            Self::Delivery(_, None) | Self::Event(None) => Ok(py.None().into_bound(py)),
+            Self::Deliveries(face, deliveries) => {
+                let list = PyList::empty(py);
+                for delivery in deliveries {
+                    list.append(delivery::to_python(py, face, delivery)?)?;
+                }
+                Ok(list.into_any())
+            }
+            Self::Event(Some(event)) => events::to_python(py, &event),
+            Self::Value(value) => Ok(value.into_bound(py)),
+            Self::StopAsync => Err(pyo3::exceptions::PyStopAsyncIteration::new_err(())),
+        }
+    }
+}
+
+/// Does `work` in the way of `face`: waits for it, or returns what to await.
+pub fn run<'py, F>(py: Python<'py>, face: Face, work: F) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future<Output = Result<Outcome, Error>> + Send + 'static,
+{
+    match face {
+        Face::Blocking => {
+            let work = std::pin::pin!(work);
+            crate::wait::block(py, work)?.or_py(py)?.into_python(py)
+        }
+        Face::Asyncio => {
+            let operation = crate::wait::operation::Operation::new(Box::pin(work));
+            Ok(Bound::new(py, operation)?.into_any())
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What became ready, for one event loop or hub: a queue that any thread fills, and one descriptor that wakes the loop
+//! once for all that is in it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Wake, Waker},
+};
+
+use pyo3::prelude::*;
+
+use super::descriptor::Descriptor;
+use crate::process::generation;
+
+struct Queue {
+    state: Mutex<State>,
+    descriptor: Descriptor,
+}
+
+#[derive(Default)]
+struct State {
+    ready: Vec<u64>,
+    /// The loop has been told and has not looked yet.
+    told: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, number: u64) {
+        let mut state = self.lock();
+        state.ready.push(number);
+        if !std::mem::replace(&mut state.told, true) {
+            drop(state);
+            self.descriptor.set();
+        }
+    }
+
+    fn take(&self) -> Vec<u64> {
+        self.descriptor.clear();
+        let mut state = self.lock();
+        state.told = false;
+        std::mem::take(&mut state.ready)
+    }
+}
+
+struct Completion {
+    queue: Arc<Queue>,
+    number: u64,
+}
+
+impl Wake for Completion {
+    fn wake(self: Arc<Self>) {
+        self.queue.push(self.number);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.queue.push(self.number);
+    }
+}
+
+/// The completions of one event loop (or green hub), and who waits there: futures (or green threads) by number.
+#[pyclass(frozen, module = "murano_messaging._native")]
+pub struct Completions {
+    queue: Arc<Queue>,
+    generation: u32,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, Py<PyAny>>>,
+    /// Taken off the queue, and not handed out yet.
+    taken: Mutex<Vec<u64>>,
+}
+
+impl Completions {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Py<PyAny>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for somebody who is going to wait.
+    pub fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A waker that completes `number`.
+    pub fn waker(&self, number: u64) -> Waker {
+        Waker::from(Arc::new(Completion { queue: self.queue.clone(), number }))
+    }
+
+    /// Whether this was made before a fork that led here.
+    pub fn is_inherited(&self) -> bool {
+        self.generation != generation()
+    }
+
+    /// `waiter` waits for `number` from now on.
+    pub fn wait(&self, number: u64, waiter: Py<PyAny>) {
+        self.waiting().insert(number, waiter);
+    }
+
+    /// Takes the next waiter whose number is ready; `None` when the queue is empty.
+    fn next_ready(&self) -> Option<Py<PyAny>> {
+        loop {
+            let number = self.taken.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            if let Some(waiter) = self.waiting().remove(&number) {
+                return Some(waiter);
+            }
+        }
+    }
+
+    fn look(&self) {
+        let mut ready = self.queue.take();
+        // Handed out from the end, first things first.
+        ready.reverse();
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.append(&mut taken);
+        *taken = ready;
+    }
+}
+
+#[pymethods]
+impl Completions {
+    #[new]
+    pub fn new() -> PyResult<Self> {
+        Ok(Self {
+            queue: Arc::new(Queue { state: Mutex::default(), descriptor: Descriptor::new()? }),
+            generation: generation(),
+            next: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            taken: Mutex::default(),
+        })
+    }
+
+    /// The descriptor that is readable while something is ready.
+    pub fn fileno(&self) -> i64 {
+        self.queue.descriptor.number()
+    }
+
+    /// Whether this was made by a parent process.
+    #[getter]
+    fn inherited(&self) -> bool {
+        self.is_inherited()
+    }
+
+    /// Registers a green thread under its number.
+    fn register(&self, number: u64, waiter: Py<PyAny>) {
+        self.wait(number, waiter);
+    }
+
+    /// Takes the registration back.
+    pub fn forget(&self, number: u64) {
+        let waiter = self.waiting().remove(&number);
+        drop(waiter);
+    }
+
+    /// Looks what is ready; `next` hands it out.
+    fn begin(&self) {
+        // The descriptor of an inherited one belongs to the parent, who would miss what is read here.
+        if !self.is_inherited() {
+            self.look();
+        }
+    }
+
+    /// The next green thread to go on; `None` when there is none. One that was killed meanwhile is not among them.
+    fn next(&self) -> Option<Py<PyAny>> {
+        self.next_ready()
+    }
+
+    /// Resolves the asyncio futures of all that is ready: the callback of the loop's reader.
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.begin();
+        while let Some(future) = self.next_ready() {
+            let future = future.bind(py);
+            if !future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+                future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! The one way to wait for a future of the core, with three kinds of waiters: a thread, an asyncio task
+//! ([`operation`]), a green thread of eventlet or gevent ([`green`]).
+//!
+//! The futures are polled by whoever waits, not by the engine, so that an operation costs no task and no hand-over.
+
+mod asyncio;
+pub mod completions;
+mod descriptor;
+mod green;
+pub mod operation;
+pub mod timeout;
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread, ThreadId},
+    time::Duration,
+};
+
+use pyo3::prelude::*;
+
+use crate::process::detached;
+
+/// How a client's calls wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// They return when they are done.
+    Blocking,
+    /// They return something to `await`.
+    Asyncio,
+}
+
+/// Python sees signals in its main thread only, and only there waits are cut into slices.
+const SLICE: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_secs(3600);
+
+static MAIN_THREAD: Mutex<Option<ThreadId>> = Mutex::new(None);
+
+/// Remembers that this is Python's main thread.
+pub fn this_is_the_main_thread() {
+    *MAIN_THREAD.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current().id());
+}
+
+/// Remembers Python's main thread, if this is it.
+pub fn note_main_thread(py: Python<'_>) -> PyResult<()> {
+    let threading = py.import("threading")?;
+    if threading.call_method0("current_thread")?.is(&threading.call_method0("main_thread")?) {
+        this_is_the_main_thread();
+    }
+    Ok(())
+}
+
+fn slice() -> Duration {
+    let main = *MAIN_THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    match main {
+        Some(main) if main != thread::current().id() => LONG,
+        _ => SLICE,
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+thread_local! {
+    static UNPARK: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+}
+
+/// Waits until `future` is ready; other threads, or other green threads, go on meanwhile.
+///
+/// Signals are handled on the way. What a handler raises, and what is thrown into a green thread, ends the wait.
+pub fn block<F: Future>(py: Python<'_>, mut future: Pin<&mut F>) -> PyResult<F::Output> {
+    let waker = UNPARK.with(Clone::clone);
+    let mut context = Context::from_waker(&waker);
+    if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+        return Ok(output);
+    }
+    if let Some(hub) = green::hub(py)? {
+        return green::wait(&hub, future);
+    }
+    let slice = slice();
+    loop {
+        detached(py, || thread::park_timeout(slice));
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Ok(output);
+        }
+        py.check_signals()?;
+    }
+}

@@ -1,0 +1,216 @@
+//! Something to `await`: an operation of the core as a coroutine.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Mutex, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use murano_messaging::Error;
+use pyo3::{
+    exceptions::{PyRuntimeError, PyStopIteration},
+    prelude::*,
+    types::PyType,
+};
+
+use super::{asyncio, completions::Completions};
+use crate::{errors::OrPyErr, outcome::Outcome, process::Owned};
+
+/// What an operation does. It starts when it is first polled, and is given up when it is dropped.
+pub type Work = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
+
+/// Where an operation that waits will be woken.
+struct Place {
+    completions: Py<Completions>,
+    number: u64,
+    waker: Waker,
+}
+
+struct Running {
+    work: Owned<Work>,
+    place: Option<Place>,
+}
+
+impl Running {
+    fn poll(&mut self, waker: &Waker) -> PyResult<Poll<Result<Outcome, Error>>> {
+        Ok(self.work.get_mut()?.as_mut().poll(&mut Context::from_waker(waker)))
+    }
+
+    fn waker(&self) -> Waker {
+        self.place.as_ref().map_or_else(|| Waker::noop().clone(), |place| place.waker.clone())
+    }
+
+    fn wait(&self, future: Py<PyAny>) {
+        if let Some(place) = &self.place {
+            place.completions.get().wait(place.number, future);
+        }
+    }
+
+    fn leave(&self) {
+        if let Some(place) = &self.place {
+            place.completions.get().forget(place.number);
+        }
+    }
+}
+
+/// An operation under way: `await` it, or give it to `asyncio.create_task`, `gather` or `wait_for`. Cancelling the
+/// task that awaits it gives the operation up.
+#[pyclass(frozen, subclass, module = "murano_messaging.aio")]
+pub struct Operation {
+    /// `None` when it is over, or while it is polled.
+    running: Mutex<Option<Running>>,
+    /// Whether the result is to be kept, and the result.
+    keeps: bool,
+    kept: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Operation {
+    pub fn new(work: Work) -> Self {
+        let running = Running { work: Owned::new(work), place: None };
+        Self { running: Mutex::new(Some(running)), keeps: false, kept: Mutex::default() }
+    }
+
+    /// An operation that keeps its result for [`Self::take_kept`].
+    pub fn keeping(work: Work) -> Self {
+        Self { keeps: true, ..Self::new(work) }
+    }
+
+    pub fn take_kept(&self) -> Option<Py<PyAny>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn done<'py>(&self, py: Python<'py>, result: Result<Outcome, Error>) -> PyResult<Step<'py>> {
+        let value = result.or_py(py)?.into_python(py)?;
+        if self.keeps {
+            *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.clone().unbind());
+        }
+        Ok(Step::Done(value))
+    }
+
+    fn take(&self) -> Option<Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Goes on until the result is there, or there is something to wait for.
+    fn step<'py>(&self, py: Python<'py>) -> PyResult<Step<'py>> {
+        let Some(mut running) = self.take() else {
+            return Err(PyRuntimeError::new_err("cannot reuse an operation that was awaited already"));
+        };
+        if running.place.is_none() {
+            // Many operations are done at once; the others need to know where to be woken.
+            if let Poll::Ready(result) = running.poll(Waker::noop())? {
+                return self.done(py, result);
+            }
+            let completions = asyncio::completions(&asyncio::running_loop(py)?)?;
+            let number = completions.get().number();
+            let waker = completions.get().waker(number);
+            running.place = Some(Place { completions, number, waker });
+        }
+        let waker = running.waker();
+        if let Poll::Ready(result) = running.poll(&waker)? {
+            return self.done(py, result);
+        }
+        let future = asyncio::running_loop(py)?.call_method0(pyo3::intern!(py, "create_future"))?;
+        // What `yield from future` would do (the protocol of asyncio's tasks).
+        future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
+        running.wait(future.clone().unbind());
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        Ok(Step::Wait(future))
+    }
+}
+
+enum Step<'py> {
+    Wait(Bound<'py, PyAny>),
+    Done(Bound<'py, PyAny>),
+}
+
+fn stop(value: Bound<'_, PyAny>) -> PyErr {
+    PyStopIteration::new_err((value.unbind(),))
+}
+
+#[pymethods]
+impl Operation {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.step(py)? {
+            Step::Wait(future) => Ok(Some(future)),
+            // The end of an iteration without a value is the value None, and cheaper.
+            Step::Done(value) if value.is_none() => Ok(None),
+            Step::Done(value) => Err(stop(value)),
+        }
+    }
+
+    /// Goes on; a coroutine's method.
+    fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if !value.is_none() {
+            return Err(pyo3::exceptions::PyTypeError::new_err("an operation takes nothing but None"));
+        }
+        match self.step(py)? {
+            Step::Wait(future) => Ok(future),
+            Step::Done(value) => Err(stop(value)),
+        }
+    }
+
+    /// Gives the operation up and raises; a coroutine's method.
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.close();
+        let exception = match (value, kind.cast::<PyType>()) {
+            (Some(value), _) if value.is_instance_of::<pyo3::exceptions::PyBaseException>() => value,
+            (Some(value), Ok(class)) => class.call1((value,))?,
+            (None, Ok(class)) => class.call0()?,
+            (_, Err(_)) => kind,
+        };
+        if let Some(traceback) = traceback {
+            exception.setattr(pyo3::intern!(py, "__traceback__"), traceback)?;
+        }
+        Err(PyErr::from_value(exception))
+    }
+
+    /// Gives the operation up; a coroutine's method.
+    fn close(&self) {
+        if let Some(running) = self.take() {
+            running.leave();
+        }
+    }
+}
+
+/// A result that is there already, to be awaited.
+#[pyclass(frozen, module = "murano_messaging.aio")]
+pub struct Ready {
+    value: Mutex<Option<Py<PyAny>>>,
+}
+
+impl Ready {
+    pub fn new(value: Py<PyAny>) -> Self {
+        Self { value: Mutex::new(Some(value)) }
+    }
+}
+
+#[pymethods]
+impl Ready {
+    fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self) -> PyResult<Option<()>> {
+        match self.value.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(value) => Err(PyStopIteration::new_err((value,))),
+            None => Err(PyRuntimeError::new_err("cannot reuse an operation that was awaited already")),
+        }
+    }
+}
