@@ -39,23 +39,23 @@ impl State {
                 Ok((!cancel.nowait).then(|| Method::CancelOk(reply).into_class()))
             }
             Method::Get(get) => self.get(id, number, &get, now),
-            Method::Ack(ack) => self.settle_deliveries(id, number, ack.delivery_tag, ack.multiple, None, now),
+            Method::Ack(ack) => self.settle_deliveries(id, number, ack.delivery_tag, ack.multiple, None),
             Method::Nack(nack) => {
                 let requeue = Some(nack.requeue);
-                self.settle_deliveries(id, number, nack.delivery_tag, nack.multiple, requeue, now)
+                self.settle_deliveries(id, number, nack.delivery_tag, nack.multiple, requeue)
             }
             Method::Reject(reject) => {
-                self.settle_deliveries(id, number, reject.delivery_tag, false, Some(reject.requeue), now)
+                self.settle_deliveries(id, number, reject.delivery_tag, false, Some(reject.requeue))
             }
             Method::Qos(qos) => {
                 self.qos(id, number, &qos)?;
                 Ok(Some(Method::QosOk(basic::QosOk {}).into_class()))
             }
             Method::Recover(recover) => {
-                self.recover(id, number, recover.requeue, now)?;
+                self.recover(id, number, recover.requeue)?;
                 Ok(Some(Method::RecoverOk(basic::RecoverOk {}).into_class()))
             }
-            Method::RecoverAsync(recover) => self.recover(id, number, recover.requeue, now).map(|()| None),
+            Method::RecoverAsync(recover) => self.recover(id, number, recover.requeue).map(|()| None),
             _ => Err(Refusal::new(503, "an answer from a client")),
         }
     }
@@ -330,7 +330,6 @@ impl State {
         tag: u64,
         multiple: bool,
         requeue: Option<bool>,
-        now: Instant,
     ) -> Reply {
         let Some(channel) = self.channel(id, number) else { return Ok(None) };
         let limited = channel.global_prefetch > 0;
@@ -351,10 +350,7 @@ impl State {
                 Some(false) => self.reject(unacked.queue, unacked.stored),
             }
         }
-        // Requeued messages go out again at once; acks alone can wait for the end of the batch.
-        if requeue.is_some() {
-            self.settle(now);
-        }
+        // What can be delivered now goes out at the end of the batch: behind `basic.recover-ok`, for one.
         Ok(None)
     }
 
@@ -369,10 +365,10 @@ impl State {
         }
     }
 
-    fn recover(&mut self, id: SessionId, number: u16, requeue: bool, now: Instant) -> Answer {
+    fn recover(&mut self, id: SessionId, number: u16, requeue: bool) -> Answer {
         if !requeue {
             return Err(Refusal::not_implemented("requeue=false"));
         }
-        self.settle_deliveries(id, number, 0, true, Some(true), now).map(|_| ())
+        self.settle_deliveries(id, number, 0, true, Some(true)).map(|_| ())
     }
 }
