@@ -120,6 +120,9 @@ impl Node {
         fs::write(folder.join("rabbitmq.conf"), config).expect("the node's folder can be written");
         fs::write(folder.join("plugins"), format!("[{}].", options.plugins.join(",")))
             .expect("the node's folder can be written");
+        // `su` puts the limit back to 1024, which is some 800 connections.
+        fs::write(folder.join("env"), "ulimit -n 4096 2>/dev/null || true\n")
+            .expect("the node's folder can be written");
         let cookie = options.cookie.clone().unwrap_or_else(|| unique("cookie"));
         let cookie_file = folder.join("home/.erlang.cookie");
         fs::write(&cookie_file, cookie).expect("the node's folder can be written");
@@ -153,6 +156,7 @@ impl Node {
             .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", self.folder.join("plugins"))
             .env("RABBITMQ_PID_FILE", self.pid_file())
+            .env("RABBITMQ_CONF_ENV_FILE", self.folder.join("env"))
             // One scheduler: several nodes share two cores here.
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 2:2 +sbwt none")
             .env("HOME", self.folder.join("home"))
