@@ -22,6 +22,9 @@ pub mod delivery;
 mod engine;
 pub mod error;
 pub mod events;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 pub mod message;
 pub mod options;

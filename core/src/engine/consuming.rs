@@ -141,7 +141,7 @@ impl Engine {
             let settings = consumer.incoming.settings();
             let mut arguments = settings.arguments.clone();
             if let Some(last) = settings.last_offset {
-                arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(last + 1));
+                arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(last.saturating_add(1)));
             }
             let qos = (settings.prefetch > 0).then_some(basic::Qos {
                 prefetch_count: settings.prefetch,

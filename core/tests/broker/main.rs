@@ -2,6 +2,7 @@
 //! that tests have it play.
 #![cfg(feature = "broker")]
 
+mod arbitrary;
 mod faults;
 mod lapin_client;
 mod login;

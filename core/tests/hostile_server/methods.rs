@@ -248,6 +248,29 @@ async fn no_answer_at_all() {
     server.end().await;
 }
 
+/// There is no next offset behind the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn last_offset_there_is_in_a_stream() {
+    let server = Server::start(async move |mut peer| {
+        let (channel, tag) = peer.consumed().await;
+        let entry = [&short("x-stream-offset")[..], b"l", &i64::MAX.to_be_bytes()].concat();
+        let properties = [&[0x20, 0][..], &long(entry)].concat();
+        peer.send([deliver(channel, &tag, 1), header(channel, 0, &properties)].concat()).await;
+        let consume = peer.until(CONSUME).await;
+        assert!(consume.fields.ends_with(&i64::MAX.to_be_bytes()), "{:?}", consume.fields);
+        peer.answer(&consume).await;
+        peer.until(CLOSE).await;
+    })
+    .await;
+    let client = server.client().await;
+    let consumer = client.consume("q").stream_offset("first").start();
+    let consumer = within("consuming", LONG, consumer).await.unwrap();
+    let delivery = within("the message", LONG, consumer.next()).await.unwrap().unwrap();
+    within("starting again", LONG, consumer.set_prefetch(7)).await.unwrap();
+    drop((delivery, consumer, client));
+    server.end().await;
+}
+
 // ---- with recovery -------------------------------------------------------------------------------------------
 
 /// A server that breaks the protocol on every connection is not hammered, and no operation hangs.
