@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import inspect
 import logging
+import sys
 import threading
 from typing import Any, Callable
 
@@ -23,6 +24,13 @@ _LOGGER.addHandler(logging.NullHandler())
 def start() -> None:
     """Start the service of this process; called once in it, by the first client."""
     atexit.register(_at_exit)
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        # Before Python 3.13 a forked child of multiprocessing ends without atexit. After its own children: they may use
+        # what it owns.
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, exitpriority=-1)
     threading.Thread(target=_serve, name="murano-messaging-service", daemon=True).start()
 
 

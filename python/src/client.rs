@@ -1,6 +1,6 @@
 //! Clients: what they can do is written once, and waits in the way of their face.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use murano_messaging::{Binding, Client as Core, Message, Publisher};
 use pyo3::{
@@ -29,7 +29,7 @@ struct LastRoute {
 /// A client, whatever its face.
 #[pyclass(frozen, subclass, weakref, module = "murano_messaging._native")]
 pub struct BaseClient {
-    core: Owned<Arc<Core>>,
+    core: Owned<Core>,
     last: Mutex<Option<LastRoute>>,
     face: Face,
 }
@@ -43,7 +43,6 @@ pub struct Client;
 pub struct AioClient;
 
 pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
-    let core = Arc::new(core);
     exit::remember(py, &core);
     let base = BaseClient { core: Owned::new(core), last: Mutex::default(), face };
     Ok(match face {
@@ -54,7 +53,7 @@ pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, P
 
 impl BaseClient {
     fn core(&self) -> PyResult<&Core> {
-        Ok(self.core.get()?)
+        self.core.get()
     }
 
     fn last(&self) -> MutexGuard<'_, Option<LastRoute>> {
