@@ -80,7 +80,7 @@ def test_cancelling_a_connect(run):
             port = silent.getsockname()[1]
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(aio.connect(f"amqp://127.0.0.1:{port}"), 0.1)
-            with pytest.raises(mm.OperationTimeoutError):
+            with pytest.raises(mm.ConnectFailedError):
                 await aio.connect(f"amqp://127.0.0.1:{port}", connect_timeout=0.1)
 
     run(main())
