@@ -11,7 +11,7 @@ use pyo3::{
 
 use crate::{
     confirmation, consumer, delivery,
-    errors::OrPyErr,
+    errors::{self, OrPyErr},
     events, exit, message,
     outcome::{Outcome, run},
     process::Owned,
@@ -445,6 +445,16 @@ impl BaseClient {
 
 #[pymethods]
 impl Client {
+    /// Has `callback` called with each event from now on, in a thread of its own, until the client is closed.
+    fn on_event<'py>(slf: &Bound<'py, Self>, callback: Bound<'py, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if !callback.is_callable() {
+            return Err(errors::wrong_type("callback", "a function that takes an event", &callback));
+        }
+        let events = slf.as_super().get().events(py)?;
+        py.import("murano_messaging._service")?.call_method1("listen", (events, callback)).map(|_| ())
+    }
+
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }
