@@ -13,7 +13,8 @@ use std::{
 
 use fastrand::Rng;
 use murano_messaging::{
-    Binding, Broker, Client, Connecting, Connector, Exchange, Host, Message, Options, Queue, Stream, TlsOptions,
+    Binding, Broker, Client, Connecting, Connector, Exchange, Host, Message, Options, Queue, Stream,
+    TlsOptions,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 
@@ -24,7 +25,11 @@ struct Recorded {
 }
 
 impl AsyncRead for Recorded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
@@ -147,8 +152,7 @@ fn no_bytes_of_a_client_harm_the_broker() {
             let mut answer = vec![0; 64 * 1024];
             for chunk in bytes.chunks(rng.usize(1..2000)) {
                 // A client that does not read what it is told would be blocked by its own doing.
-                while let Ok(Ok(count)) =
-                    tokio::time::timeout(Duration::ZERO, stream.read(&mut answer)).await
+                while let Ok(Ok(count)) = tokio::time::timeout(Duration::ZERO, stream.read(&mut answer)).await
                     && count > 0
                 {}
                 let written = tokio::time::timeout(Duration::from_secs(60), stream.write_all(chunk)).await;
