@@ -78,7 +78,9 @@ async fn conversation() -> Vec<u8> {
     client.declare_queue(&Queue::new("dead").expires(Duration::from_secs(60))).await.unwrap();
     client.bind(&Binding::queue("dead", "x").routing_key("#")).await.unwrap();
     for number in 0..10 {
-        let message = Message::new(vec![b'x'; number * 50]).header("number", number as i64).priority(3);
+        let message = Message::new(vec![b'x'; number * 50])
+            .header("number", i32::try_from(number).unwrap())
+            .priority(3);
         client.publish("", "q", message).await.unwrap();
     }
     let consumer = client.consume("q").prefetch(3).start().await.unwrap();

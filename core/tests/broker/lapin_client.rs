@@ -19,7 +19,7 @@ use murano_testkit::within;
 const STEP: Duration = Duration::from_secs(20);
 
 struct Served {
-    _listening: Listening,
+    listening: Listening,
     connection: Connection,
     channel: Channel,
 }
@@ -31,7 +31,7 @@ async fn served() -> Served {
         within("lapin connects", STEP, Connection::connect(&uri, ConnectionProperties::default()));
     let connection = connection.await.unwrap();
     let channel = connection.create_channel().await.unwrap();
-    Served { _listening: listening, connection, channel }
+    Served { listening: listening, connection, channel }
 }
 
 async fn declare(channel: &Channel, name: &str, arguments: FieldTable) -> Queue {
@@ -193,7 +193,7 @@ async fn a_refused_operation_closes_its_channel_and_no_other() {
 
 #[tokio::test]
 async fn recover_and_a_lost_connection_put_back_what_was_out() {
-    let Served { connection, channel, _listening } = &served().await;
+    let Served { connection, channel, listening } = &served().await;
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     declare(channel, "q", FieldTable::default()).await;
     for body in [b"1", b"2"] {
@@ -206,7 +206,7 @@ async fn recover_and_a_lost_connection_put_back_what_was_out() {
     let again = get(channel, "q").await.unwrap();
     assert_eq!((again.delivery.data.as_slice(), again.delivery.redelivered), (&b"1"[..], true));
     connection.close(200, "bye".into()).await.unwrap();
-    let uri = format!("amqp://guest:guest@{}", _listening.address());
+    let uri = format!("amqp://guest:guest@{}", listening.address());
     let connection = Connection::connect(&uri, ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     let queue = declare(&channel, "q", FieldTable::default()).await;
