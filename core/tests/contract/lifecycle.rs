@@ -1,6 +1,10 @@
 //! From connecting to the end: what is refused at once, what a close and a drop still do, what comes after.
 
-use std::time::Duration;
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+    time::Duration,
+};
 
 use murano_messaging::{ErrorKind, Event, Message, Queue, events::Role};
 use murano_testkit::{eventually, within};
@@ -17,6 +21,7 @@ contract!(
     dropping_right_after_the_first_publish_flushes,
     every_handle_keeps_the_client_open,
     the_publishing_connection_opens_at_the_first_publish,
+    publishes_wait_for_their_channel_to_open,
     an_idle_client_keeps_its_connection,
     channels_run_out_without_harm,
     a_forgotten_queue_is_not_recorded,
@@ -184,6 +189,34 @@ async fn the_publishing_connection_opens_at_the_first_publish(env: &Env) {
     // Many at once open one.
     all((0..20).map(|_| async { client.publish("", &queue, Message::text("x")).await.unwrap() })).await;
     assert_eq!(connected_to_publish(), 1);
+}
+
+async fn publishes_wait_for_their_channel_to_open(env: &Env) {
+    let other = env.client().await;
+    let queue = env.queue(&other).await;
+    for round in 1..=25 {
+        let client = env.options().window(100_000, 64 << 20).connect().await.unwrap();
+        let publisher = client.publisher("", queue.as_str());
+        let publish = || Box::pin(publisher.publish(Message::text("x").persistent(false)));
+        let mut first = publish();
+        let mut others = Vec::new();
+        // While the connection is made and its channel opened, somebody tries to write all the time.
+        poll_fn(|cx| {
+            while others.len() < 50_000 && first.as_mut().poll(cx).is_pending() {
+                let mut other = publish();
+                if other.as_mut().poll(cx).is_pending() {
+                    others.push(other);
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+        for publish in others {
+            publish.await.unwrap();
+        }
+        let stats = client.stats();
+        assert_eq!((stats.reconnects, stats.republished), (0, 0), "round {round}");
+    }
 }
 
 async fn an_idle_client_keeps_its_connection(env: &Env) {
