@@ -25,6 +25,8 @@ enum State {
 }
 
 /// The broker's answer to one publish, now or later.
+///
+/// Dropping it does not cancel the publish. An asyncio confirmation can be awaited.
 #[pyclass(frozen, subclass, module = "murano_messaging")]
 pub struct Confirmation {
     state: Owned<Mutex<State>>,
@@ -53,7 +55,10 @@ impl Confirmation {
     /// The answer. One task at a time waits for it.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let Ok(mut state) = self.state() else {
-            return Poll::Ready(Err(Error::new(ErrorKind::Closed, "the publish belongs to the parent process")));
+            return Poll::Ready(Err(Error::new(
+                ErrorKind::Closed,
+                "the publish belongs to the parent process",
+            )));
         };
         match &mut *state {
             State::Known(result) => Poll::Ready(result.clone()),
@@ -119,7 +124,9 @@ fn wait_for<'py>(
 }
 
 fn listed(confirmations: &Bound<'_, PyAny>) -> PyResult<Vec<Py<Confirmation>>> {
-    let confirmation = |confirmation: PyResult<Bound<'_, PyAny>>| match confirmation?.cast_into::<Confirmation>() {
+    let confirmation = |confirmation: PyResult<Bound<'_, PyAny>>| match confirmation?
+        .cast_into::<Confirmation>()
+    {
         Ok(confirmation) => Ok(confirmation.unbind()),
         Err(error) => Err(errors::wrong_type("what is waited for", "a Confirmation", &error.into_inner())),
     };
@@ -160,7 +167,8 @@ impl Confirmation {
         })
     }
 
-    /// Waits for the answer, at most `timeout` seconds, and raises what it is if it is not good.
+    /// Waits for the broker's answer, at most `timeout` (seconds or `timedelta`; for ever by default, though a publish has a
+    /// deadline of its own), and raises the publish's error if it failed.
     #[pyo3(signature = (timeout=None))]
     fn wait<'py>(slf: Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let (py, face) = (slf.py(), slf.get().face);

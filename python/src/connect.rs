@@ -1,6 +1,10 @@
 //! Connecting: a URI and keyword arguments as the options of the core.
 
-use std::{future::Future, pin::Pin, task::{Context, Poll}};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use murano_messaging::{Error, Host, Mechanism, Options, Recovery, TlsOptions};
 use pyo3::{
@@ -44,12 +48,16 @@ impl Tls {
     fn apply(self, options: Options, from_uri: bool) -> PyResult<Options> {
         let Some(given) = self.given else { return Ok(options) };
         if self.wanted == Some(false) {
-            return Err(errors::invalid("tls=False goes with an amqp:// URI and no other argument about TLS"));
+            return Err(errors::invalid(
+                "tls=False goes with an amqp:// URI and no other argument about TLS",
+            ));
         }
         let base = match (options.tls_options(), from_uri, self.wanted) {
             (Some(tls), ..) => tls.clone(),
             (None, true, None) => {
-                return Err(errors::invalid(format!("{given} is about TLS: use it with amqps://, or with tls=True")));
+                return Err(errors::invalid(format!(
+                    "{given} is about TLS: use it with amqps://, or with tls=True"
+                )));
             }
             _ => TlsOptions::new(),
         };
@@ -92,7 +100,8 @@ fn host(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Host> {
         return Err(errors::wrong_type("a host", "a str or a pair of str and int", given));
     };
     let text = text.to_cow()?;
-    let bad = || errors::invalid(format!("'{text}' is not a host: name, name:port, [IPv6]:port or (name, port)"));
+    let bad =
+        || errors::invalid(format!("'{text}' is not a host: name, name:port, [IPv6]:port or (name, port)"));
     let (name, after) = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']').ok_or_else(bad)?,
         None => text.split_at(text.find(':').unwrap_or(text.len())),
@@ -118,7 +127,9 @@ fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
         enabled: given.getattr("enabled")?.extract()?,
         retry_initial: given.getattr("retry_initial")?.extract()?,
         max_attempts: given.getattr("max_attempts")?.extract()?,
-        max_elapsed: (!max_elapsed.is_none()).then(|| time::duration("max_elapsed", &max_elapsed)).transpose()?,
+        max_elapsed: (!max_elapsed.is_none())
+            .then(|| time::duration("max_elapsed", &max_elapsed))
+            .transpose()?,
         initial_delay: duration("initial_delay")?,
         max_delay: duration("max_delay")?,
         refused_for: duration("refused_for")?,
@@ -137,7 +148,7 @@ fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>)
     let mut window = (1000, 64 << 20);
     let mut recover = Recovery::default();
     let mut retry_initial = false;
-    let items = given.into_iter().flat_map(|given| given.iter()).filter(|(_, value)| !value.is_none());
+    let items = given.into_iter().flat_map(PyDictMethods::iter).filter(|(_, value)| !value.is_none());
     for (key, given) in items {
         let key = key.cast::<PyString>()?.to_cow()?.into_owned();
         options = match key.as_str() {
@@ -158,16 +169,18 @@ fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>)
                 options.credentials_from(move || service::credentials(callback.clone()))
             }
             "vhost" => options.vhost(given.extract::<String>()?),
-            "mechanism" => options.mechanism(match given.extract::<String>()?.to_ascii_lowercase().as_str() {
-                "plain" => Mechanism::Plain,
-                "amqplain" => Mechanism::AmqPlain,
-                "external" => Mechanism::External,
-                other => {
-                    return Err(errors::invalid(format!(
-                        "mechanism is '{other}'; it must be one of 'plain', 'amqplain', 'external'"
-                    )));
-                }
-            }),
+            "mechanism" => {
+                options.mechanism(match given.extract::<String>()?.to_ascii_lowercase().as_str() {
+                    "plain" => Mechanism::Plain,
+                    "amqplain" => Mechanism::AmqPlain,
+                    "external" => Mechanism::External,
+                    other => {
+                        return Err(errors::invalid(format!(
+                            "mechanism is '{other}'; it must be one of 'plain', 'amqplain', 'external'"
+                        )));
+                    }
+                })
+            }
             "connection_name" => options.connection_name(given.extract::<String>()?),
             "client_properties" => (&value::table(&key, &given)?)
                 .into_iter()
@@ -259,7 +272,11 @@ fn tls_option(tls: &mut Tls, key: &str, given: &Bound<'_, PyAny>) -> PyResult<()
             let pinned = given.extract()?;
             tls.change(move |tls| tls.pinned(pinned));
         }
-        _ => return Err(PyTypeError::new_err(format!("connect() got an unexpected keyword argument '{key}'"))),
+        _ => {
+            return Err(PyTypeError::new_err(format!(
+                "connect() got an unexpected keyword argument '{key}'"
+            )));
+        }
     }
     if key != "tls" || tls.wanted == Some(true) {
         tls.given.get_or_insert_with(|| key.to_owned());
@@ -295,6 +312,30 @@ fn connecting(
 }
 
 /// Connects to RabbitMQ.
+///
+/// * `uri`: `amqp://user:password@host1,host2:5672/vhost?heartbeat=10`, or `amqps://` for TLS; `localhost` as guest without
+///   one. `memory://name` is an embedded broker in this process, for tests.
+/// * `hosts`: instead of those of the URI: a list of `"host"`, `"host:port"` or `(host, port)`; the first that answers is used.
+/// * `username`, `password`; or `credentials`: a function that returns both, asked at each connect (with asyncio it may be a
+///   coroutine function). `mechanism`: `"plain"`, `"amqplain"`, `"external"`. `vhost`: the virtual host.
+/// * `tls`: whether to speak TLS, where no URI says so. `ca_file`, `ca_pem`: whom to trust instead of the system's
+///   authorities. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate. `server_name`: the name to
+///   expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;
+///   `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str.
+/// * `connection_name`, `client_properties`: what the broker shows of this connection.
+/// * `heartbeat` (20 seconds): a silent peer is noticed within two. `connect_timeout` (10 seconds, over all hosts);
+///   `timeout` (30 seconds): of every other operation. All are seconds or `timedelta`.
+/// * `frame_max` (131072 bytes), `channel_max` (2047).
+/// * `window_messages` (1000), `window_bytes` (64 MiB): how much may be unconfirmed; then publishing waits.
+/// * `delivery_buffer` (256 MiB): undelivered body bytes at which the connection stops reading. `max_body_size` (128 MiB):
+///   a larger message is rejected.
+/// * `recovery`: a `Recovery`, or whether to reconnect at all. `retry_initial`: whether the first connect is retried too.
+/// * `separate_publish_connection` (True): publishing has a connection of its own, opened at the first publish, so that a
+///   broker that blocks publishers does not stop consuming.
+/// * `seed`: makes message ids, consumer tags and delays the same again.
+///
+/// Raises `ConnectFailedError`, `AuthenticationError`, `VhostRefusedError`, `TlsError`, `LimitReachedError`,
+/// `InvalidArgumentError`. No error contains the password.
 #[pyfunction]
 #[pyo3(
     signature = (uri=None, **options),
@@ -309,6 +350,8 @@ pub fn connect<'py>(
 }
 
 /// Connects to RabbitMQ: to be awaited, or used with `async with`.
+///
+/// Arguments and errors are those of `murano_messaging.connect`.
 #[pyfunction]
 #[pyo3(
     name = "connect",

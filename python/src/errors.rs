@@ -111,7 +111,8 @@ pub fn wrong_type(what: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr
 
 /// The use of something that was made before a fork, in the child.
 pub fn forked() -> PyErr {
-    const TEXT: &str = "this client belongs to the parent process: a forked child makes its own (call connect() after fork)";
+    const TEXT: &str =
+        "this client belongs to the parent process: a forked child makes its own (call connect() after fork)";
     Python::attach(|py| match class(py, "ForkedError").and_then(|class| class.call1((TEXT,))) {
         Ok(value) => PyErr::from_value(value),
         Err(_) => PyRuntimeError::new_err(TEXT),

@@ -194,6 +194,7 @@ pub fn to_python<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyA
         // An event that this version does not know has a class and no fields.
         _ => "Event",
     };
-    let module = MODULE.get_or_try_init(py, || py.import("murano_messaging.events").map(|m| m.into_any().unbind()))?;
+    let module =
+        MODULE.get_or_try_init(py, || py.import("murano_messaging.events").map(|m| m.into_any().unbind()))?;
     module.bind(py).getattr(name)?.call((), Some(&fields))
 }

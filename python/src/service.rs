@@ -80,7 +80,10 @@ impl Reply {
 
     /// `reason` is shown to the user.
     fn fail(&self, reason: String) {
-        self.send(Err(Error::new(ErrorKind::Authentication, format!("the credentials callback failed: {reason}"))));
+        self.send(Err(Error::new(
+            ErrorKind::Authentication,
+            format!("the credentials callback failed: {reason}"),
+        )));
     }
 }
 
@@ -90,7 +93,9 @@ fn to_python(py: Python<'_>, job: Job) -> PyResult<Bound<'_, PyAny>> {
         Job::Credentials { callback, reply } => {
             let reply = Reply(Mutex::new(Some(reply)));
             let event_loop = callback.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
-            Ok(("credentials", callback.function.clone_ref(py), event_loop, reply).into_pyobject(py)?.into_any())
+            Ok(("credentials", callback.function.clone_ref(py), event_loop, reply)
+                .into_pyobject(py)?
+                .into_any())
         }
     }
 }
@@ -108,13 +113,13 @@ fn take() -> Option<Job> {
 /// Waits for something to do.
 #[pyfunction]
 pub fn next_job(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let next = poll_fn(|cx| match take() {
-        Some(job) => Poll::Ready(job),
-        None => {
-            queue().waker = Some(cx.waker().clone());
-            // One that came between the two looks has woken nobody.
-            take().map_or(Poll::Pending, Poll::Ready)
+    let next = poll_fn(|cx| {
+        if let Some(job) = take() {
+            return Poll::Ready(job);
         }
+        queue().waker = Some(cx.waker().clone());
+        // One that came between the two looks has woken nobody.
+        take().map_or(Poll::Pending, Poll::Ready)
     });
     let job = wait::block_in_background(py, pin!(next))?;
     to_python(py, job)

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use pyo3::{prelude::*, sync::PyOnceLock, types::{PyBool, PyType}};
+use pyo3::{
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyBool, PyType},
+};
 
 use crate::errors;
 

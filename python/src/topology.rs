@@ -13,9 +13,11 @@ use crate::{errors, time, value};
 fn given<'a, 'py>(
     options: Option<&'a Bound<'py, PyDict>>,
 ) -> impl Iterator<Item = PyResult<(String, Bound<'py, PyAny>)>> + use<'a, 'py> {
-    options.into_iter().flat_map(|options| options.iter()).filter(|(_, value)| !value.is_none()).map(
-        |(key, value)| Ok((key.cast::<PyString>()?.to_cow()?.into_owned(), value)),
-    )
+    options
+        .into_iter()
+        .flat_map(PyDictMethods::iter)
+        .filter(|(_, value)| !value.is_none())
+        .map(|(key, value)| Ok((key.cast::<PyString>()?.to_cow()?.into_owned(), value)))
 }
 
 fn unexpected(method: &str, key: &str) -> PyErr {
@@ -67,9 +69,9 @@ pub fn queue(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Queue>
             "delivery_limit" => queue.delivery_limit(number(&key, &given)?),
             "single_active_consumer" => queue.single_active_consumer(given.extract()?),
             "max_age" => queue.max_age(time::duration(&key, &given)?),
-            "arguments" => arguments(&given)?
-                .into_iter()
-                .fold(queue, |queue, (key, value)| queue.argument(key, value)),
+            "arguments" => {
+                arguments(&given)?.into_iter().fold(queue, |queue, (key, value)| queue.argument(key, value))
+            }
             _ => return Err(unexpected("declare_queue", &key)),
         };
     }
@@ -110,11 +112,7 @@ pub fn exchange(name: &str, kind: &str, options: Option<&Bound<'_, PyDict>>) -> 
 }
 
 /// `binding` with its routing key and raw arguments.
-pub fn binding(
-    binding: Binding,
-    routing_key: &str,
-    raw: Option<&Bound<'_, PyAny>>,
-) -> PyResult<Binding> {
+pub fn binding(binding: Binding, routing_key: &str, raw: Option<&Bound<'_, PyAny>>) -> PyResult<Binding> {
     let binding = binding.routing_key(routing_key);
     let raw = raw.map(arguments).transpose()?.unwrap_or_default();
     Ok(raw.into_iter().fold(binding, |binding, (key, value)| binding.argument(key, value)))

@@ -20,8 +20,8 @@ use pyo3::{
     prelude::*,
     sync::PyOnceLock,
     types::{
-        PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyMemoryView, PyString, PyTuple,
-        PyType,
+        PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMapping, PyMemoryView, PyString,
+        PyTuple, PyType,
     },
 };
 
@@ -81,7 +81,9 @@ fn from_python_at(what: &str, value: &Bound<'_, PyAny>, depth: usize) -> PyResul
     if value.is_instance_of::<PyInt>() {
         return value.extract::<i64>().map(Value::LongLongInt).map_err(|error| {
             if error.is_instance_of::<PyOverflowError>(py) {
-                errors::invalid(format!("{what}: {value} does not fit a signed 64-bit integer; send it as text"))
+                errors::invalid(format!(
+                    "{what}: {value} does not fit a signed 64-bit integer; send it as text"
+                ))
             } else {
                 error
             }
@@ -124,7 +126,9 @@ fn from_python_at(what: &str, value: &Bound<'_, PyAny>, depth: usize) -> PyResul
 
 fn check_depth(what: &str, depth: usize) -> PyResult<()> {
     if depth >= MAX_DEPTH {
-        return Err(errors::invalid(format!("{what}: tables and arrays are nested more than {MAX_DEPTH} deep")));
+        return Err(errors::invalid(format!(
+            "{what}: tables and arrays are nested more than {MAX_DEPTH} deep"
+        )));
     }
     Ok(())
 }

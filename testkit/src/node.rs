@@ -346,7 +346,9 @@ pub async fn shared_node() -> &'static str {
     static SHARED: OnceCell<(String, Option<Node>)> = OnceCell::const_new();
     let (uri, _) = SHARED
         .get_or_init(|| async {
-            if let Ok(uri) = std::env::var("MURANO_TEST_AMQP") { (uri, None) } else {
+            if let Ok(uri) = std::env::var("MURANO_TEST_AMQP") {
+                (uri, None)
+            } else {
                 let node = Node::start().await;
                 (node.uri(), Some(node))
             }

@@ -42,7 +42,9 @@ fn look_up(event_loop: &Bound<'_, PyAny>) -> PyResult<Py<Completions>> {
     static KNOWN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = event_loop.py();
     let known = KNOWN
-        .get_or_try_init(py, || py.import("weakref")?.getattr("WeakKeyDictionary")?.call0().map(Bound::unbind))?
+        .get_or_try_init(py, || {
+            py.import("weakref")?.getattr("WeakKeyDictionary")?.call0().map(Bound::unbind)
+        })?
         .bind(py);
     let found = known.call_method1("get", (event_loop,))?;
     if let Ok(completions) = found.cast_into::<Completions>()

@@ -15,7 +15,9 @@ pub fn hub(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     static MODULES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
     static HUB: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let modules = MODULES
-        .get_or_try_init(py, || Ok::<_, PyErr>(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind()))?
+        .get_or_try_init(py, || {
+            Ok::<_, PyErr>(py.import("sys")?.getattr("modules")?.cast_into::<PyDict>()?.unbind())
+        })?
         .bind(py);
     if !modules.contains(pyo3::intern!(py, "eventlet"))? && !modules.contains(pyo3::intern!(py, "gevent"))? {
         return Ok(None);
