@@ -14,9 +14,9 @@ use murano_testkit::within;
 use crate::env::{Env, STEP, all, get, next, numbers, send, take_all, text, until_ready};
 
 contract!(
-    unroutable_among_thousands_in_flight_each_fails_its_own,
-    nacks_among_thousands_in_flight_each_fail_their_own,
-    a_missing_exchange_fails_only_what_goes_there,
+    fault_11_unroutable_among_thousands_in_flight_each_fails_its_own,
+    fault_12_nacks_among_thousands_in_flight_each_fail_their_own,
+    fault_10_a_missing_exchange_fails_only_what_goes_there,
     the_window_bounds_messages_in_flight,
     the_window_bounds_bytes_in_flight,
 );
@@ -55,7 +55,7 @@ impl Drop for Holdable {
     }
 }
 
-async fn unroutable_among_thousands_in_flight_each_fails_its_own(env: &Env) {
+async fn fault_11_unroutable_among_thousands_in_flight_each_fails_its_own(env: &Env) {
     const TASKS: u32 = 8;
     const EACH: u32 = 1_000;
     let runtime = Holdable::new();
@@ -118,7 +118,7 @@ async fn unroutable_among_thousands_in_flight_each_fails_its_own(env: &Env) {
     }
 }
 
-async fn nacks_among_thousands_in_flight_each_fail_their_own(env: &Env) {
+async fn fault_12_nacks_among_thousands_in_flight_each_fail_their_own(env: &Env) {
     let client = env.options().window(5_000, 64 << 20).connect().await.unwrap();
     let full = env.queue_with(&client, |queue| queue.max_length(7).overflow(Overflow::RejectPublish)).await;
     let open = env.queue(&client).await;
@@ -142,7 +142,7 @@ async fn nacks_among_thousands_in_flight_each_fail_their_own(env: &Env) {
     assert_eq!(take_all(&client, &open).await, expected);
 }
 
-async fn a_missing_exchange_fails_only_what_goes_there(env: &Env) {
+async fn fault_10_a_missing_exchange_fails_only_what_goes_there(env: &Env) {
     let client = env.client().await;
     let queue = env.queue(&client).await;
     let missing = env.unique("missing");

@@ -25,6 +25,7 @@ contract!(
     an_idle_client_keeps_its_connection,
     channels_run_out_without_harm,
     a_forgotten_queue_is_not_recorded,
+    a_new_secret_is_taken_by_both_connections,
 );
 
 async fn a_wrong_password_is_refused_at_once(env: &Env) {
@@ -261,4 +262,16 @@ async fn a_forgotten_queue_is_not_recorded(env: &Env) {
     client.forget(&queue);
     eventually("it is off the record", STEP, || async { client.stats().recorded == 0 }).await;
     client.queue_info(&queue).await.unwrap();
+}
+
+async fn a_new_secret_is_taken_by_both_connections(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    send(&client, &queue, ["before"]).await;
+    within("both answers", STEP, client.update_secret("guest", "a test")).await.unwrap();
+    let error = client.update_secret("guest", &"x".repeat(256)).await.unwrap_err();
+    assert_eq!((error.kind(), error.reply_code()), (ErrorKind::InvalidArgument, None), "{error}");
+    send(&client, &queue, ["after"]).await;
+    until_ready(&client, &queue, 2).await;
+    assert_eq!(client.stats().reconnects, 0);
 }

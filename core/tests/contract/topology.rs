@@ -21,7 +21,7 @@ contract!(
     an_auto_delete_exchange_goes_with_its_last_binding,
     an_internal_exchange_takes_no_publish,
     a_binding_to_what_is_not_there_is_404,
-    refused_operations_fail_alone_among_hundreds_of_others,
+    fault_10_refused_operations_fail_alone_among_hundreds_of_others,
 );
 
 /// The refusal has the broker's code and its text.
@@ -300,7 +300,7 @@ async fn work(env: &Env, client: Client, rounds: u32) {
     }
 }
 
-async fn refused_operations_fail_alone_among_hundreds_of_others(env: &Env) {
+async fn fault_10_refused_operations_fail_alone_among_hundreds_of_others(env: &Env) {
     let (client, other) = (env.client().await, env.client().await);
     let (missing, kept) = (env.unique("missing"), env.queue(&client).await);
     let locked = env.queue_with(&other, |queue| queue.exclusive(true)).await;
