@@ -94,6 +94,9 @@ impl Engine {
                 }
                 Err(error) => {
                     let now = Instant::now();
+                    // A limit on connections is about this one, not about who connects or when.
+                    let refused_at_first =
+                        first_of_client || (initial && error.kind() == ErrorKind::LimitReached);
                     let give_up = match verdict(error.kind()) {
                         Verdict::Hopeless => true,
                         _ if first_of_client && !recovery.retry_initial => true,
@@ -102,7 +105,8 @@ impl Engine {
                             false
                         }
                         Verdict::Refused => {
-                            first_of_client || *refused_since.get_or_insert(now) + recovery.refused_for <= now
+                            refused_at_first
+                                || *refused_since.get_or_insert(now) + recovery.refused_for <= now
                         }
                     };
                     if give_up
