@@ -1,6 +1,6 @@
 //! Clients: what they can do is written once, and waits in the way of their face.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use murano_messaging::{Binding, Client as Core, Message, Publisher};
 use pyo3::{
@@ -11,7 +11,7 @@ use pyo3::{
 
 use crate::{
     confirmation, consumer, delivery,
-    errors::OrPyErr,
+    errors::{self, OrPyErr},
     events, exit, message,
     outcome::{Outcome, run},
     process::Owned,
@@ -29,7 +29,7 @@ struct LastRoute {
 /// A client, whatever its face.
 #[pyclass(frozen, subclass, weakref, module = "murano_messaging._native")]
 pub struct BaseClient {
-    core: Owned<Arc<Core>>,
+    core: Owned<Core>,
     last: Mutex<Option<LastRoute>>,
     face: Face,
 }
@@ -43,7 +43,6 @@ pub struct Client;
 pub struct AioClient;
 
 pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
-    let core = Arc::new(core);
     exit::remember(py, &core);
     let base = BaseClient { core: Owned::new(core), last: Mutex::default(), face };
     Ok(match face {
@@ -54,7 +53,7 @@ pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, P
 
 impl BaseClient {
     fn core(&self) -> PyResult<&Core> {
-        Ok(self.core.get()?)
+        self.core.get()
     }
 
     fn last(&self) -> MutexGuard<'_, Option<LastRoute>> {
@@ -454,6 +453,16 @@ impl BaseClient {
 
 #[pymethods]
 impl Client {
+    /// Has `callback` called with each event from now on, in a thread of its own, until the client is closed.
+    fn on_event<'py>(slf: &Bound<'py, Self>, callback: Bound<'py, PyAny>) -> PyResult<()> {
+        let py = slf.py();
+        if !callback.is_callable() {
+            return Err(errors::wrong_type("callback", "a function that takes an event", &callback));
+        }
+        let events = slf.as_super().get().events(py)?;
+        py.import("murano_messaging._service")?.call_method1("listen", (events, callback)).map(|_| ())
+    }
+
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }

@@ -121,7 +121,7 @@ pub fn next_job(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
             take().map_or(Poll::Pending, Poll::Ready)
         }
     });
-    let job = wait::block(py, pin!(next))?;
+    let job = wait::block_in_background(py, pin!(next))?;
     to_python(py, job)
 }
 

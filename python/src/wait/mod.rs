@@ -79,14 +79,23 @@ thread_local! {
 /// Waits until `future` is ready; other threads, or other green threads, go on meanwhile.
 ///
 /// Signals are handled on the way. What a handler raises, and what is thrown into a green thread, ends the wait.
-pub fn block<F: Future>(py: Python<'_>, mut future: Pin<&mut F>) -> PyResult<F::Output> {
+pub fn block<F: Future>(py: Python<'_>, future: Pin<&mut F>) -> PyResult<F::Output> {
+    wait(py, future, false)
+}
+
+/// As [`block`], for a thread that serves the others: its wait is no work that is left to do.
+pub fn block_in_background<F: Future>(py: Python<'_>, future: Pin<&mut F>) -> PyResult<F::Output> {
+    wait(py, future, true)
+}
+
+fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, background: bool) -> PyResult<F::Output> {
     let waker = UNPARK.with(Clone::clone);
     let mut context = Context::from_waker(&waker);
     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
         return Ok(output);
     }
     if let Some(hub) = green::hub(py)? {
-        return green::wait(&hub, future);
+        return green::wait(&hub, future, background);
     }
     let slice = slice();
     loop {
