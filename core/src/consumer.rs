@@ -143,7 +143,7 @@ impl ConsumeBuilder {
         let client = self.client;
         let requests = direct.then(|| {
             let options = &client.0.options;
-            let requests = Publishing::new(options.window_messages, options.window_bytes);
+            let requests = Publishing::on_shared_channel(options.window_messages, options.window_bytes);
             requests.attach(&client.0.main);
             client.0.set_requests(requests.clone());
             requests

@@ -13,6 +13,9 @@ from ._native import Completions
 _EVENTLET_PARTS = ("socket", "select", "thread")
 _GEVENT_PARTS = ("socket", "select", "threading")
 
+# Whether green threads of eventlet yield although nothing is monkey-patched: what eventlet.patcher's import_patched did.
+without_patching = False
+
 
 class _EventletHub:
     """Waiting in one hub of eventlet."""
@@ -82,7 +85,9 @@ def _getcurrent() -> Any:
 
 def _patched_eventlet_hub() -> Any:
     patcher = sys.modules.get("eventlet.patcher")
-    if patcher is None or not any(patcher.is_monkey_patched(part) for part in _EVENTLET_PARTS):
+    if patcher is None:
+        return None
+    if not without_patching and not any(patcher.is_monkey_patched(part) for part in _EVENTLET_PARTS):
         return None
     from eventlet import hubs
 

@@ -22,11 +22,32 @@ pub(crate) struct Publishing {
     window: Mutex<Window>,
     /// The connection that carries them; `None` until one is made for it.
     link: Mutex<Option<Arc<Link>>>,
+    /// So many bytes are encoded ahead of the socket.
+    ahead: usize,
 }
 
 impl Publishing {
     pub fn new(max_messages: usize, max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { window: Mutex::new(Window::new(max_messages, max_bytes)), link: Mutex::new(None) })
+        Self::with_ahead(max_messages, max_bytes, HIGH_WATER)
+    }
+
+    /// For publishes through a channel that has other methods too, which must not come in the middle of a content: it is
+    /// encoded whole.
+    pub fn on_shared_channel(max_messages: usize, max_bytes: usize) -> Arc<Self> {
+        Self::with_ahead(max_messages, max_bytes, usize::MAX)
+    }
+
+    fn with_ahead(max_messages: usize, max_bytes: usize, ahead: usize) -> Arc<Self> {
+        Arc::new(Self {
+            window: Mutex::new(Window::new(max_messages, max_bytes)),
+            link: Mutex::new(None),
+            ahead,
+        })
+    }
+
+    /// Encodes what may be sent now behind `buffer`.
+    pub fn pump(&self, buffer: &mut Vec<u8>, frame_max: u32) {
+        self.with(|window| window.pump(buffer, self.ahead, frame_max));
     }
 
     /// Changes the window and then wakes whoever that concerns, without the lock.
@@ -87,7 +108,7 @@ impl Publishing {
                 let frame_max = writer.frame_max;
                 let armed = {
                     let mut window = self.lock();
-                    window.pump(&mut writer.buffer, HIGH_WATER, frame_max);
+                    window.pump(&mut writer.buffer, self.ahead, frame_max);
                     window.is_armed() && !window.has_work()
                 };
                 writer.flush_now() || !armed

@@ -261,12 +261,8 @@ impl Engine {
                 writer.buffer.append(&mut self.live.out);
             }
             let frame_max = writer.frame_max;
-            if let Some(publishing) = &self.publishing {
-                publishing.with(|window| window.pump(&mut writer.buffer, HIGH_WATER, frame_max));
-            }
-            for requests in &self.requests {
-                // Whole contents: its channel carries the consumer's methods too, which must not come in between.
-                requests.with(|window| window.pump(&mut writer.buffer, usize::MAX, frame_max));
+            for publishing in self.windows() {
+                publishing.pump(&mut writer.buffer, frame_max);
             }
             if writer.is_idle() {
                 self.live.flows = 0;

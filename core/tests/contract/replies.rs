@@ -1,6 +1,10 @@
 //! Direct reply-to: answers without a queue (`RabbitMQ`, direct reply-to).
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    future::{Future, poll_fn},
+    task::Poll,
+};
 
 use murano_messaging::{Client, ErrorKind, Message};
 
@@ -10,6 +14,7 @@ contract!(
     answers_come_back_to_who_asked,
     many_requests_in_flight_each_get_their_answer,
     requests_fail_on_their_own,
+    a_large_request_is_not_interrupted,
     direct_reply_to_is_refused_locally_when_it_cannot_work,
 );
 
@@ -95,6 +100,24 @@ async fn requests_fail_on_their_own(env: &Env) {
     gone.close().await.unwrap();
     let reply_to = asked.properties().reply_to().clone().unwrap();
     client.publish("", reply_to.as_str(), Message::text("too late")).await.unwrap();
+}
+
+async fn a_large_request_is_not_interrupted(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    for _ in 0..10 {
+        let answers = client.consume(REPLY_TO).no_ack(true).start().await.unwrap();
+        let mut large =
+            Box::pin(client.publish("", &queue, Message::new(vec![0; 4 << 20]).reply_to(REPLY_TO)));
+        let sent = poll_fn(|cx| Poll::Ready(large.as_mut().poll(cx))).await;
+        // The cancel goes through the same channel as the request.
+        answers.cancel().await.unwrap();
+        let outcome = if let Poll::Ready(outcome) = sent { outcome } else { large.await };
+        if let Err(error) = outcome {
+            assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        }
+        assert_eq!(client.stats().reconnects, 0, "the connection lives");
+    }
 }
 
 async fn direct_reply_to_is_refused_locally_when_it_cannot_work(env: &Env) {

@@ -1,0 +1,354 @@
+"""What the three generations of Murano's messaging wrapper have in common; each variant says where it differs.
+
+They were classes around Puka (2014) and around kombu (engine and agent). Here they are classes around the native client:
+one connection each, with recovery on.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import threading
+import time
+import uuid
+import warnings
+from typing import Any, Callable, Iterable, Optional, Union
+from urllib.parse import unquote
+
+import murano_messaging as mm
+from murano_messaging import _green
+
+from ._warnings import InsecureTLSWarning
+
+log = logging.getLogger("murano-common.messaging")
+
+NOT_CONNECTED = "Not connected to RabbitMQ"
+NOT_IN_WITH = "Subscription object must be used within 'with' block"
+
+Host = Union[str, Iterable[Any]]
+
+# What ``ssl_version`` may be called, and whether TLS 1.2 or 1.3 can serve it.
+_SSL_VERSIONS = {"tlsv1_2": True, "sslv23": True, "tlsv1": False, "tlsv1_1": False, "sslv2": False, "sslv3": False}
+
+# Murano imported its AMQP library through eventlet.patcher, so its waits yielded in processes that patched nothing else.
+_green.without_patching = True
+
+
+def _primitive(value: Any) -> Any:
+    """What JSON has no form for, as oslo.serialization writes it."""
+    if isinstance(value, (datetime.datetime, datetime.date)):
+        return value.isoformat()
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode()
+    if isinstance(value, (set, frozenset, tuple)) or hasattr(value, "__iter__"):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+class Message:
+    """A message to send, or one that came."""
+
+    def __init__(self, client: Any = None, message_handle: Optional[mm.Delivery] = None) -> None:
+        self._client = client
+        self._message_handle = message_handle
+        if message_handle is None:
+            self.id = None
+            self.body = None
+        else:
+            self.id = self._read_id(message_handle)
+            self.body = self._read_body(message_handle)
+
+    @staticmethod
+    def _read_id(handle: mm.Delivery) -> Optional[str]:
+        """The id is in the header or in the property: the generations do not agree."""
+        found = handle.headers.get("message_id") or handle.message_id
+        return found if found is None or isinstance(found, str) else str(found)
+
+    def _read_body(self, handle: mm.Delivery) -> Any:
+        try:
+            return json.loads(handle.body)
+        except (ValueError, RecursionError):
+            log.exception("message %r is not JSON", self.id)
+            return None
+
+    @property
+    def body(self) -> Any:
+        return self._body
+
+    @body.setter
+    def body(self, value: Any) -> None:
+        self._body = value
+
+    @property
+    def id(self) -> Any:
+        return self._id
+
+    @id.setter
+    def id(self, value: Any) -> None:
+        self._id = value or ""
+
+    def ack(self) -> None:
+        """Tell the broker that the message is done with."""
+        if self._message_handle is None:
+            raise RuntimeError("a message that was not received cannot be acked")
+        self._message_handle.ack()
+
+
+class Subscription:
+    """The messages of a queue; used within ``with``."""
+
+    _message: type[Message] = Message
+
+    def __init__(self, client: Any, queue: str, prefetch_count: int = 1) -> None:
+        self._client = client
+        self._queue = queue
+        self._prefetch_count = prefetch_count
+        self._consumer: Optional[mm.Consumer] = None
+
+    def __enter__(self) -> Any:
+        self._consumer = self._client.consume(str(self._queue), prefetch=self._prefetch_count)
+        return self
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            self._leave(consumer, exc_type)
+        return False
+
+    def _leave(self, consumer: mm.Consumer, exc_type: Any) -> None:
+        consumer.__exit__(None, None, None)
+
+    def _outside_with(self, timeout: Optional[float]) -> None:
+        raise RuntimeError(NOT_IN_WITH)
+
+    def get_message(self, timeout: Optional[float] = None) -> Any:
+        """Return the next message; ``None`` when none came within ``timeout`` seconds."""
+        consumer = self._consumer
+        if consumer is None:
+            return self._outside_with(timeout)
+        handle = consumer.get(timeout=None if timeout is None else max(timeout, 0))
+        if handle is not None:
+            return self._message(self._client, handle)
+        if self._client.closed:
+            raise RuntimeError(NOT_CONNECTED)
+        if timeout is None:
+            # It was cancelled under the waiting thread.
+            raise RuntimeError(NOT_IN_WITH)
+        return None
+
+
+class KombuSubscription(Subscription):
+    """A subscription of the two generations that were made with kombu."""
+
+    def _outside_with(self, timeout: Optional[float]) -> None:
+        if timeout is None:
+            super()._outside_with(timeout)
+        # Nothing is consumed: nothing comes.
+        time.sleep(max(timeout or 0, 0))
+
+
+class MqClient:
+    """One connection to RabbitMQ."""
+
+    _subscription: type[Subscription] = Subscription
+    _durable = True
+
+    _options: dict[str, Any]
+    _url: Optional[str]
+    _client: Optional[mm.Client]
+
+    def _configure(
+        self,
+        login: str,
+        password: str,
+        host: Host,
+        port: Union[int, str],
+        virtual_host: str,
+        tls: dict[str, Any],
+    ) -> None:
+        """Take a constructor's arguments. They used to be put into a URL: what was percent-encoded for that still works."""
+        self._url = None
+        self._client = None
+        self._options = {
+            "hosts": _hosts(host, int(port)),
+            "username": unquote(str(login)),
+            "password": unquote(str(password)),
+            "vhost": unquote(str(virtual_host)) or "/",
+            "separate_publish_connection": False,
+            **tls,
+            **self._more_options(),
+        }
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Any:
+        """Make a client for ``amqp://user:password@host1:port,host2:port/vhost``; ``amqps://`` for TLS.
+
+        ``options`` are those of :func:`murano_messaging.connect`. The broker's certificate is verified, with its name,
+        unless the URL or the options say otherwise.
+        """
+        client = cls.__new__(cls)
+        client._url = url
+        client._client = None
+        client._options = {"separate_publish_connection": False, **client._more_options(), **options}
+        return client
+
+    def _more_options(self) -> dict[str, Any]:
+        return {}
+
+    def __enter__(self) -> Any:
+        self.connect()
+        return self
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool:
+        self.close()
+        return False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._client!r}>"
+
+    def connect(self) -> None:
+        """Connect, unless that is done."""
+        if self._client is None or self._client.closed:
+            self._client = mm.connect(self._url, **self._options)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                client.close()
+            except mm.MessagingError as error:
+                # It is gone, which is what was asked for.
+                log.warning("the connection was not closed in order: %s", error)
+
+    def _connected(self) -> mm.Client:
+        if self._client is None:
+            raise RuntimeError(NOT_CONNECTED)
+        return self._client
+
+    def _declare(self, queue: str, exchange: Optional[str], enable_ha: bool, ttl: int, quorum: bool) -> None:
+        client = self._connected()
+        options: dict[str, Any] = {"durable": self._durable or quorum}
+        if quorum:
+            options["type"] = "quorum"
+        elif enable_ha is True:
+            # For RabbitMQ 2; later ones take no notice of it.
+            options["arguments"] = {"x-ha-policy": "all"}
+        if ttl > 0:
+            options["expires"] = datetime.timedelta(milliseconds=ttl)
+        client.declare_queue(str(queue), **options)
+        if exchange:
+            client.declare_exchange(str(exchange), "direct", durable=True)
+            client.bind(str(queue), str(exchange), str(queue))
+
+    def _send(
+        self,
+        message: Any,
+        key: str,
+        exchange: str,
+        timeout: Optional[float] = None,
+        signing_func: Optional[Callable[[str], Any]] = None,
+    ) -> None:
+        client = self._connected()
+        text = json.dumps(message.body, default=_primitive)
+        message_id = str(message.id)
+        headers = {"message_id": message_id}
+        if signing_func:
+            headers["signature"] = signing_func(text)
+        try:
+            client.publish(
+                text,
+                exchange=str(exchange),
+                routing_key=str(key),
+                headers=headers,
+                # A property has at most 255 bytes; the header, which Murano used first, has no such bound.
+                message_id=message_id if len(message_id.encode()) <= 255 else None,
+                # Kombu gives bodies that say so to its callers as text.
+                content_type="text/plain",
+                content_encoding="utf-8",
+                timeout=timeout,
+            )
+        except mm.UnroutableError:
+            log.warning(
+                "message %r was dropped: there is no queue %r%s; it may have expired",
+                message_id,
+                str(key),
+                f" at exchange {str(exchange)!r}" if exchange else "",
+            )
+        except mm.OperationTimeoutError:
+            if timeout is None:
+                raise
+            log.warning("message %r to %r was not confirmed within %s s", message_id, str(key), timeout)
+
+    def open(self, queue: str, prefetch_count: int = 1) -> Any:
+        """Return a subscription to ``queue``, to be used with ``with``."""
+        return self._subscription(self._connected(), queue, prefetch_count)
+
+
+def _hosts(host: Host, port: int) -> list[tuple[str, int]]:
+    """Hosts as ``connect`` takes them; several may be given in a sequence, or with commas, and with ports of their own."""
+    given = host.split(",") if isinstance(host, str) else list(host)
+    hosts = []
+    for one in given:
+        if not isinstance(one, str):
+            name, own = one
+            hosts.append((name, int(own)))
+            continue
+        name = one.strip()
+        own_port = port
+        if name.startswith("["):
+            name, _, rest = name[1:].partition("]")
+            own_port = int(rest[1:]) if rest.startswith(":") else port
+        elif name.count(":") == 1:
+            name, _, rest = name.partition(":")
+            own_port = int(rest)
+        hosts.append((name, own_port))
+    return hosts
+
+
+def tls_of_2014(ssl: bool, ca_certs: Optional[str]) -> dict[str, Any]:
+    """With ``ca_certs`` the chain is verified, without it nothing is; the name never."""
+    if not ssl:
+        return {}
+    return _verified(ca_certs) if ca_certs else _unverified()
+
+
+def tls_of_kombu(ssl: bool, ssl_version: Optional[str], ca_certs: Optional[str], insecure: bool) -> dict[str, Any]:
+    """The chain is verified unless ``insecure`` is given alone; the name never.
+
+    ``insecure`` with ``ca_certs`` made a certificate optional, which a server shows all the same.
+    """
+    if not ssl:
+        return {}
+    if ssl_version and not _SSL_VERSIONS.get(ssl_version.lower(), False):
+        raise RuntimeError(f"Invalid SSL version: {ssl_version}")
+    return _unverified() if insecure and not ca_certs else _verified(ca_certs)
+
+
+def _verified(ca_certs: Optional[str]) -> dict[str, Any]:
+    # Brokers are often reached by address, with a certificate of a private authority or pinned.
+    return {"tls": True, "ca_file": ca_certs, "verify_hostname": False, "pinned": bool(ca_certs) or None}
+
+
+def _unverified() -> dict[str, Any]:
+    warnings.warn(
+        "the broker's certificate is not verified: whoever is on the way can read and change everything; give ca_certs",
+        InsecureTLSWarning,
+        stacklevel=4,
+    )
+    return {"tls": True, "insecure": True}
+
+
+def drop(client: mm.Client) -> None:
+    """Close in the background, so that nobody waits for a broker that may be gone."""
+
+    def close() -> None:
+        try:
+            client.close()
+        except mm.MessagingError:
+            log.debug("a dropped connection was not closed in order", exc_info=True)
+
+    threading.Thread(target=close, name="murano-messaging-drop", daemon=True).start()

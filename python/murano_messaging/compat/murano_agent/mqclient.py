@@ -1,0 +1,62 @@
+"""The agent's client: queues that are not durable, a heartbeat, no waiting for a broker after an error."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Optional, Union
+
+from murano_messaging.compat import _murano
+
+from .subscription import Subscription
+
+
+class MqClient(_murano.MqClient):
+    """One connection to RabbitMQ. ``with`` connects and closes it; after an error it drops it.
+
+    With ``ssl`` the broker's chain is verified against ``ca_certs``, a PEM file, or the system's authorities; ``insecure``
+    alone verifies nothing. Several hosts may be given as ``host``, in a list or with commas.
+    """
+
+    _subscription = Subscription
+    _durable = False
+
+    def __init__(
+        self,
+        login: str,
+        password: str,
+        host: _murano.Host,
+        port: Union[int, str],
+        virtual_host: str,
+        ssl: bool = False,
+        ssl_version: Optional[str] = None,
+        ca_certs: Optional[str] = None,
+        insecure: bool = False,
+    ) -> None:
+        tls = _murano.tls_of_kombu(ssl, ssl_version, ca_certs, insecure)
+        self._configure(login, password, host, port, virtual_host, tls)
+
+    def _more_options(self) -> dict[str, Any]:
+        # Many agents must not send theirs at the same moment.
+        return {"heartbeat": random.randint(20, 40)}  # noqa: S311
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool:
+        if exc_type is None:
+            self.close()
+        elif self._client is not None:
+            client, self._client = self._client, None
+            _murano.drop(client)
+        return False
+
+    def declare(
+        self, queue: str, exchange: str = "", enable_ha: bool = False, ttl: int = 0, *, quorum: bool = False
+    ) -> None:
+        """Declare a queue that is not durable, and with ``exchange`` a durable direct one it is bound to by its own name.
+
+        A queue that nobody uses for ``ttl`` milliseconds is gone; 0 keeps it. ``quorum`` makes it a quorum queue, which is
+        what ``enable_ha`` asked for, and durable.
+        """
+        self._declare(queue, exchange, enable_ha, ttl, quorum)
+
+    def send(self, message: Any, key: str, exchange: str = "") -> None:
+        """Publish ``message`` and wait until the broker has confirmed it."""
+        self._send(message, key, exchange)

@@ -1,0 +1,1 @@
+"""Helpers of Murano's common library."""

@@ -1,0 +1,68 @@
+"""The client of 2014: durable queues, ``send`` with a timeout, no error when no broker answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Optional, Union
+
+import murano_messaging as mm
+from murano_messaging.compat import _murano
+
+from .subscription import Subscription
+
+_CONNECT_TIMEOUT = 10.0
+
+
+class MqClient(_murano.MqClient):
+    """One connection to RabbitMQ. ``with`` connects and closes it.
+
+    With ``ssl`` the broker's chain is verified if ``ca_certs``, a PEM file, is given. Several hosts may be given as
+    ``host``, in a list or with commas; those without a port of their own have ``port``.
+    """
+
+    _subscription = Subscription
+
+    def __init__(
+        self,
+        login: str,
+        password: str,
+        host: _murano.Host,
+        port: Union[int, str],
+        virtual_host: str,
+        ssl: bool = False,
+        ca_certs: Optional[str] = None,
+    ) -> None:
+        self._configure(login, password, host, port, virtual_host, _murano.tls_of_2014(ssl, ca_certs))
+
+    def _more_options(self) -> dict[str, Any]:
+        return {"connect_timeout": _CONNECT_TIMEOUT}
+
+    def connect(self) -> None:
+        """Connect. If no broker answers within 10 seconds, the client simply stays unconnected."""
+        started = time.monotonic()
+        try:
+            super().connect()
+        except mm.ConnectFailedError as error:
+            if time.monotonic() - started < float(self._options["connect_timeout"]) * 0.99:
+                raise
+            _murano.log.warning("not connected: %s", error)
+
+    def declare(
+        self,
+        queue: str,
+        exchange: Optional[str] = None,
+        enable_ha: bool = False,
+        ttl: int = 0,
+        *,
+        quorum: bool = False,
+    ) -> None:
+        """Declare a durable queue, and with ``exchange`` a direct one it is bound to by its own name.
+
+        A queue that nobody uses for ``ttl`` milliseconds is gone; 0 keeps it. ``quorum`` makes it a quorum queue, which is
+        what ``enable_ha`` asked for.
+        """
+        self._declare(queue, exchange, enable_ha, ttl, quorum)
+
+    def send(self, message: Any, key: str, exchange: str = "", timeout: Optional[float] = None) -> None:
+        """Publish ``message`` and wait until the broker has confirmed it, at most ``timeout`` seconds."""
+        self._send(message, key, exchange, timeout=timeout)
