@@ -203,7 +203,8 @@ impl Consumer {
     /// Changes how many unsettled messages the broker sends ahead; 0 for no limit (not on streams).
     ///
     /// On a queue other than a single active consumer's, the consumer is replaced by one with the new limit, under this
-    /// same handle and without a gap; a stream goes on at the next offset.
+    /// same handle and without a gap; a stream goes on at the next offset. What a quorum queue was just sending comes later
+    /// then, marked as redelivered.
     pub async fn set_prefetch(&self, messages: u16) -> Result<()> {
         let consumer = self.incoming.id;
         let name = format!("change the prefetch of consumer '{}'", self.tag());

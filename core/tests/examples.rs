@@ -94,9 +94,9 @@ async fn tls_shows_its_certificate_to_a_broker_that_wants_one() {
     let [ca, client, key] = [&certs.ca, &certs.client, &certs.client_key].map(|path| path.to_str().unwrap());
     let shown = run("tls", &[&node.tls_uri(), ca, client, key], None).await;
     assert_eq!(succeeded(&shown), "over TLS\n");
-    let none = run("tls", &[&node.tls_uri(), ca], None).await;
-    assert_eq!(none.status.code(), Some(1));
-    assert!(text(&none.stderr).contains("ClientCertificateRequired"), "{}", text(&none.stderr));
+    let unshown = run("tls", &[&node.tls_uri(), ca], None).await;
+    assert_eq!(unshown.status.code(), Some(1));
+    assert!(text(&unshown.stderr).contains("ClientCertificateRequired"), "{}", text(&unshown.stderr));
 }
 
 /// A folder that is removed at the end.
