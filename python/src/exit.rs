@@ -41,7 +41,11 @@ pub fn _at_exit(py: Python<'_>) -> PyResult<()> {
     process::begin_exit(py);
     let open: Vec<_> = {
         let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.generation == process::generation() { clients.open.drain(..).collect() } else { Vec::new() }
+        if clients.generation == process::generation() {
+            clients.open.drain(..).collect()
+        } else {
+            Vec::new()
+        }
     };
     let engine = engine::handle(py)?;
     for client in open.iter().filter_map(WeakClient::upgrade) {
