@@ -35,9 +35,21 @@ class _EventletHub:
 
     def _ready(self, _descriptor: int) -> None:
         self.completions.begin()
+        self._resume()
+
+    def _resume(self) -> None:
         # One at a time: a green thread that goes on may kill another that is ready too.
         while (waiter := self.completions.next()) is not None:
-            waiter.switch()
+            try:
+                waiter.switch()
+            except self._hub.SYSTEM_EXCEPTIONS:
+                # It ends the hub's turn: those behind it go on in the next.
+                self._hub.schedule_call_global(0, self._resume)
+                raise
+            except BaseException:
+                # A green thread that ends with an error raises it here. The hub would take it for ours, and watch the
+                # descriptor no more.
+                self._hub.squelch_generic_exception(sys.exc_info())
 
     def _closed(self, *_: Any) -> None:
         """The hub was told that the descriptor was closed: it was not, it is only ours to close."""

@@ -10,8 +10,10 @@
 //! | `confirmation`, `consumer`, `delivery`, `events` | what clients give out |
 //! | `message`, `topology`, `value`, `time` | arguments and results |
 //! | `errors` | exceptions |
+//! | `broker` | the embedded broker on a port |
 //! | `service`, `logging`, `exit` | what Python does for the core, and what is done at the end |
 
+mod broker;
 mod client;
 mod confirmation;
 mod connect;
@@ -36,6 +38,7 @@ mod wait;
 mod _native {
     #[pymodule_export]
     use crate::{
+        broker::ServedBroker,
         client::{BaseClient, Client},
         confirmation::{Confirmation, wait_all},
         connect::connect,

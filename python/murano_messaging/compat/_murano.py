@@ -119,7 +119,11 @@ class Subscription:
         return False
 
     def _leave(self, consumer: mm.Consumer, exc_type: Any) -> None:
-        consumer.__exit__(None, None, None)
+        try:
+            consumer.cancel()
+        except mm.MessagingError as error:
+            # Nothing is consumed any more; and what led out of the block must not be replaced by this.
+            log.warning("the subscription to %r was not ended in order: %s", self._queue, error)
 
     def _outside_with(self, timeout: Optional[float]) -> None:
         raise RuntimeError(NOT_IN_WITH)

@@ -1,6 +1,8 @@
 //! Starts a private `RabbitMQ` node and runs a command against it, or waits for Ctrl-C.
 //!
 //! `rabbitmq exec COMMAND...` gives the command the node's URI as `MURANO_TEST_AMQP` and, unless it is set, `BROKER`.
+//! `rabbitmq control` reads from its input what to do with the node (`stop`, `kill`, `start`) and says `done` after each;
+//! it ends with its input.
 
 use std::process::ExitCode;
 
@@ -11,6 +13,7 @@ async fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let program = match arguments.next().as_deref() {
         None => None,
+        Some("control") => return control().await,
         Some("exec") => match arguments.next() {
             Some(program) => Some(program),
             None => return usage(),
@@ -42,7 +45,23 @@ async fn main() -> ExitCode {
     }
 }
 
+async fn control() -> ExitCode {
+    let mut node = Node::start().await;
+    println!("{}", node.uri());
+    loop {
+        let line = tokio::task::spawn_blocking(|| std::io::stdin().lines().next());
+        let Ok(Some(Ok(line))) = line.await else { return ExitCode::SUCCESS };
+        match line.trim() {
+            "stop" => node.stop().await,
+            "kill" => node.kill(),
+            "start" => node.start_again(),
+            _ => return usage(),
+        }
+        println!("done");
+    }
+}
+
 fn usage() -> ExitCode {
-    eprintln!("usage: rabbitmq [exec COMMAND [ARGUMENT...]]");
+    eprintln!("usage: rabbitmq [control | exec COMMAND [ARGUMENT...]]");
     ExitCode::from(2)
 }

@@ -1,0 +1,53 @@
+"""A RabbitMQ node of a test's own, to be stopped, killed and started again."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+class ControlledNode:
+    """A private node on free ports; its data survives until the block is left."""
+
+    def __init__(self) -> None:
+        program = ROOT / "target" / "debug" / "rabbitmq"
+        assert program.exists(), "run cargo build -p murano-testkit --bin rabbitmq"
+        self._process = subprocess.Popen(
+            [program, "control"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        self.uri = self._line()
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        assert line, "the node's program ended"
+        return line
+
+    def _do(self, command: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(command + "\n")
+        assert self._line() == "done"
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is put in order."""
+        self._do("kill")
+
+    def stop(self) -> None:
+        """Stop in order."""
+        self._do("stop")
+
+    def start(self) -> None:
+        """Start again, on the same port and data."""
+        self._do("start")
+
+    def __enter__(self) -> ControlledNode:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
