@@ -10,6 +10,7 @@
 //! | `confirmation`, `consumer`, `delivery`, `events` | what clients give out |
 //! | `message`, `topology`, `value`, `time` | arguments and results |
 //! | `errors` | exceptions |
+//! | `puka` | the native half of the drop-in for Puka |
 //! | `service`, `logging`, `exit` | what Python does for the core, and what is done at the end |
 
 mod client;
@@ -25,6 +26,7 @@ mod logging;
 mod message;
 mod outcome;
 mod process;
+mod puka;
 mod service;
 mod time;
 mod topology;
@@ -44,6 +46,7 @@ mod _native {
         events::{BaseEvents, Events},
         exit::_at_exit,
         process::_after_fork_in_child,
+        puka::calls::PukaClient,
         service::{Reply, next_job, pending_job},
         wait::completions::Completions,
     };

@@ -5,7 +5,7 @@
 
 mod asyncio;
 pub mod completions;
-mod descriptor;
+pub mod descriptor;
 mod green;
 pub mod operation;
 pub mod timeout;
@@ -79,13 +79,18 @@ thread_local! {
 /// Waits until `future` is ready; other threads, or other green threads, go on meanwhile.
 ///
 /// Signals are handled on the way. What a handler raises, and what is thrown into a green thread, ends the wait.
-pub fn block<F: Future>(py: Python<'_>, mut future: Pin<&mut F>) -> PyResult<F::Output> {
+pub fn block<F: Future>(py: Python<'_>, future: Pin<&mut F>) -> PyResult<F::Output> {
+    block_in(py, false, future)
+}
+
+/// As [`block`]; `green` for a caller that belongs to eventlet although nothing is monkey-patched.
+pub fn block_in<F: Future>(py: Python<'_>, green: bool, mut future: Pin<&mut F>) -> PyResult<F::Output> {
     let waker = UNPARK.with(Clone::clone);
     let mut context = Context::from_waker(&waker);
     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
         return Ok(output);
     }
-    if let Some(hub) = green::hub(py)? {
+    if let Some(hub) = if green { green::imported_hub(py)? } else { green::hub(py)? } {
         return green::wait(&hub, future);
     }
     let slice = slice();
