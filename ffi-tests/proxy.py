@@ -19,6 +19,7 @@ class Proxy:
         self._flowing = threading.Event()
         self._flowing.set()
         self._sockets: list[socket.socket] = []
+        self.received = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -59,6 +60,8 @@ class Proxy:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         try:
             while data := source.recv(65536):
+                with self._lock:
+                    self.received += len(data)
                 self._flowing.wait()
                 target.sendall(data)
         except OSError:

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -45,6 +45,23 @@ use crate::{
 /// flushed and confirmed first. [`Client::close`] does the same and waits for it.
 #[derive(Clone)]
 pub struct Client(pub(crate) Arc<Inner>);
+
+/// A [`Client`] that this does not keep open.
+#[derive(Clone)]
+pub struct WeakClient(Weak<Inner>);
+
+impl WeakClient {
+    /// The client; `None` when its last handle was dropped.
+    pub fn upgrade(&self) -> Option<Client> {
+        self.0.upgrade().map(Client)
+    }
+}
+
+impl std::fmt::Debug for WeakClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("WeakClient").finish()
+    }
+}
 
 pub(crate) struct Inner {
     pub options: Arc<Options>,
@@ -224,6 +241,11 @@ impl Client {
     /// Options to connect with, where a URI does not say enough.
     pub fn builder() -> Options {
         Options::new()
+    }
+
+    /// A handle that does not keep the client open.
+    pub fn downgrade(&self) -> WeakClient {
+        WeakClient(Arc::downgrade(&self.0))
     }
 
     // ---- topology --------------------------------------------------------------------------------------------

@@ -18,7 +18,9 @@ Durations are in seconds (``int`` or ``float``) or :class:`datetime.timedelta`.
 
 from __future__ import annotations
 
-from . import errors, events
+import os as _os
+
+from . import _native, errors, events
 from ._native import Client, Confirmation, Consumer, Delivery, Events, connect, wait_all
 from ._types import QueueInfo, Recovery, Returned, Stats
 from .errors import *  # noqa: F403
@@ -39,3 +41,6 @@ __all__ = [
     "wait_all",
 ]
 __all__ += errors.__all__
+
+if hasattr(_os, "register_at_fork"):
+    _os.register_at_fork(after_in_child=_native._after_fork_in_child)

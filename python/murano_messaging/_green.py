@@ -22,7 +22,7 @@ class _EventletHub:
         self._hub = hub
         hub.add(hub.READ, self.completions.fileno(), self._ready, self._closed, lambda: None)
 
-    def wait(self, number: int) -> None:
+    def wait(self, number: int, background: bool) -> None:
         """Wait until ``number`` is complete, or something is thrown into this green thread."""
         self.completions.register(number, _getcurrent())
         try:
@@ -47,21 +47,25 @@ class _GeventHub:
         self.completions = Completions()
         self._hub = hub
         self._waiting = 0
-        self._watcher = hub.loop.io(self.completions.fileno(), 1)
+        # Without a reference: it does not keep the hub from finding that it is done.
+        self._watcher = hub.loop.io(self.completions.fileno(), 1, ref=False)
+        self._watcher.start(self._ready)
 
-    def wait(self, number: int) -> None:
-        """Wait until ``number`` is complete, or something is thrown into this green thread."""
+    def wait(self, number: int, background: bool) -> None:
+        """Wait until ``number`` is complete, or something is thrown into this green thread.
+
+        What waits in the background is nothing that the hub has left to do.
+        """
         self.completions.register(number, _getcurrent())
-        # Only while somebody waits: a hub with an active watcher never finds that it is done.
-        self._waiting += 1
-        if self._waiting == 1:
-            self._watcher.start(self._ready)
+        if not background:
+            self._waiting += 1
+            self._watcher.ref = True
         try:
             self._hub.switch()
         finally:
-            self._waiting -= 1
-            if self._waiting == 0:
-                self._watcher.stop()
+            if not background:
+                self._waiting -= 1
+                self._watcher.ref = self._waiting > 0
             self.completions.forget(number)
 
     def _ready(self) -> None:

@@ -10,7 +10,9 @@ import asyncio
 import atexit
 import inspect
 import logging
+import sys
 import threading
+import traceback
 from typing import Any, Callable
 
 from . import _native
@@ -23,12 +25,25 @@ _LOGGER.addHandler(logging.NullHandler())
 def start() -> None:
     """Start the service of this process; called once in it, by the first client."""
     atexit.register(_at_exit)
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        # Before Python 3.13 a forked child of multiprocessing ends without atexit. After its own children: they may use
+        # what it owns.
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _at_exit, exitpriority=-1)
     threading.Thread(target=_serve, name="murano-messaging-service", daemon=True).start()
 
 
 def _serve() -> None:
     while True:
-        _do(_native.next_job())
+        job = _native.next_job()
+        try:
+            _do(job)
+        except Exception:
+            # A handler that raises must not end what the other handlers live from.
+            if logging.raiseExceptions:
+                traceback.print_exc()
 
 
 def _do(job: tuple[Any, ...]) -> None:
@@ -50,6 +65,8 @@ def _credentials(function: Callable[[], Any], loop: asyncio.AbstractEventLoop | 
         answer = function()
         if inspect.isawaitable(answer):
             if loop is None:
+                if inspect.iscoroutine(answer):
+                    answer.close()
                 raise TypeError("a coroutine function can only be used with the asyncio client")
             answer = asyncio.run_coroutine_threadsafe(_awaited(answer), loop).result()
         username, password = answer
@@ -62,6 +79,19 @@ def _credentials(function: Callable[[], Any], loop: asyncio.AbstractEventLoop | 
 
 async def _awaited(awaitable: Any) -> Any:
     return await awaitable
+
+
+def listen(events: Any, callback: Callable[[Any], object]) -> None:
+    """Call ``callback`` with each event, in a thread of its own, until the client is closed."""
+
+    def call() -> None:
+        for event in events:
+            try:
+                callback(event)
+            except Exception:
+                _LOGGER.exception("a callback for events failed")
+
+    threading.Thread(target=call, name="murano-messaging-events", daemon=True).start()
 
 
 def _at_exit() -> None:

@@ -191,7 +191,9 @@ impl Delivery {
         Ok(self.core()?.is_stale())
     }
 
-    /// Tells the broker that the message is done.
+    /// Tells the broker that the message is done (`basic.ack`). Never waits: acks leave together, within one turn of the engine.
+    ///
+    /// Raises `AlreadySettledError` the second time. On a stale delivery it does nothing: the broker delivers it again.
     fn ack(&self, py: Python<'_>) -> PyResult<()> {
         self.core()?.ack().or_py(py)
     }
@@ -241,6 +243,7 @@ impl Done {
         slf
     }
 
+    #[allow(clippy::unused_self, reason = "the method of an iterator")]
     fn __next__(&self) -> Option<()> {
         None
     }

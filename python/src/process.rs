@@ -41,6 +41,7 @@ impl<T> Owned<T> {
     }
 
     pub fn get(&self) -> PyResult<&T> {
+        hold_at_exit();
         match &self.value {
             Some(value) if self.generation == generation() => Ok(value),
             _ => Err(errors::forked()),
@@ -96,6 +97,14 @@ pub fn detached<T: Send>(py: Python<'_>, wait: impl FnOnce() -> T + Send) -> T {
 
 fn is_exit_thread() -> bool {
     *EXIT_THREAD.lock().unwrap_or_else(PoisonError::into_inner) == Some(thread::current().id())
+}
+
+/// Keeps a daemon thread that is still using clients when the interpreter ends: they are closed under its feet, and the
+/// error that would raise is nobody's.
+fn hold_at_exit() {
+    if EXITING.load(Ordering::Relaxed) && !is_exit_thread() {
+        Python::attach(|py| detached(py, || ()));
+    }
 }
 
 /// From here on only this thread comes back from its waits.

@@ -88,7 +88,7 @@ impl PukaBase {
                 }
             }));
             let timed = pin!(Timeout::new(engine::handle(py)?, timeout, ready));
-            wait::block_in(py, self.is_green(), timed)
+            if self.is_green() { wait::block_imported(py, timed) } else { wait::block(py, timed) }
         };
         if let Some(waker) = registered {
             promises.signals.leave(&waker);

@@ -34,7 +34,11 @@ pub fn imported_hub(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
 }
 
 /// Waits in `hub`, a `_green.Hub`.
-pub fn wait<F: Future>(hub: &Bound<'_, PyAny>, mut future: Pin<&mut F>) -> PyResult<F::Output> {
+pub fn wait<F: Future>(
+    hub: &Bound<'_, PyAny>,
+    mut future: Pin<&mut F>,
+    background: bool,
+) -> PyResult<F::Output> {
     let py = hub.py();
     let completions = hub.getattr(pyo3::intern!(py, "completions"))?.cast_into::<Completions>()?;
     let number = completions.get().number();
@@ -44,6 +48,6 @@ pub fn wait<F: Future>(hub: &Bound<'_, PyAny>, mut future: Pin<&mut F>) -> PyRes
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }
-        hub.call_method1(pyo3::intern!(py, "wait"), (number,))?;
+        hub.call_method1(pyo3::intern!(py, "wait"), (number, background))?;
     }
 }

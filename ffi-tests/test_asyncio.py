@@ -1,0 +1,247 @@
+"""What is special to asyncio: cancelling, several loops, tasks, timeouts."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+
+import pytest
+from proxy import Proxy
+
+import murano_messaging as mm
+from murano_messaging import aio
+
+
+def loops():
+    import uvloop
+
+    return [asyncio.new_event_loop, uvloop.new_event_loop]
+
+
+@pytest.fixture(params=[0, 1], ids=["asyncio", "uvloop"])
+def run(request):
+    def run(coroutine):
+        loop = loops()[request.param]()
+        try:
+            return loop.run_until_complete(asyncio.wait_for(coroutine, 60))
+        finally:
+            pending = asyncio.all_tasks(loop)
+            loop.close()
+            assert not pending
+
+    return run
+
+
+def test_cancelling_a_task_gives_its_operation_up(run, uri, queue):
+    async def main():
+        async with aio.connect(uri) as client:
+            await client.declare_queue(queue, expires=60)
+            async with client.consume(queue) as deliveries:
+                for _ in range(100):
+                    task = asyncio.create_task(deliveries.get())
+                    await asyncio.sleep(0)
+                    task.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                # A cancelled wait takes no delivery with it.
+                await client.publish(b"x", routing_key=queue)
+                assert (await deliveries.get(timeout=10)).body == b"x"
+
+    run(main())
+
+
+def test_cancelling_a_publish_frees_its_place_at_the_confirm(run, uri, queue):
+    async def main():
+        proxy = Proxy(uri)
+        async with aio.connect(proxy.uri, window_messages=1) as client:
+            await client.declare_queue(queue, expires=60)
+            await client.publish(b"0", routing_key=queue)
+            proxy.stall()
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(client.publish(b"1", routing_key=queue), 0.05)
+            # One that waits for a place leaves the queue for it.
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(client.publish_nowait(b"2", routing_key=queue), 0.05)
+            proxy.resume()
+            await client.publish(b"3", routing_key=queue)
+            bodies = [(await client.get(queue, no_ack=True)).body for _ in range(3)]
+            assert bodies == [b"0", b"1", b"3"]
+        proxy.close()
+
+    run(main())
+
+
+def test_cancelling_a_connect(run):
+    async def main():
+        import socket
+
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(aio.connect(f"amqp://127.0.0.1:{port}"), 0.1)
+            with pytest.raises(mm.ConnectFailedError):
+                await aio.connect(f"amqp://127.0.0.1:{port}", connect_timeout=0.1)
+
+    run(main())
+
+
+def test_operations_are_coroutines_to_asyncio(run, uri, queue):
+    async def main():
+        client = await asyncio.create_task(aio.connect(uri))
+        info, none = await asyncio.gather(client.declare_queue(queue, expires=60), client.check_exchange("amq.direct"))
+        assert (info.name, none) == (queue, None)
+        await asyncio.wait_for(client.publish(b"x", routing_key=queue), 10)
+        done, _ = await asyncio.wait([asyncio.ensure_future(client.get(queue))], timeout=10)
+        assert done.pop().result().body == b"x"
+        await asyncio.shield(client.close())
+
+    run(main())
+
+
+def test_an_operation_can_be_awaited_once(run, uri):
+    async def main():
+        async with aio.connect(uri) as client:
+            operation = client.check_exchange("amq.direct")
+            await operation
+            with pytest.raises(RuntimeError, match="already"):
+                await operation
+
+    run(main())
+
+
+def test_many_operations_at_once(run, uri, queue):
+    async def main():
+        async with aio.connect(uri) as client:
+            await client.declare_queue(queue, expires=60)
+            await asyncio.gather(*(client.publish(b"x", routing_key=queue) for _ in range(2000)))
+            assert (await client.queue_info(queue)).message_count == 2000
+
+    run(main())
+
+
+def test_other_tasks_run_while_one_waits(run, uri, queue):
+    async def main():
+        async with aio.connect(uri) as client:
+            await client.declare_queue(queue, expires=60)
+            async with client.consume(queue, prefetch=0) as deliveries:
+                waits = [asyncio.ensure_future(deliveries.get()) for _ in range(200)]
+                for _ in range(100):
+                    await asyncio.sleep(0)
+                assert not any(wait.done() for wait in waits)
+                for n in range(200):
+                    await client.publish(str(n), routing_key=queue)
+                bodies = []
+                for wait in asyncio.as_completed(waits, timeout=30):
+                    delivery = await wait
+                    bodies.append(int(delivery.body))
+                    delivery.ack()
+                assert sorted(bodies) == list(range(200))
+
+    run(main())
+
+
+def test_several_loops_at_once(uri, queue):
+    """Each thread has a loop, of each kind; all use clients of their own."""
+    failures: list[BaseException] = []
+
+    async def main(index: int) -> None:
+        name = f"{queue}-{index}"
+        async with aio.connect(uri) as client:
+            await client.declare_queue(name, expires=60)
+            for n in range(100):
+                await client.publish(str(n), routing_key=name)
+            count = 0
+            async for delivery in client.consume(name):
+                assert int(delivery.body) == count
+                delivery.ack()
+                count += 1
+                if count == 100:
+                    break
+
+    def work(index: int) -> None:
+        loop = loops()[index % 2]()
+        try:
+            loop.run_until_complete(main(index))
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            loop.close()
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+
+
+def test_one_client_on_several_loops(uri, queue):
+    """A client is not bound to the loop it was made on."""
+    client = asyncio.run(connected(uri))
+
+    async def use(n: int) -> None:
+        await client.declare_queue(queue, expires=60)
+        await asyncio.gather(*(client.publish(str(n), routing_key=queue) for _ in range(50)))
+
+    threads = [threading.Thread(target=asyncio.run, args=(use(n),)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert client.stats().confirmed == 200
+    asyncio.run(closed(client))
+
+
+async def connected(uri):
+    return await aio.connect(uri)
+
+
+async def closed(client):
+    await client.close()
+
+
+def test_loops_that_end_leave_no_descriptors(uri):
+    import os
+
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async def use() -> None:
+        async with aio.connect(uri) as client:
+            await client.check_exchange("amq.direct")
+
+    asyncio.run(use())
+    gc.collect()
+    before = descriptors()
+    for _ in range(20):
+        asyncio.run(use())
+    gc.collect()
+    # Those of the last loop are kept until the next is used.
+    assert descriptors() <= before + 2
+
+
+def test_a_task_that_is_cancelled_when_its_result_is_there(run, uri, queue):
+    """The result wins or the cancellation does; either way the client goes on."""
+
+    async def main():
+        async with aio.connect(uri) as client:
+            await client.declare_queue(queue, expires=60)
+            for n in range(200):
+                task = asyncio.ensure_future(client.publish(b"x", routing_key=queue))
+                await asyncio.sleep(0 if n % 2 else 0.0005)
+                task.cancel()
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    pass
+            await client.publish(b"last", routing_key=queue)
+            assert client.stats().in_flight == 0
+
+    run(main())
+
+
+def test_without_a_loop_there_is_a_clear_error(uri):
+    operation = aio.connect(uri)
+    with pytest.raises(RuntimeError, match="loop"):
+        operation.send(None)

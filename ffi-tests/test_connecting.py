@@ -1,0 +1,272 @@
+"""How to connect: options, hosts, credentials, TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+import murano_messaging as mm
+from murano_messaging import aio
+
+
+def address(uri: str) -> tuple[str, int]:
+    parts = urlsplit(uri)
+    assert parts.hostname and parts.port
+    return parts.hostname, parts.port
+
+
+def dead_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def test_hosts_in_any_form_and_the_first_that_answers(uri):
+    host, port = address(uri)
+    for hosts in (f"{host}:{port}", [f"{host}:{port}"], [("127.0.0.1", dead_port()), (host, port)]):
+        with mm.connect(hosts=hosts, username="guest", password="guest", vhost="/") as client:
+            assert client.vhost == "/"
+            assert "127.0.0.1" in repr(client)
+
+
+def test_all_options_are_taken(uri):
+    with mm.connect(
+        uri,
+        connection_name="a test",
+        client_properties={"purpose": "testing", "nested": {"n": 1}},
+        heartbeat=5,
+        frame_max=8192,
+        channel_max=10,
+        connect_timeout=5.5,
+        timeout=7,
+        window_messages=5,
+        window_bytes=1000,
+        delivery_buffer=1 << 20,
+        max_body_size=1 << 20,
+        recovery=mm.Recovery(max_attempts=3, max_elapsed=60, initial_delay=0.01, max_delay=0.1),
+        separate_publish_connection=False,
+        mechanism="amqplain",
+        seed=7,
+    ) as client:
+        client.publish(b"x" * 100_000, routing_key="nowhere", mandatory=False)
+
+
+def test_credentials_from_a_function(uri):
+    asked = []
+
+    def credentials():
+        asked.append(threading.current_thread())
+        return "guest", "guest"
+
+    host, port = address(uri)
+    with mm.connect(hosts=[(host, port)], credentials=credentials) as client:
+        client.publish(b"x", routing_key="nowhere", mandatory=False)
+    # Once for each connection, and not in the thread that waits.
+    assert len(asked) == 2
+    assert threading.main_thread() not in asked
+
+
+def test_credentials_from_a_function_that_fails(uri, caplog):
+    def credentials():
+        raise LookupError("the vault is sealed with hunter2")
+
+    with pytest.raises(mm.AuthenticationError) as caught:
+        mm.connect(uri, credentials=credentials)
+    assert "LookupError" in str(caught.value)
+    assert "hunter2" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("answer", [None, "guest", ("guest",), (1, 2)])
+def test_credentials_that_are_none(uri, answer):
+    with pytest.raises(mm.AuthenticationError):
+        mm.connect(uri, credentials=lambda: answer)
+
+
+def test_credentials_from_a_coroutine_function(uri):
+    async def credentials():
+        await asyncio.sleep(0)
+        return "guest", "guest"
+
+    async def main():
+        async with aio.connect(uri, credentials=credentials) as client:
+            await client.publish(b"x", routing_key="nowhere", mandatory=False)
+
+    asyncio.run(main())
+    with pytest.raises(mm.AuthenticationError, match="TypeError"):
+        mm.connect(uri, credentials=credentials)
+
+
+def test_the_first_connect_can_be_retried(uri):
+    """A broker that is not there yet."""
+    host, port = address(uri)
+    late = dead_port()
+    connected = []
+
+    def connect():
+        with mm.connect(
+            f"amqp://guest:guest@127.0.0.1:{late}",
+            retry_initial=True,
+            recovery=mm.Recovery(initial_delay=0.01, max_delay=0.05),
+        ) as client:
+            connected.append(client.queue_info)
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    with socket.create_server(("127.0.0.1", late)) as listener:
+        # One attempt is dropped, one goes through.
+        listener.accept()[0].close()
+        front, _ = listener.accept()
+        with front, socket.create_connection((host, port)) as back:
+            ways = [threading.Thread(target=forward, args=way) for way in ((front, back), (back, front))]
+            for way in ways:
+                way.start()
+            thread.join(30)
+            for way in ways:
+                way.join(30)
+    assert connected
+
+
+def forward(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+    except OSError:
+        pass
+    for end in (source, target):
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+def test_the_secret_can_be_updated(uri):
+    with mm.connect(uri) as client:
+        client.update_secret("guest", reason="rotation")
+
+
+# ---- TLS ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+class TlsFront:
+    """TLS in front of a broker that has none."""
+
+    def __init__(self, uri: str, authority: trustme.CA, name: str = "localhost", client: bool = False) -> None:
+        self._target = address(uri)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(name).configure_cert(self._context)
+        if client:
+            self._context.verify_mode = ssl.CERT_REQUIRED
+            authority.configure_trust(self._context)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.uri = f"amqps://guest:guest@localhost:{self.port}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                raw, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
+
+    def _serve(self, raw: socket.socket) -> None:
+        try:
+            front = self._context.wrap_socket(raw, server_side=True)
+        except OSError:
+            raw.close()
+            return
+        with front, socket.create_connection(self._target) as back:
+            # One thread at a time may use an SSL socket: it reads while nothing is to be written.
+            front.settimeout(0.02)
+            back.settimeout(0.02)
+            while True:
+                for source, target in ((front, back), (back, front)):
+                    try:
+                        data = source.recv(65536)
+                    except TimeoutError:
+                        continue
+                    except OSError:
+                        return
+                    if not data:
+                        return
+                    target.sendall(data)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def front(uri, authority):
+    fronts = []
+
+    def front(**options):
+        fronts.append(TlsFront(uri, authority, **options))
+        return fronts[-1]
+
+    yield front
+    for one in fronts:
+        one.close()
+
+
+def test_tls_with_an_authority_from_a_file_or_bytes(front, authority, tmp_path):
+    broker = front()
+    pem = authority.cert_pem.bytes()
+    path = tmp_path / "ca.pem"
+    path.write_bytes(pem)
+    options = [
+        {"ca_file": str(path)},
+        {"ca_file": path},
+        {"ca_pem": pem},
+        {"ca_pem": pem.decode()},
+        {"insecure": True},
+        {"ca_pem": pem, "server_name": "localhost"},
+    ]
+    for option in options:
+        with mm.connect(broker.uri, **option) as client:
+            client.check_exchange("amq.direct")
+    with mm.connect(f"{broker.uri}?cacertfile={path}") as client:
+        client.check_exchange("amq.direct")
+    host = {"hosts": [("localhost", broker.port)], "username": "guest", "password": "guest"}
+    with mm.connect(**host, tls=True, ca_file=path) as client:
+        client.check_exchange("amq.direct")
+
+
+def test_what_a_tls_failure_says(front, authority):
+    pem = authority.cert_pem.bytes()
+    cases = [
+        (front(), {"ca_pem": trustme.CA().cert_pem.bytes()}, "unknown_issuer"),
+        (front(name="other.example"), {"ca_pem": pem}, "wrong_name"),
+        (front(client=True), {"ca_pem": pem}, "client_certificate_required"),
+    ]
+    for broker, options, failure in cases:
+        with pytest.raises(mm.TlsError) as caught:
+            mm.connect(broker.uri, **options)
+        assert caught.value.tls_failure == failure
+    with mm.connect(front(name="other.example").uri, ca_pem=pem, verify_hostname=False) as client:
+        client.check_exchange("amq.direct")
+
+
+def test_a_client_certificate_from_files_or_bytes(front, authority, tmp_path):
+    broker = front(client=True)
+    certificate = authority.issue_cert("client.example")
+    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
+    key = certificate.private_key_pem.bytes()
+    (tmp_path / "chain.pem").write_bytes(chain)
+    (tmp_path / "key.pem").write_bytes(key)
+    pem = authority.cert_pem.bytes()
+    with mm.connect(broker.uri, ca_pem=pem, cert_pem=chain, key_pem=key) as client:
+        client.check_exchange("amq.direct")
+    files = {"cert_file": tmp_path / "chain.pem", "key_file": tmp_path / "key.pem"}
+    with mm.connect(broker.uri, ca_pem=pem, **files) as client:
+        client.check_exchange("amq.direct")

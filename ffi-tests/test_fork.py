@@ -1,0 +1,267 @@
+"""Forked and spawned processes."""
+
+from __future__ import annotations
+
+import children
+
+# What can be done with things that a parent made; each is an error in the child.
+INHERITED = """
+    import os, sys
+    import murano_messaging as mm
+    from brokers import unique
+
+    uri = sys.argv[1]
+    queue = unique("q")
+    client = mm.connect(uri)
+    client.declare_queue(queue, expires=60)
+    client.publish(b"parent", routing_key=queue)
+    consumer = client.consume(queue)
+    delivery = consumer.get(timeout=10)
+    confirmation = client.publish_nowait(b"pending", routing_key=queue)
+    events = client.events()
+
+    def child():
+        calls = {
+            "publish": lambda: client.publish(b"child", routing_key=queue),
+            "publish_nowait": lambda: client.publish_nowait(b"child", routing_key=queue),
+            "queue_info": lambda: client.queue_info(queue),
+            "consume": lambda: client.consume(queue),
+            "stats": lambda: client.stats(),
+            "forget": lambda: client.forget(queue),
+            "close": lambda: client.close(),
+            "repr": lambda: repr(client),
+            "closed": lambda: client.closed,
+            "next": lambda: next(consumer),
+            "get": lambda: consumer.get(timeout=1),
+            "cancel": lambda: consumer.cancel(),
+            "ack": lambda: delivery.ack(),
+            "body": lambda: delivery.body,
+            "wait": lambda: confirmation.wait(),
+            "done": lambda: confirmation.done,
+            "wait_all": lambda: mm.wait_all([confirmation]),
+            "events": lambda: events.get(timeout=1),
+        }
+        for name, call in calls.items():
+            try:
+                call()
+            except mm.ForkedError as error:
+                assert "connect()" in str(error)
+            else:
+                raise AssertionError(name + " worked in the child")
+        with mm.connect(uri) as own:
+            own.publish(b"child", routing_key=queue)
+"""
+
+
+def test_what_a_child_inherits_is_an_error_and_a_new_client_works(uri):
+    out = children.run(
+        INHERITED
+        + """
+    pid = os.fork()
+    if pid == 0:
+        child()
+        # The objects of the parent are dropped here, which must not reach the parent's sockets.
+        del client, consumer, delivery, confirmation, events, child
+        sys.exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+    delivery.ack()
+    confirmation.wait(timeout=10)
+    bodies = {consumer.get(timeout=10).body for _ in range(2)}
+    assert bodies == {b"pending", b"child"}, bodies
+    client.publish(b"parent again", routing_key=queue)
+    assert client.stats().reconnects == 0
+    client.delete_queue(queue)
+    client.close()
+    print("done")
+    """,
+        uri,
+    )
+    assert out == "done\n"
+
+
+def test_a_child_of_a_child(uri):
+    out = children.run(
+        """
+        import os, sys
+        import murano_messaging as mm
+        from brokers import unique
+
+        uri = sys.argv[1]
+        queue = unique("q")
+
+        def use(depth):
+            with mm.connect(uri) as client:
+                client.declare_queue(queue, expires=60)
+                client.publish(str(depth), routing_key=queue)
+                if depth < 3:
+                    pid = os.fork()
+                    if pid == 0:
+                        use(depth + 1)
+                        os._exit(0)
+                    assert os.waitpid(pid, 0)[1] == 0
+                client.publish(str(depth), routing_key=queue)
+
+        use(0)
+        with mm.connect(uri) as client:
+            print(client.queue_info(queue).message_count)
+            client.delete_queue(queue)
+        """,
+        uri,
+    )
+    assert out == "8\n"
+
+
+def test_forking_while_threads_use_the_client(uri):
+    """A lock that another thread holds at the fork is never waited for in the child."""
+    out = children.run(
+        """
+        import os, sys, threading
+        import murano_messaging as mm
+        from brokers import unique
+
+        uri = sys.argv[1]
+        queue = unique("q")
+        client = mm.connect(uri)
+        client.declare_queue(queue, expires=60)
+        stop = threading.Event()
+
+        def publish():
+            while not stop.is_set():
+                client.publish_nowait(b"x", routing_key=queue)
+
+        def consume():
+            for delivery in client.consume(queue):
+                delivery.ack()
+
+        threads = [threading.Thread(target=publish) for _ in range(2)] + [threading.Thread(target=consume)]
+        for thread in threads:
+            thread.start()
+        for n in range(20):
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    client.publish(b"x", routing_key=queue)
+                except mm.ForkedError:
+                    with mm.connect(uri) as own:
+                        own.queue_info(queue)
+                    os._exit(0)
+                os._exit(1)
+            assert os.waitpid(pid, 0)[1] == 0
+        stop.set()
+        for thread in threads[:2]:
+            thread.join()
+        client.close()
+        threads[2].join()
+        with mm.connect(uri) as client:
+            client.delete_queue(queue)
+        print("done")
+        """,
+        uri,
+        timeout=100,
+    )
+    assert out == "done\n"
+
+
+MULTIPROCESSING = """
+    import multiprocessing, sys
+    import murano_messaging as mm
+    from brokers import unique
+
+    def work(uri, queue, n):
+        client = mm.connect(uri)
+        confirmation = client.publish_nowait(str(n), routing_key=queue)
+        # Neither waited for nor closed: the end of the process does both.
+        return n
+
+    if __name__ == "__main__":
+        uri, method = sys.argv[1:]
+        queue = unique("q")
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            context = multiprocessing.get_context(method)
+            processes = [context.Process(target=work, args=(uri, queue, n)) for n in range(3)]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+            assert [process.exitcode for process in processes] == [0, 0, 0]
+            found = sorted(client.get(queue, no_ack=True).body for _ in range(3))
+            print(found)
+            client.delete_queue(queue)
+"""
+
+
+def run_multiprocessing(uri, method, tmp_path):
+    # `spawn` imports the program again, so it has to be a file.
+    import textwrap
+
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(MULTIPROCESSING))
+    return children.run(f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')", uri, method)
+
+
+def test_multiprocessing_with_fork(uri, tmp_path):
+    assert run_multiprocessing(uri, "fork", tmp_path) == "[b'0', b'1', b'2']\n"
+
+
+def test_multiprocessing_with_spawn(uri, tmp_path):
+    assert run_multiprocessing(uri, "spawn", tmp_path) == "[b'0', b'1', b'2']\n"
+
+
+def test_forking_with_an_asyncio_client(uri):
+    out = children.run(
+        """
+        import asyncio, os, sys
+        import murano_messaging as mm
+        from murano_messaging import aio
+        from brokers import unique
+
+        uri = sys.argv[1]
+        queue = unique("q")
+
+        async def child(client, consumer):
+            for operation in (lambda: client.publish(b"x"), consumer.get, client.close):
+                try:
+                    await operation()
+                except mm.ForkedError:
+                    continue
+                return 1
+            async with aio.connect(uri) as own:
+                await own.publish(b"child", routing_key=queue)
+            return 0
+
+        async def main():
+            async with aio.connect(uri) as client:
+                await client.declare_queue(queue, expires=60)
+                async with client.consume(queue) as consumer:
+                    waiting = asyncio.ensure_future(consumer.get(timeout=30))
+                    await asyncio.sleep(0)
+                    pid = os.fork()
+                    if pid == 0:
+                        # The loop belongs to the parent too; the child makes its own.
+                        asyncio._set_running_loop(None)
+                        try:
+                            os._exit(asyncio.new_event_loop().run_until_complete(child(client, consumer)))
+                        finally:
+                            os._exit(2)
+                    status = await asyncio.get_running_loop().run_in_executor(None, os.waitpid, pid, 0)
+                    assert status == (pid, 0), status
+                    print((await waiting).body)
+                await client.delete_queue(queue)
+
+        asyncio.run(main())
+        """,
+        uri,
+    )
+    assert out == "b'child'\n"
+
+
+def test_clients_cannot_be_pickled(uri):
+    import pickle
+
+    import murano_messaging as mm
+    import pytest
+
+    with mm.connect(uri) as client, pytest.raises(TypeError, match="pickle"):
+        pickle.dumps(client)

@@ -1,0 +1,395 @@
+"""Under a monkey-patched eventlet or gevent. Each test is a process of its own, written for both.
+
+The contract runs there too: ``pytest -p green_eventlet --face eventlet``, and the same for gevent.
+"""
+
+from __future__ import annotations
+
+import children
+import pytest
+
+PRELUDE = {
+    "eventlet": """
+import eventlet
+eventlet.monkey_patch()
+from eventlet import Timeout, hubs, sleep, spawn
+from greenlet import GreenletExit
+
+def join(threads):
+    return [thread.wait() for thread in threads]
+
+def kill(thread):
+    thread.kill()
+""",
+    "gevent": """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from gevent import Timeout, sleep, spawn
+from greenlet import GreenletExit
+
+def join(threads):
+    gevent.joinall(threads, raise_error=True)
+    return [thread.value for thread in threads]
+
+def kill(thread):
+    thread.kill()
+""",
+}
+
+COMMON = """
+import os, sys, time
+import murano_messaging as mm
+from brokers import unique
+
+uri = sys.argv[1]
+queue = unique("q")
+
+def eventually(condition):
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        sleep(0.01)
+"""
+
+
+@pytest.fixture(params=["eventlet", "gevent"])
+def green(request):
+    def run(code: str, *arguments: str) -> str:
+        import textwrap
+
+        return children.run(PRELUDE[request.param] + COMMON + textwrap.dedent(code), *arguments)
+
+    return run
+
+
+def test_200_green_threads_wait_while_another_ticks(green, uri):
+    out = green(
+        """
+        ticks = 0
+
+        def tick():
+            global ticks
+            while True:
+                ticks += 1
+                sleep(0.01)
+
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            consumer = client.consume(queue, prefetch=0)
+            ticker = spawn(tick)
+            waiting = [spawn(consumer.get) for _ in range(200)]
+            descriptors = len(os.listdir("/proc/self/fd"))
+            began = time.monotonic()
+            sleep(2)
+            # 200 ticks if nothing else happened; a wait that blocked would leave one or two.
+            ticked = ticks
+            assert ticked > 50, ticked
+            assert not any(thread.dead for thread in waiting)
+            # One descriptor for all that wait.
+            assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
+            for n in range(200):
+                client.publish(str(n), routing_key=queue)
+            deliveries = join(waiting)
+            assert sorted(int(delivery.body) for delivery in deliveries) == list(range(200))
+            for delivery in deliveries:
+                delivery.ack()
+            kill(ticker)
+        print("done")
+        """,
+        uri,
+    )
+    assert out == "done\n"
+
+
+def test_every_waiting_call_lets_others_run(green, uri):
+    """Calls that wait for a broker that answers late: meanwhile another green thread does a known amount of work."""
+    out = green(
+        """
+        from proxy import Proxy
+
+        proxy = Proxy(uri)
+        client = mm.connect(proxy.uri, window_messages=10)
+        client.declare_queue(queue, expires=60)
+        client.publish(b"x", routing_key=queue)
+        consumer = client.consume(queue)
+        consumer.get(timeout=10)
+        events = client.events()
+        calls = {
+            "publish": lambda: client.publish(b"x", routing_key=queue),
+            "publish_nowait": lambda: [client.publish_nowait(b"x", routing_key=queue) for _ in range(30)],
+            "wait": lambda: client.publish_nowait(b"x", routing_key=queue).wait(),
+            "wait_all": lambda: mm.wait_all([client.publish_nowait(b"x", routing_key=queue)]),
+            "declare_queue": lambda: client.declare_queue(queue, expires=60),
+            "queue_info": lambda: client.queue_info(queue),
+            "get": lambda: client.get("amq.nothing" if False else queue),
+            "consume": lambda: client.consume(queue).cancel(),
+            "consumer.get": lambda: consumer.get(timeout=0.5),
+            "consumer.get_many": lambda: consumer.get_many(5, timeout=0.5),
+            "events.get": lambda: events.get(timeout=0.5),
+            "connect": lambda: mm.connect(proxy.uri).close(),
+            "close": lambda: client.close(),
+        }
+        for name, call in calls.items():
+            while consumer.get(timeout=0.1) is not None:
+                pass
+            steps = []
+
+            def others():
+                for n in range(20):
+                    steps.append(n)
+                    sleep(0.001)
+                proxy.resume()
+
+            proxy.stall()
+            other = spawn(others)
+            call()
+            # The answer was held back until the other green thread had done all of its work.
+            assert len(steps) == 20, (name, steps)
+            join([other])
+        proxy.close()
+        print("done")
+        """,
+        uri,
+    )
+    assert out == "done\n"
+
+
+def test_a_timeout_ends_a_wait_and_leaves_the_client_usable(green, uri):
+    out = green(
+        """
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            consumer = client.consume(queue)
+            for _ in range(20):
+                try:
+                    with Timeout(0.01):
+                        consumer.get()
+                    raise AssertionError("no timeout")
+                except Timeout:
+                    pass
+            client.publish(b"x", routing_key=queue)
+            with Timeout(10):
+                print(consumer.get().body)
+        """,
+        uri,
+    )
+    assert out == "b'x'\n"
+
+
+def test_kill_ends_a_wait_and_leaves_the_client_usable(green, uri):
+    out = green(
+        """
+        ended = []
+
+        def wait():
+            try:
+                consumer.get()
+            except GreenletExit:
+                ended.append(True)
+                raise
+
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            consumer = client.consume(queue)
+            threads = [spawn(wait) for _ in range(50)]
+            sleep(0.05)
+            for thread in threads[:49]:
+                kill(thread)
+            eventually(lambda: len(ended) == 49)
+            # The one that is left gets the delivery: none was lost with the killed.
+            client.publish(b"x", routing_key=queue)
+            eventually(lambda: threads[49].dead)
+            assert len(ended) == 49
+            assert consumer.delivered == 1
+            client.publish(b"y", routing_key=queue)
+            print(consumer.get(timeout=10).body)
+        """,
+        uri,
+    )
+    assert out == "b'y'\n"
+
+
+def test_a_killed_publish_does_not_take_a_place_in_the_window(green, uri):
+    out = green(
+        """
+        from proxy import Proxy
+
+        proxy = Proxy(uri)
+        with mm.connect(proxy.uri, window_messages=2) as client:
+            client.declare_queue(queue, expires=60)
+            client.publish(b"0", routing_key=queue)
+            proxy.stall()
+            threads = [spawn(client.publish, b"1", routing_key=queue) for _ in range(6)]
+            sleep(0.05)
+            for thread in threads:
+                kill(thread)
+            proxy.resume()
+            for _ in range(5):
+                client.publish(b"2", routing_key=queue)
+            assert client.stats().in_flight == 0
+        proxy.close()
+        print("done")
+        """,
+        uri,
+    )
+    assert out == "done\n"
+
+
+def test_one_that_goes_on_may_kill_another_that_is_ready(green, uri):
+    out = green(
+        """
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            consumer = client.consume(queue, prefetch=0)
+            threads, seen = [], []
+
+            def work(index):
+                try:
+                    delivery = consumer.get()
+                    seen.append(int(delivery.body))
+                    for thread in threads[index + 1:index + 3]:
+                        kill(thread)
+                except GreenletExit:
+                    pass
+
+            threads += [spawn(work, index) for index in range(30)]
+            sleep(0.05)
+            mm.wait_all([client.publish_nowait(str(n), routing_key=queue) for n in range(30)])
+            join(threads)
+            assert seen
+            # What the killed did not take is still to be had.
+            while (delivery := consumer.get(timeout=0.5)) is not None:
+                seen.append(int(delivery.body))
+            assert sorted(seen) == list(range(30)), seen
+        print("done")
+        """,
+        uri,
+    )
+    assert out == "done\n"
+
+
+def test_a_native_thread_has_its_own_way_to_wait(green, uri):
+    """In a thread that is not green, and has no hub, a wait blocks that thread and nobody else."""
+    out = green(
+        """
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            consumer = client.consume(queue)
+            if "eventlet" in sys.modules:
+                from eventlet import tpool
+                execute = tpool.execute
+            else:
+                execute = gevent.get_hub().threadpool.apply
+                inner = execute
+                execute = lambda function, *args: inner(function, args)
+            thread = spawn(execute, consumer.get)
+            sleep(0.1)
+            client.publish(b"x", routing_key=queue)
+            print(join([thread])[0].body)
+        """,
+        uri,
+    )
+    assert out == "b'x'\n"
+
+
+def test_ctrl_c(uri, green):
+    out = green(
+        """
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            consumer = client.consume(queue)
+            if "gevent" in sys.modules:
+                # It prints every KeyboardInterrupt that it finds in the hub, and passes it on.
+                gevent.get_hub().exception_stream = None
+            os.system("(sleep 0.2; kill -INT %d) > /dev/null 2>&1 &" % os.getpid())
+            try:
+                consumer.get()
+            except KeyboardInterrupt:
+                print("interrupted")
+            client.publish(b"x", routing_key=queue)
+            print(consumer.get(timeout=10).body)
+        """,
+        uri,
+    )
+    assert out == "interrupted\nb'x'\n"
+
+
+def test_forking(uri, green):
+    out = green(
+        """
+        client = mm.connect(uri)
+        client.declare_queue(queue, expires=60)
+        consumer = client.consume(queue)
+        waiting = spawn(consumer.get)
+        sleep(0.05)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                try:
+                    client.publish(b"x", routing_key=queue)
+                except mm.ForkedError:
+                    with mm.connect(uri) as own:
+                        own.publish(b"child", routing_key=queue)
+                    os._exit(0)
+            finally:
+                os._exit(1)
+        # Waited for without the patched waitpid, which would need a handler of SIGCHLD.
+        status = []
+        while not status:
+            found, code = os.waitpid(pid, os.WNOHANG)
+            status += [code] if found == pid else []
+            sleep(0.01)
+        assert status == [0], status
+        print(join([waiting])[0].body)
+        client.close()
+        """,
+        uri,
+    )
+    assert out == "b'child'\n"
+
+
+def test_log_records_are_emitted_in_a_green_thread(uri, green):
+    out = green(
+        """
+        import logging, threading
+
+        idents = []
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                sleep(0)    # what a handler that writes to a socket does
+                idents.append(threading.current_thread().name)
+
+        logger = logging.getLogger("murano_messaging")
+        logger.addHandler(Handler())
+        logger.setLevel(logging.DEBUG)
+        with mm.connect(uri) as client:
+            eventually(lambda: len(idents) >= 2)
+        print(set(idents))
+        """,
+        uri,
+    )
+    assert out == "{'murano-messaging-service'}\n"
+
+
+def test_gevent_finds_that_nothing_is_left_to_do(uri):
+    """An open client does not keep ``gevent.wait()``; a green thread that waits in it does."""
+    out = children.run(
+        PRELUDE["gevent"]
+        + COMMON
+        + """
+client = mm.connect(uri)
+client.declare_queue(queue, exclusive=True)
+consumer = client.consume(queue)
+assert gevent.wait(timeout=30) is True
+waiting = spawn(consumer.get)
+sleep(0.05)
+assert gevent.wait(timeout=0.2) is False
+client.publish(b"x", routing_key=queue)
+assert gevent.wait(timeout=30) is True
+print(waiting.value.body)
+""",
+        uri,
+    )
+    assert out == "b'x'\n"

@@ -1,0 +1,108 @@
+"""The core's events in Python's logging."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import children
+import pytest
+
+import murano_messaging as mm
+
+
+def eventually(condition) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.01)
+
+
+def test_records_have_the_names_and_levels_of_the_core(uri, caplog):
+    with caplog.at_level(logging.DEBUG, "murano_messaging"), mm.connect(uri) as client:
+        eventually(lambda: any("connected" in record.getMessage() for record in caplog.records))
+    assert client.closed
+    (connected,) = [record for record in caplog.records if record.getMessage().startswith("connected")]
+    assert connected.name.startswith("murano_messaging.")
+    assert connected.levelno == logging.INFO
+    assert "role=main" in connected.getMessage()
+    assert "guest" not in connected.getMessage()
+
+
+@pytest.mark.parametrize(("level", "heard"), [("DEBUG", True), ("INFO", True), ("WARNING", False)])
+def test_levels_are_honoured_also_when_they_change_later(uri, caplog, level, heard):
+    marker = "connecting failed for the marker"
+    with mm.connect(uri):
+        logger = logging.getLogger("murano_messaging")
+        logger.setLevel(level)
+        caplog.clear()
+        with mm.connect(uri):
+            pass
+        # A record of ours, behind those of the core.
+        logger.warning(marker)
+        logger.setLevel(logging.NOTSET)
+    eventually(lambda: any(record.getMessage() == marker for record in caplog.records))
+    names = {record.getMessage().split()[0] for record in caplog.records}
+    eventually(lambda: not heard or "connected" in {r.getMessage().split()[0] for r in caplog.records})
+    assert heard or "connected" not in names
+
+
+def test_the_last_records_are_not_lost(uri):
+    out = children.run(
+        """
+        import logging, sys
+        import murano_messaging as mm
+
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stdout, format="%(name)s %(levelname)s %(message)s")
+        client = mm.connect(sys.argv[1])
+        """,
+        uri,
+    )
+    assert out.splitlines()[-1] == "murano_messaging.events DEBUG closed role=main"
+
+
+def test_without_configuration_nothing_is_printed(uri):
+    """Not even warnings, which Python would print for a library without a handler."""
+    children.run(
+        """
+        import sys, time
+        import murano_messaging as mm
+        from proxy import Proxy
+
+        proxy = Proxy(sys.argv[1])
+        client = mm.connect(proxy.uri)
+        events = client.events()
+        proxy.cut()
+        while not isinstance(events.get(timeout=30), mm.events.Recovered):
+            pass
+        """,
+        uri,
+    )
+
+
+def test_a_handler_that_fails_does_not_end_the_logging(uri):
+    out = children.run(
+        """
+        import logging, sys, time
+        import murano_messaging as mm
+
+        seen = []
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                seen.append(record)
+                raise ZeroDivisionError
+
+        logging.getLogger("murano_messaging").addHandler(Handler())
+        logging.getLogger("murano_messaging").setLevel(logging.DEBUG)
+        sys.stderr = open("/dev/null", "w")
+        for _ in range(3):
+            mm.connect(sys.argv[1]).close()
+        until = time.monotonic() + 30
+        while len(seen) < 9 and time.monotonic() < until:
+            time.sleep(0.01)
+        print(len(seen))
+        """,
+        uri,
+    )
+    assert int(out) >= 9
