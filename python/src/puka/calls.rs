@@ -2,7 +2,9 @@
 
 use std::sync::{PoisonError, atomic::Ordering};
 
-use murano_messaging::{Binding, ConsumeBuilder, Delivery, Error, ErrorKind, Exchange, Message, Queue};
+use murano_messaging::{
+    Binding, ConsumeBuilder, Consumer, Delivery, Error, ErrorKind, Exchange, Message, Queue,
+};
 use pyo3::{
     exceptions::{PyAssertionError, PyKeyError},
     prelude::*,
@@ -114,11 +116,25 @@ impl PukaBase {
         let work: Operation = Box::pin(async move {
             let mut started = Vec::new();
             for consumer in consumers {
-                started.push(consumer.start().await?);
+                match consumer.start().await {
+                    Ok(consumer) => started.push(consumer),
+                    Err(error) => {
+                        cancel_all(&started).await;
+                        return Err(error);
+                    }
+                }
             }
             Ok(Done::Consuming(started))
         });
         Ok(promises.add_consuming(Work::Operation(work), no_ack, self::callback(callback)))
+    }
+}
+
+/// Takes consumers back whose promise has failed.
+async fn cancel_all(started: &[Consumer]) {
+    for consumer in started {
+        // What fails here ended the consumer as well.
+        let _ = consumer.cancel().await;
     }
 }
 

@@ -56,6 +56,8 @@ def failed(
         return _marked(returned)
     if reply is not None and kind != "Authentication":
         return _marked(_refusal(*reply))
+    if kind == "Closed":
+        return _marked(FrameConnectionCloseOk())
     return _marked(Frame(), _local(kind, text, tls_failure))
 
 
@@ -79,8 +81,6 @@ def _local(kind: str, text: str, tls_failure: str | None) -> BaseException:
         return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, text)
     if kind == "Nacked":
         return spec_exceptions.PublishNacked(FrameBasicNack())
-    if kind == "Closed":
-        return spec_exceptions.AMQPError(FrameConnectionCloseOk())
     if kind == "LimitReached":
         return spec_exceptions.ChannelError(text)
     if kind == "InvalidArgument":
