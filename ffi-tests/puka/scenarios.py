@@ -555,6 +555,21 @@ def s_consume_several_options(s):
     s.attempt("exclusive", client.wait, client.basic_consume(queue))
 
 
+def s_prefetch_of_several_queues(s):
+    client = s.client()
+    first, second = s.queue(client, "first"), s.queue(client, "second")
+    publish(client, first, 3)
+    publish(client, second, 3)
+    consume = client.basic_consume_multi([first, second], prefetch_count=2)
+    held = []
+    while True:
+        message = client.wait(consume, timeout=1)
+        if message is None:
+            break
+        held.append(message)
+    s.note("held", len(held))
+
+
 def s_qos_result(s):
     client = s.client()
     queue = s.queue(client)

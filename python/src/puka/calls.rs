@@ -453,7 +453,8 @@ impl PukaClient {
             for consumer in consumers.iter() {
                 consumer.set_prefetch(prefetch_count).await?;
             }
-            Ok(Done::Given(Given::Empty(Frame::QosOk)))
+            let limit = usize::from(prefetch_count) * consumers.len();
+            Ok(Done::Limited { target: consume_promise, limit })
         });
         this.promise(work, callback)
     }

@@ -28,6 +28,11 @@ pub enum Done {
         tag: String,
     },
     Got(Option<Box<Delivery>>),
+    /// The consumers of another promise have another prefetch.
+    Limited {
+        target: u64,
+        limit: usize,
+    },
 }
 
 pub type Operation = Pin<Box<dyn Future<Output = Result<Done, Error>> + Send>>;
@@ -53,6 +58,8 @@ pub struct Promise {
     /// Deliveries that the application has, by the number it settles them by.
     held: HashMap<u64, Delivery>,
     last_tag: u64,
+    /// The most that the application may hold, since `basic_qos` has changed it; 0 for what the broker sends.
+    limit: usize,
 }
 
 impl Promise {
@@ -65,6 +72,7 @@ impl Promise {
             no_ack: false,
             held: HashMap::new(),
             last_tag: 0,
+            limit: 0,
         }
     }
 
@@ -73,6 +81,11 @@ impl Promise {
         self.results.push_back(given);
         self.over = true;
         self.work = Work::Nothing;
+    }
+
+    /// Whether the application holds all it may. What it held before a `basic_qos` the broker does not count.
+    fn is_full(&self) -> bool {
+        self.limit > 0 && self.held.len() >= self.limit
     }
 
     fn is_spent(&self) -> bool {
@@ -331,6 +344,13 @@ impl Promises {
                 promise.finish(Given::Cancelled(tag));
                 table.cancelled(target);
             }
+            Ok(Done::Limited { target, limit }) => {
+                promise.finish(Given::Empty(Frame::QosOk));
+                if let Some(promise) = table.promises.get_mut(&target) {
+                    promise.limit = limit;
+                }
+                self.advance(table, target);
+            }
             Ok(Done::Closed) => {
                 promise.results.push_back(Given::Empty(Frame::ConnectionCloseOk));
                 table.ready.insert(number);
@@ -350,7 +370,7 @@ impl Promises {
     /// Has the next delivery of a consuming promise at hand, if there is one.
     fn refill(&self, table: &mut Table, number: u64, consumers: &[Consumer]) {
         let Some(promise) = table.promises.get_mut(&number) else { return };
-        if !promise.results.is_empty() {
+        if !promise.results.is_empty() || promise.is_full() {
             return;
         }
         // Each in its turn: one that always has something must not keep the others waiting.
@@ -413,7 +433,7 @@ impl Promises {
         let given = promise.results.pop_front()?;
         let callback = promise.callback.as_ref().map(|callback| Python::attach(|py| callback.clone_ref(py)));
         let consumers = match &promise.work {
-            Work::Consume(consumers) if promise.results.is_empty() => Some(consumers.clone()),
+            Work::Consume(consumers) if promise.limit == 0 => Some(consumers.clone()),
             _ => None,
         };
         if let Some(consumers) = consumers {
@@ -436,6 +456,10 @@ impl Promises {
             let Delivered { mut core, tag } = *delivered;
             drop(core.take_body());
             promise.held.insert(tag, core);
+        }
+        if table.promises.get(&number).is_some_and(|promise| promise.limit > 0) {
+            self.advance(&mut table, number);
+            self.show(&table);
         }
     }
 
@@ -462,7 +486,12 @@ impl Promises {
         }
         let delivery = promise.held.remove(&tag).ok_or(Unsettled::Settled)?;
         let settled = how(&delivery).map_err(Unsettled::Failed);
-        let spent = promise.is_spent().then(|| table.promises.remove(&number));
+        if promise.limit > 0 {
+            self.advance(&mut table, number);
+            self.show(&table);
+        }
+        let spent = table.promises.get(&number).is_some_and(Promise::is_spent);
+        let spent = spent.then(|| table.promises.remove(&number));
         drop(table);
         drop(spent);
         settled
