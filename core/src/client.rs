@@ -32,6 +32,7 @@ use crate::{
     publisher::Publisher,
     stats::{Counters, Stats},
     topology::{Binding, Exchange, Queue, QueueInfo},
+    wire::handshake::ServerInfo,
 };
 
 /// A connection to `RabbitMQ` that keeps itself alive. Cheap to clone; all clones are the same client.
@@ -393,6 +394,17 @@ impl Client {
         self.publisher(exchange, routing_key).publish_nowait(message).await
     }
 
+    /// Writes what [`Publisher::enqueue`] has queued, from this thread if nothing else is being written; otherwise the
+    /// engine does. For a caller that is about to wait for one of these publishes.
+    pub fn flush(&self) {
+        self.0.publishing.flush_from_caller();
+    }
+
+    /// Has the engine send what [`Publisher::enqueue`] has queued.
+    pub fn flush_later(&self) {
+        self.0.publishing.wake_engine();
+    }
+
     // ---- consuming -------------------------------------------------------------------------------------------
 
     /// Takes one message off a queue (`basic.get`); `None` when it is empty. With `no_ack` the broker forgets it at
@@ -438,6 +450,11 @@ impl Client {
     /// Whether the client was closed, or gave up.
     pub fn is_closed(&self) -> bool {
         self.0.main.is_closed()
+    }
+
+    /// What the broker said of itself when the connection (or the last one) was opened.
+    pub fn server(&self) -> Option<Arc<ServerInfo>> {
+        self.0.main.server()
     }
 
     /// The options the client was made with.

@@ -48,6 +48,11 @@ impl Delivery {
         self.body
     }
 
+    /// Takes the body out, without copying, and leaves the delivery to be settled.
+    pub fn take_body(&mut self) -> Bytes {
+        std::mem::take(&mut self.body)
+    }
+
     /// The body as JSON. [`ErrorKind::Json`] when it is not what `T` asks for.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         Ok(serde_json::from_slice(&self.body)?)

@@ -53,6 +53,7 @@ pub use tls::ServerTls;
 pub use tls::TlsOptions;
 pub use topology::{Binding, Exchange, Overflow, Queue, QueueInfo, QueueType};
 pub use wire::{
+    handshake::ServerInfo,
     properties::HeadersDefect,
     stream::{Connecting, Connector, Stream, TcpConnector},
 };

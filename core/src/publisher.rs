@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use amq_protocol::types::ShortString;
 
 use crate::{
-    Client, Result,
+    Client, Error, ErrorKind, Result,
     client::DIRECT_REPLY_TO,
     engine::{
         publishing::{CancelOnDrop, Confirmation, Publishing},
@@ -63,18 +63,30 @@ impl Publisher {
         Ok(confirmation)
     }
 
+    /// Queues the message as it is, without a `message_id` of ours, until [`Client::flush`] or [`Client::flush_later`]
+    /// sends it with what else is queued. Never waits: [`crate::ErrorKind::LimitReached`] when the window is full.
+    pub fn enqueue(&self, message: Message) -> Result<Confirmation> {
+        let (publishing, out) = self.checked(message)?;
+        let admitted = publishing.admit_now(out, self.timeout)?;
+        admitted.ok_or_else(|| Error::new(ErrorKind::LimitReached, "the window of publishes is full"))
+    }
+
     /// Checks the message and gives it what it lacks.
     fn prepare(&self, mut message: Message) -> Result<(Arc<Publishing>, Outgoing)> {
+        if message.properties.message_id().is_none() {
+            // The prefix and the counter are far below 255 bytes.
+            let id = ShortString::try_new(self.client.0.ids.message()).unwrap_or_default();
+            message.properties = std::mem::take(&mut message.properties).with_message_id(id);
+        }
+        self.checked(message)
+    }
+
+    fn checked(&self, message: Message) -> Result<(Arc<Publishing>, Outgoing)> {
         check_short("exchange name", &self.exchange)?;
         check_short("routing key", &self.routing_key)?;
         message.check()?;
         let client = &self.client.0;
         let publishing = client.publishing_for(&message)?;
-        if message.properties.message_id().is_none() {
-            // The prefix and the counter are far below 255 bytes.
-            let id = ShortString::try_new(client.ids.message()).unwrap_or_default();
-            message.properties = std::mem::take(&mut message.properties).with_message_id(id);
-        }
         // To RabbitMQ the address of an answer is not a queue: mandatory, the answer would arrive and come back as well.
         let may_be_lost =
             |exchange: &str| client.is_fanout(exchange) || is_answer(exchange, &self.routing_key);

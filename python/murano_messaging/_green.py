@@ -126,8 +126,23 @@ def hub() -> _EventletHub | _GeventHub | None:
     if native is None or _getcurrent() is getattr(native, "greenlet", native):
         # The hub itself cannot wait for itself.
         return None
+    return _ours(native, kind)
+
+
+def imported_hub() -> _EventletHub | None:
+    """Return where a module waits that was imported with eventlet's green modules, monkey-patched or not."""
+    from eventlet import hubs
+
+    native = hubs.get_hub()
+    if _getcurrent() is native.greenlet:
+        return None
+    ours: _EventletHub = _ours(native, _EventletHub)
+    return ours
+
+
+def _ours(native: Any, kind: Any) -> Any:
     # Kept in the hub itself: thread-locals are local to green threads when they are monkey-patched.
-    known: _EventletHub | _GeventHub | None = getattr(native, "_murano_messaging", None)
+    known = getattr(native, "_murano_messaging", None)
     if known is None or known.completions.inherited:
         known = native._murano_messaging = kind(native)
     return known

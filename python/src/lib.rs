@@ -11,6 +11,7 @@
 //! | `message`, `topology`, `value`, `time` | arguments and results |
 //! | `errors` | exceptions |
 //! | `broker` | the embedded broker on a port |
+//! | `puka` | the native half of the drop-in for Puka |
 //! | `service`, `logging`, `exit` | what Python does for the core, and what is done at the end |
 
 mod broker;
@@ -27,6 +28,7 @@ mod logging;
 mod message;
 mod outcome;
 mod process;
+mod puka;
 mod service;
 mod time;
 mod topology;
@@ -47,6 +49,7 @@ mod _native {
         events::{BaseEvents, Events},
         exit::_at_exit,
         process::_after_fork_in_child,
+        puka::calls::PukaClient,
         service::{Reply, next_job, pending_job},
         wait::{completions::Completions, operation::Operation},
     };

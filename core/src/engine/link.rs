@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::sync::Notify;
 
 use super::{acks::ChannelAcks, command::Command, writer::Writer};
-use crate::Error;
+use crate::{Error, wire::handshake::ServerInfo};
 
 pub(crate) struct Link {
     inbox: Mutex<Inbox>,
@@ -21,6 +21,8 @@ pub(crate) struct Link {
     delivery_buffer: usize,
     /// Deliveries that the application has settled.
     settled: AtomicU64,
+    /// The broker of the connection, or of the last one.
+    server: Mutex<Option<Arc<ServerInfo>>>,
 }
 
 #[derive(Default)]
@@ -49,6 +51,7 @@ impl Link {
             paused: AtomicBool::new(false),
             delivery_buffer,
             settled: AtomicU64::new(0),
+            server: Mutex::default(),
         })
     }
 
@@ -121,6 +124,14 @@ impl Link {
 
     pub fn is_closed(&self) -> bool {
         self.inbox().closed.is_some()
+    }
+
+    pub fn set_server(&self, server: Arc<ServerInfo>) {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
+    pub fn server(&self) -> Option<Arc<ServerInfo>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Why the engine ended, once it has.

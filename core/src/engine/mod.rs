@@ -236,6 +236,7 @@ impl Engine {
         self.opened_at = Some(Instant::now());
         let host = opened.stream.peer.clone();
         self.live = Live::new(opened.channel_max, host.clone());
+        self.link.set_server(opened.server);
         self.link.writer().attach(opened.stream.write, opened.frame_max);
         self.events.send(Event::Connected { role: self.role, host });
         self.start_replay();

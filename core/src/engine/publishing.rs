@@ -100,6 +100,19 @@ impl Publishing {
         Admit { publishing: self.clone(), out: Some(out), deadline, ticket: None }
     }
 
+    /// Admits a publish if there is room; `None` while the window is full.
+    pub fn admit_now(
+        self: &Arc<Self>,
+        out: Outgoing,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Confirmation>> {
+        let mut admit = std::pin::pin!(self.admit(out, timeout));
+        match admit.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Ready(confirmation) => confirmation.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
     /// Writes what was just admitted from this thread if nothing is queued; otherwise the engine does.
     pub fn flush_from_caller(&self) {
         let Some(link) = self.link() else { return };

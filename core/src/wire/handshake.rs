@@ -1,6 +1,6 @@
 //! From a byte stream to an open connection (AMQP 0-9-1 section 2.2.4).
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use amq_protocol::{
     protocol::{
@@ -38,6 +38,21 @@ pub(crate) struct Opened {
     pub channel_max: u16,
     /// Zero when there are none.
     pub heartbeat: Duration,
+    pub server: Arc<ServerInfo>,
+}
+
+/// What the broker said of itself in `connection.start` (AMQP 0-9-1 section 1.4.2.1).
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ServerInfo {
+    /// The protocol's version: 0 and 9.
+    pub version: (u8, u8),
+    /// Product, version, capabilities and the like.
+    pub properties: FieldTable,
+    /// The SASL mechanisms it offers, separated by spaces.
+    pub mechanisms: String,
+    /// The locales it offers, separated by spaces.
+    pub locales: String,
 }
 
 /// Opens a connection on `stream`. The caller sets the deadline.
@@ -105,7 +120,14 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
         AMQPMethod::Close(close) => return Err(peer.refused(close, &what).await),
         other => return Err(peer.unexpected(&other, "connection.open-ok")),
     }
+    let server = ServerInfo {
+        version: (start.version_major, start.version_minor),
+        properties: start.server_properties,
+        mechanisms: offered,
+        locales: start.locales.to_string(),
+    };
     Ok(Opened {
+        server: Arc::new(server),
         stream: peer.stream,
         frames: peer.frames,
         frame_max: agreed.frame_max,

@@ -26,6 +26,13 @@ pub fn hub(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     Ok((!hub.is_none()).then_some(hub))
 }
 
+/// The hub of eventlet that a module imported with green modules waits in.
+pub fn imported_hub(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    static HUB: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let hub = HUB.import(py, "murano_messaging._green", "imported_hub")?.call0()?;
+    Ok((!hub.is_none()).then_some(hub))
+}
+
 /// Waits in `hub`, a `_green.Hub`.
 pub fn wait<F: Future>(
     hub: &Bound<'_, PyAny>,

@@ -5,7 +5,7 @@
 
 mod asyncio;
 pub mod completions;
-mod descriptor;
+pub mod descriptor;
 mod green;
 pub mod operation;
 pub mod timeout;
@@ -80,22 +80,35 @@ thread_local! {
 ///
 /// Signals are handled on the way. What a handler raises, and what is thrown into a green thread, ends the wait.
 pub fn block<F: Future>(py: Python<'_>, future: Pin<&mut F>) -> PyResult<F::Output> {
-    wait(py, future, false)
+    wait(py, future, Kind::Work)
 }
 
 /// As [`block`], for a thread that serves the others: its wait is no work that is left to do.
 pub fn block_in_background<F: Future>(py: Python<'_>, future: Pin<&mut F>) -> PyResult<F::Output> {
-    wait(py, future, true)
+    wait(py, future, Kind::Background)
 }
 
-fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, background: bool) -> PyResult<F::Output> {
+/// As [`block`], for a caller that belongs to eventlet although nothing is monkey-patched.
+pub fn block_imported<F: Future>(py: Python<'_>, future: Pin<&mut F>) -> PyResult<F::Output> {
+    wait(py, future, Kind::Imported)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Work,
+    Background,
+    Imported,
+}
+
+fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyResult<F::Output> {
     let waker = UNPARK.with(Clone::clone);
     let mut context = Context::from_waker(&waker);
     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
         return Ok(output);
     }
-    if let Some(hub) = green::hub(py)? {
-        return green::wait(&hub, future, background);
+    let hub = if kind == Kind::Imported { green::imported_hub(py)? } else { green::hub(py)? };
+    if let Some(hub) = hub {
+        return green::wait(&hub, future, kind == Kind::Background);
     }
     let slice = slice();
     loop {

@@ -1,0 +1,122 @@
+"""The client: promises and callbacks, on the engine of murano_messaging."""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from typing import Any, Callable
+
+from ..._native import PukaClient
+from .connection import InsecureTLSWarning, SslConnectionParameters, parse_amqp_url
+
+
+class Client(PukaClient):
+    """A connection to RabbitMQ.
+
+    What takes time returns the number of a promise, for :meth:`wait` and its like; with ``callback`` given,
+    ``callback(number, result)`` is called by them.
+
+    ``pubacks`` changes nothing: publishes are always confirmed. ``body_type`` says what bodies are handed out as:
+    ``bytes``, ``str``, or by default ``str`` where they are UTF-8 and ``bytes`` where they are not.
+    """
+
+    frame_max = 131072
+    _socket: Any = socket
+    """The module ``socket``; eventlet's where this was imported for it."""
+    _green = False
+
+    def __init__(
+        self,
+        amqp_url: str = "amqp:///",
+        pubacks: bool | None = None,
+        client_properties: dict[str, Any] | None = None,
+        heartbeat: float = 0,
+        ssl_parameters: SslConnectionParameters | None = None,
+        *,
+        body_type: type[bytes] | type[str] | None = None,
+    ) -> None:
+        self.pubacks = pubacks
+        parts = parse_amqp_url(amqp_url)
+        self.username, self.password, self.vhost, self.host, self.port, self.ssl = parts
+        self.client_properties = client_properties
+        self.heartbeat = heartbeat
+        self._ssl_parameters = ssl_parameters
+        self._own_socket: Any = None
+        self._configure(body_type, self._green)
+
+    def connect(self, *, callback: Callable[[int, Any], object] | None = None) -> int:
+        """Start to connect. The name of the host is looked up at once; raises ``socket.gaierror``."""
+        given = {
+            "hosts": self._addresses(),
+            "username": self.username,
+            "password": self.password,
+            "vhost": self.vhost,
+            "heartbeat": self.heartbeat or 0,
+            "client_properties": self.client_properties,
+            "tls": self._tls() if self.ssl else None,
+            "callback": callback,
+        }
+        return self._connect(given)
+
+    def _addresses(self) -> list[tuple[str, int]]:
+        found: list[Any] = []
+        if socket.has_ipv6:
+            try:
+                found += self._lookup(socket.AF_INET6)
+            except socket.gaierror:
+                pass
+        try:
+            found += self._lookup(socket.AF_INET)
+        except socket.gaierror:
+            if not found:
+                raise
+        return list(dict.fromkeys((address[0], address[1]) for *_, address in found))
+
+    def _lookup(self, family: int) -> list[Any]:
+        found: list[Any] = self._socket.getaddrinfo(self.host, self.port, family, socket.SOCK_STREAM)
+        return found
+
+    def _tls(self) -> dict[str, Any]:
+        parameters = self._ssl_parameters or SslConnectionParameters()
+        if not parameters.ca_certs:
+            message = (
+                f"the certificate of {self.host} is not verified: whoever is on the way can read and change everything. "
+                "Give SslConnectionParameters().ca_certs, a file with the CA that issued it"
+            )
+            warnings.warn(message, InsecureTLSWarning, stacklevel=3)
+        files = {name: getattr(parameters, name) for name in ("certfile", "keyfile", "ca_certs")}
+        return {
+            **{name: os.fspath(path) if path else None for name, path in files.items()},
+            "server_name": self.host,
+            "check_hostname": getattr(parameters, "check_hostname", False),
+        }
+
+    @property
+    def x_server_props(self) -> dict[str, Any]:
+        """What the broker said of itself."""
+        properties = self._server_properties
+        if properties is None:
+            raise AttributeError("x_server_props: there is no connection")
+        known: dict[str, Any] = properties
+        return known
+
+    @property
+    def x_server_version(self) -> Any:
+        """The version of the broker, as a list of numbers."""
+        try:
+            return [int(part) for part in self.x_server_props["version"].split(".")]
+        except (KeyError, ValueError):
+            return (Ellipsis,)
+
+    @property
+    def x_pubacks(self) -> Any:
+        """Whether publishes are confirmed, as it was asked for."""
+        capabilities = self.x_server_props.get("capabilities", {})
+        return capabilities.get("publisher_confirms", False) if self.pubacks is None else self.pubacks
+
+    def socket(self) -> Any:
+        """Return a socket that stands for this client in ``select``: see :meth:`fileno`."""
+        if self._own_socket is None:
+            self._own_socket = self._socket.socket(fileno=os.dup(self.fileno()))
+        return self._own_socket

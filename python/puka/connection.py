@@ -1,0 +1,3 @@
+"""See ``murano_messaging.compat.puka.connection``."""
+
+from murano_messaging.compat.puka.connection import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""See ``murano_messaging.compat.puka.exceptions``."""
+
+from murano_messaging.compat.puka.exceptions import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""See ``murano_messaging.compat.puka.urlparse``."""
+
+from murano_messaging.compat.puka.urlparse import *  # noqa: F403

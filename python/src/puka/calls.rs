@@ -1,0 +1,499 @@
+//! The methods that make promises, and those that settle deliveries.
+
+use std::sync::{PoisonError, atomic::Ordering};
+
+use murano_messaging::{
+    Binding, ConsumeBuilder, Consumer, Delivery, Error, ErrorKind, Exchange, Message, Queue,
+};
+use pyo3::{
+    exceptions::{PyAssertionError, PyKeyError},
+    prelude::*,
+    types::{PyDict, PyString, PyTuple},
+};
+
+use super::{
+    arguments::{Flag, Text, callback},
+    client::{self, LastRoute, PukaBase, no_connection},
+    fields,
+    frames::{Frame, Given},
+    promises::{Done, Operation, Unsettled, Work},
+};
+use crate::{engine, errors::OrPyErr};
+
+impl PukaBase {
+    /// A promise of what `work` comes to.
+    fn promise(&self, work: Operation, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
+        Ok(self.promises()?.add(Work::Operation(work), self::callback(callback)))
+    }
+
+    fn binding(
+        &self,
+        py: Python<'_>,
+        binding: Binding,
+        (routing_key, arguments): (Text, Option<Bound<'_, PyAny>>),
+        answer: Frame,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let table = fields::arguments(arguments.as_ref())?;
+        let binding =
+            (&table).into_iter().fold(binding.routing_key(routing_key.0), |binding, (key, value)| {
+                binding.argument(key.as_str(), value.clone())
+            });
+        let core = self.ready(py)?;
+        let work = Box::pin(async move {
+            match answer {
+                Frame::QueueUnbindOk | Frame::ExchangeUnbindOk => core.unbind(&binding).await?,
+                _ => core.bind(&binding).await?,
+            }
+            Ok(Done::Given(Given::Empty(answer)))
+        });
+        self.promise(work, callback)
+    }
+
+    /// The connection, with what was published before on its way.
+    fn ready(&self, py: Python<'_>) -> PyResult<std::sync::Arc<murano_messaging::Client>> {
+        self.flush(true)?;
+        self.core(py)
+    }
+
+    fn route(
+        &self,
+        py: Python<'_>,
+        exchange: &Bound<'_, PyAny>,
+        routing_key: &Bound<'_, PyAny>,
+    ) -> PyResult<murano_messaging::Publisher> {
+        if let Some(last) = &*self.last.lock().unwrap_or_else(PoisonError::into_inner)
+            && last.exchange.is(exchange)
+            && last.routing_key.is(routing_key)
+        {
+            return Ok(last.publisher.clone());
+        }
+        let publisher = self
+            .core(py)?
+            .publisher(exchange.extract::<Text>()?.0, routing_key.extract::<Text>()?.0)
+            .timeout(None);
+        let (exchange, routing_key) = (exchange.clone().unbind(), routing_key.clone().unbind());
+        let last = LastRoute { exchange, routing_key, publisher: publisher.clone() };
+        // Dropped without the lock.
+        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(last);
+        drop(before);
+        Ok(publisher)
+    }
+
+    fn settle(
+        &self,
+        py: Python<'_>,
+        message: &Bound<'_, PyAny>,
+        how: impl FnOnce(&Delivery) -> Result<(), murano_messaging::Error>,
+    ) -> PyResult<()> {
+        let number = message.get_item(pyo3::intern!(py, "promise_number"))?.extract::<u64>()?;
+        let tag = message.get_item(pyo3::intern!(py, "delivery_tag"))?.extract::<u64>()?;
+        match self.promises()?.settle(number, tag, how) {
+            Ok(()) => Ok(()),
+            Err(Unsettled::UnknownPromise) => Err(PyKeyError::new_err(number)),
+            Err(Unsettled::NoAck) => Err(PyAssertionError::new_err("the message was consumed without acks")),
+            Err(Unsettled::Settled) => Err(PyAssertionError::new_err(format!(
+                "delivery {tag} of promise {number} was settled before"
+            ))),
+            Err(Unsettled::Failed(error)) => Err(error).or_py(py),
+        }
+    }
+
+    fn consume(
+        &self,
+        consumers: Vec<(ConsumeBuilder, String)>,
+        no_ack: bool,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let promises = self.promises()?;
+        // Puka's tags begin with the promise's number.
+        let number = promises.next_number();
+        let consumers: Vec<_> = consumers
+            .into_iter()
+            .enumerate()
+            .map(|(place, (consumer, tag))| consumer.no_ack(no_ack).tag(format!("{number}.{place}.{tag}")))
+            .collect();
+        let work: Operation = Box::pin(async move {
+            let mut started = Vec::new();
+            for consumer in consumers {
+                match consumer.start().await {
+                    Ok(consumer) => started.push(consumer),
+                    Err(error) => {
+                        cancel_all(&started).await;
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(Done::Consuming(started))
+        });
+        Ok(promises.add_consuming(Work::Operation(work), no_ack, self::callback(callback)))
+    }
+}
+
+/// Takes consumers back whose promise has failed.
+async fn cancel_all(started: &[Consumer]) {
+    for consumer in started {
+        // What fails here ended the consumer as well.
+        let _ = consumer.cancel().await;
+    }
+}
+
+fn with_arguments(
+    consumer: ConsumeBuilder,
+    arguments: Option<&Bound<'_, PyAny>>,
+) -> PyResult<ConsumeBuilder> {
+    let table = fields::arguments(arguments)?;
+    Ok((&table)
+        .into_iter()
+        .fold(consumer, |consumer, (key, value)| consumer.argument(key.as_str(), value.clone())))
+}
+
+/// What `puka.Client` is made of. It has Puka's methods but for `connect`, which is in Python.
+#[pyclass(frozen, subclass, extends = PukaBase, module = "murano_messaging.compat.puka")]
+pub struct PukaClient;
+
+#[pymethods]
+impl PukaClient {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
+        PyClassInitializer::from(PukaBase::new()).add_subclass(Self)
+    }
+
+    // ---- the connection --------------------------------------------------------------------------------------
+
+    /// Starts to connect.
+    fn _connect(slf: &Bound<'_, Self>, given: &Bound<'_, PyDict>) -> PyResult<u64> {
+        let callback = callback(given.get_item("callback")?);
+        let connecting = engine::handle(slf.py())?.spawn(client::options(given)?.connect());
+        let work: Operation = Box::pin(async move {
+            match connecting.await {
+                Ok(client) => Ok(Done::Connected(Box::new(client?))),
+                Err(_) => Err(Error::new(ErrorKind::Closed, "the interpreter ends")),
+            }
+        });
+        Ok(slf.as_super().get().promises()?.connect(work, callback))
+    }
+
+    /// Closes the connection. The promise is that of `connect()`; what else is outstanding fails.
+    #[pyo3(signature = (*, callback=None))]
+    fn close(slf: &Bound<'_, Self>, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let core = this.core(py)?;
+        this.flush(false)?;
+        let work: Operation = Box::pin(async move {
+            core.close().await?;
+            Ok(Done::Closed)
+        });
+        this.promises()?.close(work, self::callback(callback)).ok_or_else(|| no_connection(py))
+    }
+
+    // ---- exchanges -------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (exchange, r#type=Text("direct".into()), durable=Flag(false), auto_delete=Flag(false), arguments=None, *, callback=None))]
+    fn exchange_declare(
+        slf: &Bound<'_, Self>,
+        exchange: Text,
+        r#type: Text,
+        durable: Flag,
+        auto_delete: Flag,
+        arguments: Option<Bound<'_, PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let table = fields::arguments(arguments.as_ref())?;
+        let exchange = Exchange::new(exchange.0, r#type.0).durable(durable.0).auto_delete(auto_delete.0);
+        let exchange = (&table)
+            .into_iter()
+            .fold(exchange, |exchange, (key, value)| exchange.argument(key.as_str(), value.clone()));
+        let core = this.ready(py)?;
+        let work = Box::pin(async move {
+            core.declare_exchange(&exchange).await?;
+            Ok(Done::Given(Given::Empty(Frame::ExchangeDeclareOk)))
+        });
+        this.promise(work, callback)
+    }
+
+    #[pyo3(signature = (exchange, if_unused=Flag(false), *, callback=None))]
+    fn exchange_delete(
+        slf: &Bound<'_, Self>,
+        exchange: Text,
+        if_unused: Flag,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let core = this.ready(py)?;
+        let work = Box::pin(async move {
+            core.delete_exchange_if(&exchange.0, if_unused.0).await?;
+            Ok(Done::Given(Given::Empty(Frame::ExchangeDeleteOk)))
+        });
+        this.promise(work, callback)
+    }
+
+    #[pyo3(signature = (destination, source, routing_key=Text(String::new()), arguments=None, *, callback=None))]
+    fn exchange_bind(
+        slf: &Bound<'_, Self>,
+        destination: Text,
+        source: Text,
+        routing_key: Text,
+        arguments: Option<Bound<'_, PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let binding = Binding::exchange(destination.0, source.0);
+        this.binding(py, binding, (routing_key, arguments), Frame::ExchangeBindOk, callback)
+    }
+
+    #[pyo3(signature = (destination, source, routing_key=Text(String::new()), arguments=None, *, callback=None))]
+    fn exchange_unbind(
+        slf: &Bound<'_, Self>,
+        destination: Text,
+        source: Text,
+        routing_key: Text,
+        arguments: Option<Bound<'_, PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let binding = Binding::exchange(destination.0, source.0);
+        this.binding(py, binding, (routing_key, arguments), Frame::ExchangeUnbindOk, callback)
+    }
+
+    // ---- queues ----------------------------------------------------------------------------------------------
+
+    /// `passive` may also be the arguments, which had this place in the Murano fork.
+    #[pyo3(signature = (queue=Text(String::new()), durable=Flag(false), exclusive=Flag(false), auto_delete=Flag(false), passive=None, arguments=None, *, callback=None))]
+    fn queue_declare(
+        slf: &Bound<'_, Self>,
+        queue: Text,
+        durable: Flag,
+        exclusive: Flag,
+        auto_delete: Flag,
+        passive: Option<Bound<'_, PyAny>>,
+        arguments: Option<Bound<'_, PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let (passive, arguments) = match passive {
+            Some(table) if table.is_instance_of::<PyDict>() => (false, Some(table)),
+            Some(passive) => (passive.is_truthy()?, arguments),
+            None => (false, arguments),
+        };
+        let table = fields::arguments(arguments.as_ref())?;
+        let core = this.ready(py)?;
+        let work: Operation = if passive {
+            Box::pin(async move { Ok(Done::Given(Given::Queue(core.queue_info(&queue.0).await?))) })
+        } else {
+            let queue =
+                Queue::new(queue.0).durable(durable.0).exclusive(exclusive.0).auto_delete(auto_delete.0);
+            let queue = (&table)
+                .into_iter()
+                .fold(queue, |queue, (key, value)| queue.argument(key.as_str(), value.clone()));
+            Box::pin(async move { Ok(Done::Given(Given::Queue(core.declare_queue(&queue).await?))) })
+        };
+        this.promise(work, callback)
+    }
+
+    #[pyo3(signature = (queue, if_unused=Flag(false), if_empty=Flag(false), *, callback=None))]
+    fn queue_delete(
+        slf: &Bound<'_, Self>,
+        queue: Text,
+        if_unused: Flag,
+        if_empty: Flag,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let core = this.ready(py)?;
+        let work = Box::pin(async move {
+            let count = core.delete_queue_if(&queue.0, if_unused.0, if_empty.0).await?;
+            Ok(Done::Given(Given::Count(Frame::QueueDeleteOk, count)))
+        });
+        this.promise(work, callback)
+    }
+
+    #[pyo3(signature = (queue, *, callback=None))]
+    fn queue_purge(slf: &Bound<'_, Self>, queue: Text, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let core = this.ready(py)?;
+        let work = Box::pin(async move {
+            let count = core.purge_queue(&queue.0).await?;
+            Ok(Done::Given(Given::Count(Frame::QueuePurgeOk, count)))
+        });
+        this.promise(work, callback)
+    }
+
+    #[pyo3(signature = (queue, exchange, routing_key=Text(String::new()), arguments=None, *, callback=None))]
+    fn queue_bind(
+        slf: &Bound<'_, Self>,
+        queue: Text,
+        exchange: Text,
+        routing_key: Text,
+        arguments: Option<Bound<'_, PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let binding = Binding::queue(queue.0, exchange.0);
+        this.binding(py, binding, (routing_key, arguments), Frame::QueueBindOk, callback)
+    }
+
+    #[pyo3(signature = (queue, exchange, routing_key=Text(String::new()), arguments=None, *, callback=None))]
+    fn queue_unbind(
+        slf: &Bound<'_, Self>,
+        queue: Text,
+        exchange: Text,
+        routing_key: Text,
+        arguments: Option<Bound<'_, PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let binding = Binding::queue(queue.0, exchange.0);
+        this.binding(py, binding, (routing_key, arguments), Frame::QueueUnbindOk, callback)
+    }
+
+    // ---- messages --------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (exchange, routing_key=None, mandatory=Flag(false), headers=None, body=None, *, callback=None))]
+    fn basic_publish(
+        slf: &Bound<'_, Self>,
+        exchange: &Bound<'_, PyAny>,
+        routing_key: Option<&Bound<'_, PyAny>>,
+        mandatory: Flag,
+        headers: Option<&Bound<'_, PyAny>>,
+        body: Option<&Bound<'_, PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let promises = this.promises()?;
+        let empty = pyo3::intern!(py, "").as_any();
+        let publisher = this.route(py, exchange, routing_key.unwrap_or(empty))?;
+        let message: Message = fields::message(body.unwrap_or(empty), headers)?.mandatory(mandatory.0);
+        let confirmation = publisher.enqueue(message).or_py(py)?;
+        this.unsent.store(true, Ordering::Relaxed);
+        Ok(promises.add(Work::Publish(confirmation), self::callback(callback)))
+    }
+
+    #[pyo3(signature = (queue, no_ack=Flag(false), *, callback=None))]
+    fn basic_get(
+        slf: &Bound<'_, Self>,
+        queue: Text,
+        no_ack: Flag,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let core = this.ready(py)?;
+        let work: Operation =
+            Box::pin(async move { Ok(Done::Got(core.get(&queue.0, no_ack.0).await?.map(Box::new))) });
+        Ok(this.promises()?.add_consuming(Work::Operation(work), no_ack.0, self::callback(callback)))
+    }
+
+    #[pyo3(signature = (queue, prefetch_count=0, no_local=Flag(false), no_ack=Flag(false), exclusive=Flag(false), arguments=None, *, callback=None))]
+    fn basic_consume(
+        slf: &Bound<'_, Self>,
+        queue: Text,
+        prefetch_count: u16,
+        // RabbitMQ does not have it either.
+        #[allow(unused_variables)] no_local: Flag,
+        no_ack: Flag,
+        exclusive: Flag,
+        arguments: Option<Bound<'_, PyAny>>,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let consumer = this.ready(py)?.consume(queue.0).prefetch(prefetch_count).exclusive(exclusive.0);
+        let consumer = with_arguments(consumer, arguments.as_ref())?;
+        this.consume(vec![(consumer, String::new())], no_ack.0, callback)
+    }
+
+    #[pyo3(signature = (queues, prefetch_count=0, no_ack=Flag(false), *, callback=None))]
+    fn basic_consume_multi(
+        slf: &Bound<'_, Self>,
+        queues: &Bound<'_, PyAny>,
+        prefetch_count: u16,
+        no_ack: Flag,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        let core = this.ready(py)?;
+        let mut consumers = Vec::new();
+        for item in queues.try_iter()? {
+            let item = item?;
+            if item.is_instance_of::<PyString>() {
+                consumers
+                    .push((core.consume(item.extract::<Text>()?.0).prefetch(prefetch_count), String::new()));
+                continue;
+            }
+            let optional = |name: &str| -> PyResult<Option<Bound<'_, PyAny>>> {
+                let value = item.call_method1("get", (name,))?;
+                Ok((!value.is_none()).then_some(value))
+            };
+            let queue = item.get_item("queue")?.extract::<Text>()?;
+            let exclusive = optional("exclusive")?.map_or(Ok(false), |flag| flag.is_truthy())?;
+            let tag = optional("consumer_tag")?
+                .map_or(Ok(String::new()), |tag| tag.extract::<Text>().map(|tag| tag.0))?;
+            let consumer = core.consume(queue.0).prefetch(prefetch_count).exclusive(exclusive);
+            consumers.push((with_arguments(consumer, optional("arguments")?.as_ref())?, tag));
+        }
+        this.consume(consumers, no_ack.0, callback)
+    }
+
+    /// Changes the prefetch of consumers that run.
+    #[pyo3(signature = (consume_promise, prefetch_count=0, *, callback=None))]
+    fn basic_qos(
+        slf: &Bound<'_, Self>,
+        consume_promise: u64,
+        prefetch_count: u16,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        this.ready(py)?;
+        let consumers = this
+            .promises()?
+            .consumers(consume_promise)
+            .ok_or_else(|| PyKeyError::new_err(consume_promise))?;
+        let work = Box::pin(async move {
+            for consumer in consumers.iter() {
+                consumer.set_prefetch(prefetch_count).await?;
+            }
+            let limit = usize::from(prefetch_count) * consumers.len();
+            Ok(Done::Limited { target: consume_promise, limit })
+        });
+        this.promise(work, callback)
+    }
+
+    #[pyo3(signature = (consume_promise, *, callback=None))]
+    fn basic_cancel(
+        slf: &Bound<'_, Self>,
+        consume_promise: u64,
+        callback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        this.ready(py)?;
+        let promises = this.promises()?;
+        let Some(consumers) = promises.consumers(consume_promise) else {
+            if !promises.give_up(consume_promise) {
+                return Err(PyKeyError::new_err(consume_promise));
+            }
+            let work = Box::pin(async { Ok(Done::Given(Given::Cancelled(String::new()))) });
+            return this.promise(work, callback);
+        };
+        let work = Box::pin(async move {
+            let mut tag = String::new();
+            for consumer in consumers.iter() {
+                tag = consumer.tag().to_string();
+                consumer.cancel().await?;
+            }
+            Ok(Done::Cancelled { target: consume_promise, tag })
+        });
+        this.promise(work, callback)
+    }
+
+    fn basic_ack(slf: &Bound<'_, Self>, msg_result: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        this.settle(py, msg_result, Delivery::ack)
+    }
+
+    #[pyo3(signature = (msg_result, requeue=Flag(true)))]
+    fn basic_reject(slf: &Bound<'_, Self>, msg_result: &Bound<'_, PyAny>, requeue: Flag) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.as_super().get());
+        this.settle(py, msg_result, |delivery| delivery.nack(requeue.0))
+    }
+}
