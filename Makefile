@@ -19,6 +19,7 @@ lint: ## Check format, lints, documentation and the dependency tree
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
+	@scripts/python.sh lint
 	@! cargo tree -p murano-messaging -e normal | grep -E 'aws-lc|openssl' || { echo 'lint: aws-lc or openssl is in the tree'; exit 1; }
 
 bench: ## Measure against lapin, amqprs and rabbitmq-c in one run (BROKER=amqp://..., ARGS='--transient ...')

@@ -65,7 +65,8 @@ test)
         folder=$(venv "$python")
         install "$folder"
         echo "python: $("$folder/bin/python" --version)"
-        "$folder/bin/python" -m pytest -q ffi-tests
+        # Most of them wait for something most of the time.
+        "$folder/bin/python" -m pytest -q -n 3 --dist loadfile ffi-tests
         # The contract once more, in processes that were monkey-patched from the start.
         for green in eventlet gevent; do
             PYTHONPATH=ffi-tests "$folder/bin/python" -m pytest -q -p "green_$green" --face "$green" ffi-tests/contract

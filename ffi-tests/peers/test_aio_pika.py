@@ -14,7 +14,7 @@ def test_publish_consume_and_return(embedded: str, unique: Callable[[str], str])
     async def scenario() -> None:
         connection = await aio_pika.connect(embedded)
         async with connection:
-            channel = await connection.channel(publisher_confirms=True)
+            channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
             await channel.set_qos(prefetch_count=10)
             exchange = await channel.declare_exchange(unique("x"), aio_pika.ExchangeType.DIRECT, auto_delete=True)
             queue = await channel.declare_queue(unique("q"), durable=True, arguments={"x-message-ttl": 60_000})
