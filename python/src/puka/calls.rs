@@ -165,10 +165,17 @@ impl PukaClient {
     /// Starts to connect.
     fn _connect(slf: &Bound<'_, Self>, given: &Bound<'_, PyDict>) -> PyResult<u64> {
         let callback = callback(given.get_item("callback")?);
-        let connecting = engine::handle(slf.py())?.spawn(client::options(given)?.connect());
+        let options = client::options(given)?;
+        // What cannot be then is mostly a file that is no certificate; it is no answer of the broker's.
+        let unfit = if options.tls_options().is_some() { ErrorKind::Tls } else { ErrorKind::ConnectFailed };
+        let connecting = engine::handle(slf.py())?.spawn(options.connect());
         let work: Operation = Box::pin(async move {
             match connecting.await {
-                Ok(client) => Ok(Done::Connected(Box::new(client?))),
+                Ok(Ok(client)) => Ok(Done::Connected(Box::new(client))),
+                Ok(Err(error)) if error.kind() == ErrorKind::InvalidArgument => {
+                    Err(Error::new(unfit, error.to_string()))
+                }
+                Ok(Err(error)) => Err(error),
                 Err(_) => Err(Error::new(ErrorKind::Closed, "the interpreter ends")),
             }
         });

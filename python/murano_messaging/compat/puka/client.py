@@ -86,6 +86,10 @@ class Client(PukaClient):
             )
             warnings.warn(message, InsecureTLSWarning, stacklevel=3)
         files = {name: getattr(parameters, name) for name in ("certfile", "keyfile", "ca_certs")}
+        for path in filter(None, files.values()):
+            # The engine reads it later; that it cannot be read is told to whoever has given it.
+            with open(path, "rb"):
+                pass
         return {
             **{name: os.fspath(path) if path else None for name, path in files.items()},
             "server_name": self.host,
