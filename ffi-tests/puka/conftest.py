@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from typing import Any, Callable
 import pytest
 
 import brokers
+from peers import environment
 
 HERE = pathlib.Path(__file__).resolve().parent
 PEER = brokers.ROOT / "target" / "puka-peer"
@@ -38,14 +38,6 @@ def peer() -> str:
         subprocess.run(install, check=True, timeout=300)
         (PEER / "complete").touch()
     return str(python)
-
-
-def environment(own: bool) -> dict[str, str]:
-    """Ours is found where the tests find it; Puka where pip has put it."""
-    known = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if not own:
-        known.pop("PYTHONPATH", None)
-    return known
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -10,11 +11,19 @@ import uuid
 
 import brokers
 import pytest
-from conftest import environment
+from peers import environment
 
 import puka
 
 EXAMPLES = brokers.ROOT / "examples" / "puka"
+
+
+@pytest.fixture(scope="module")
+def uri():
+    """A node of their own: the examples' queues have fixed names."""
+    node = brokers.Node(private=True)
+    yield node.uri
+    node.stop()
 
 
 @pytest.fixture(params=["ours with ours", "puka with puka", "puka with ours", "ours with puka"])
@@ -149,7 +158,7 @@ def test_rpc(run):
 
 
 def test_each_program_is_run_here():
-    source = open(__file__).read()
+    source = pathlib.Path(__file__).read_text()
     programs = [name for name in os.listdir(EXAMPLES) if name.endswith(".py") and name != "common.py"]
     missing = [name for name in programs if f'"{name}"' not in source]
     assert not missing, f"run {missing} in a test of this file"

@@ -146,4 +146,4 @@ def test_files_that_are_not_there(front, tmp_path):
     with pytest.raises(FileNotFoundError):
         puka.Client(front(), ssl_parameters=parameters(ca_certs=str(tmp_path / "nothing.pem"))).connect()
     (tmp_path / "text.pem").write_text("no certificate")
-    assert "text.pem" in refused(front(), parameters(ca_certs=str(tmp_path / "text.pem")))
+    assert "PEM" in refused(front(), parameters(ca_certs=str(tmp_path / "text.pem")))
