@@ -59,6 +59,7 @@ mod _native {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::process::check_interpreter(module.py())?;
         // They are called the same as their blocking counterparts, in the module `aio`.
         module.add("AioClient", module.py().get_type::<AioClient>())?;
         module.add("AioConfirmation", module.py().get_type::<AioConfirmation>())?;
