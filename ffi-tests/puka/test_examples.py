@@ -9,10 +9,10 @@ import subprocess
 import sys
 import uuid
 
-import brokers
 import pytest
 from peers import environment
 
+import brokers
 import puka
 
 EXAMPLES = brokers.ROOT / "examples" / "puka"

@@ -11,9 +11,9 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tls_front import TlsFront
 
 import puka
+from tls_front import TlsFront
 
 
 @pytest.fixture(scope="module")

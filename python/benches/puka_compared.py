@@ -1,8 +1,8 @@
 """Puka's interface on Puka and on ours, side by side: CPU time of the client per message, and messages per second.
 
-``python puka_compared.py URI PUKA_PYTHON [--messages N] [--rounds N]`` runs with the Python that has ours; PUKA_PYTHON is the one
-that has Puka 0.0.8. The programs are those of ``peers/puka_peer.py`` for both; rounds alternate, and the best of each
-counts. It ends with an error where ours takes more than half of Puka's CPU time.
+``python puka_compared.py URI PUKA_PYTHON [--messages N] [--rounds N]`` runs with the Python that has ours; PUKA_PYTHON
+is the one that has Puka 0.0.8. The programs are those of ``peers/puka_peer.py`` for both; rounds alternate, and the
+best of each counts. It ends with an error where ours takes more than half of Puka's CPU time.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ _Path: TypeAlias = Union[str, PathLike[str]]
 _Pem: TypeAlias = Union[str, Buffer]
 _Credentials: TypeAlias = tuple[str, str]
 
+_PukaText: TypeAlias = Union[str, bytes]
+_PukaCallback: TypeAlias = Callable[[int, Any], object]
+
 class Operation(Generic[_T_co], Coroutine[Any, None, _T_co]):
     @classmethod
     def __class_getitem__(cls, item: Any) -> Any: ...
@@ -655,7 +658,7 @@ class PukaClient(PukaBase):
         durable: object = False,
         exclusive: object = False,
         auto_delete: object = False,
-        passive: object = None,
+        passive: object = False,
         arguments: dict[str, Any] | None = None,
         *,
         callback: _PukaCallback | None = None,
@@ -690,16 +693,14 @@ class PukaClient(PukaBase):
     def basic_publish(
         self,
         exchange: _PukaText,
-        routing_key: _PukaText | None = None,
+        routing_key: _PukaText = "",
         mandatory: object = False,
         headers: dict[str, Any] | None = None,
-        body: str | bytes | None = None,
+        body: str | bytes = "",
         *,
         callback: _PukaCallback | None = None,
     ) -> int: ...
-    def basic_get(
-        self, queue: _PukaText, no_ack: object = False, *, callback: _PukaCallback | None = None
-    ) -> int: ...
+    def basic_get(self, queue: _PukaText, no_ack: object = False, *, callback: _PukaCallback | None = None) -> int: ...
     def basic_consume(
         self,
         queue: _PukaText,
@@ -725,9 +726,6 @@ class PukaClient(PukaBase):
     def basic_cancel(self, consume_promise: int, *, callback: _PukaCallback | None = None) -> int: ...
     def basic_ack(self, msg_result: Mapping[str, Any]) -> None: ...
     def basic_reject(self, msg_result: Mapping[str, Any], requeue: object = True) -> None: ...
-
-_PukaText: TypeAlias = str | bytes
-_PukaCallback: TypeAlias = Callable[[int, Any], object]
 
 @final
 class Reply:
