@@ -33,9 +33,9 @@ def has_memory() -> bool:
 class Node:
     """A private RabbitMQ node, or the one that MURANO_TEST_AMQP names."""
 
-    def __init__(self) -> None:
+    def __init__(self, private: bool = False) -> None:
         self.process: subprocess.Popen[str] | None = None
-        self.uri = os.environ.get("MURANO_TEST_AMQP", "")
+        self.uri = "" if private else os.environ.get("MURANO_TEST_AMQP", "")
         if self.uri:
             return
         program = ROOT / "target" / "debug" / "rabbitmq"

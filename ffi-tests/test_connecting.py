@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 import threading
 from urllib.parse import urlsplit
 
@@ -13,6 +12,7 @@ import trustme
 
 import murano_messaging as mm
 from murano_messaging import aio
+from tls_front import TlsFront
 
 
 def address(uri: str) -> tuple[str, int]:
@@ -155,55 +155,6 @@ def test_the_secret_can_be_updated(uri):
 @pytest.fixture(scope="module")
 def authority():
     return trustme.CA()
-
-
-class TlsFront:
-    """TLS in front of a broker that has none."""
-
-    def __init__(self, uri: str, authority: trustme.CA, name: str = "localhost", client: bool = False) -> None:
-        self._target = address(uri)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(name).configure_cert(self._context)
-        if client:
-            self._context.verify_mode = ssl.CERT_REQUIRED
-            authority.configure_trust(self._context)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.uri = f"amqps://guest:guest@localhost:{self.port}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                raw, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(raw,), daemon=True).start()
-
-    def _serve(self, raw: socket.socket) -> None:
-        try:
-            front = self._context.wrap_socket(raw, server_side=True)
-        except OSError:
-            raw.close()
-            return
-        with front, socket.create_connection(self._target) as back:
-            # One thread at a time may use an SSL socket: it reads while nothing is to be written.
-            front.settimeout(0.02)
-            back.settimeout(0.02)
-            while True:
-                for source, target in ((front, back), (back, front)):
-                    try:
-                        data = source.recv(65536)
-                    except (TimeoutError, socket.timeout):
-                        continue
-                    except OSError:
-                        return
-                    if not data:
-                        return
-                    target.sendall(data)
-
-    def close(self) -> None:
-        self._listener.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ import sys
 from typing import Any, Callable
 
 import pytest
+from peers import environment
 
 import brokers
 
@@ -38,14 +38,6 @@ def peer() -> str:
         subprocess.run(install, check=True, timeout=300)
         (PEER / "complete").touch()
     return str(python)
-
-
-def environment(own: bool) -> dict[str, str]:
-    """Ours is found where the tests find it; Puka where pip has put it."""
-    known = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    if not own:
-        known.pop("PYTHONPATH", None)
-    return known
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ Each of these is a row of the table in docs/puka.md; ``EXPECTED`` has what Puka 
 
 from __future__ import annotations
 
-import puka
 from scenarios import publish
+
+import puka
 
 
 def d_binary_bodies(s):
@@ -36,7 +37,7 @@ def d_nacked(s):
 
 def d_unknown_virtual_host(s):
     host = s.uri.split("@")[1].split("/")[0]
-    client = puka.Client("amqp://guest:guest@%s/no-such-vhost" % host)
+    client = puka.Client(f"amqp://guest:guest@{host}/no-such-vhost")
     try:
         client.wait(client.connect(), timeout=20)
     except Exception as error:

@@ -28,8 +28,8 @@ class Scenario:
 
     def name(self, what):
         """A name; in the observations it is ``<what>``."""
-        name = "puka-%s-%s" % (what, uuid.uuid4().hex)
-        self.names[name] = "<%s>" % what
+        name = f"puka-{what}-{uuid.uuid4().hex}"
+        self.names[name] = f"<{what}>"
         return name
 
     def client(self, **options):
@@ -61,7 +61,7 @@ class Scenario:
     def eventually(self, condition, timeout=20):
         deadline = time.time() + timeout
         while not condition():
-            assert time.time() < deadline, "not within %s s" % timeout
+            assert time.time() < deadline, f"not within {timeout} s"
             time.sleep(0.01)
 
     def close(self):
@@ -131,7 +131,7 @@ def main(uri, module, *names):
             getattr(scenarios, name)(scenario)
             results[name] = scenario.seen
         except Exception:
-            results[name] = scenario.seen + [["failed", traceback.format_exc()]]
+            results[name] = [*scenario.seen, ["failed", traceback.format_exc()]]
         scenario.close()
     json.dump({"puka": puka.__file__, "results": results}, sys.stdout)
 

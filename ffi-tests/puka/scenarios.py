@@ -32,7 +32,18 @@ def s_connect(s):
 
 def s_attributes(s):
     client = puka.Client("amqp://user%61:pa%2fss@ho%61st:10000/v%2fhost", heartbeat=7, client_properties={"a": "b"})
-    for name in "username password vhost host port ssl pubacks client_properties heartbeat frame_max".split():
+    for name in [
+        "username",
+        "password",
+        "vhost",
+        "host",
+        "port",
+        "ssl",
+        "pubacks",
+        "client_properties",
+        "heartbeat",
+        "frame_max",
+    ]:
         s.note(name, getattr(client, name))
     s.note("pubacks", puka.Client(pubacks=False).pubacks)
     s.attempt("scheme", puka.Client, "http://host")
@@ -90,7 +101,7 @@ def s_connection_refused(s):
     listener.bind(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     listener.close()
-    client = puka.Client("amqp://127.0.0.1:%d/" % port)
+    client = puka.Client(f"amqp://127.0.0.1:{port}/")
     try:
         client.wait(client.connect(), timeout=20)
         s.note("connected", True)
@@ -414,7 +425,7 @@ def s_consume(s):
     s.note("first", first)
     s.note("keys", sorted(first))
     s.note("its promise", first["promise_number"] == consume)
-    s.note("tag", first["consumer_tag"] == "%s.0." % consume)
+    s.note("tag", first["consumer_tag"] == f"{consume}.0.")
     client.basic_ack(first)
     second = client.wait(consume)
     s.note("reject", client.basic_reject(second))
@@ -531,7 +542,7 @@ def s_consume_several(s):
         tags[message["routing_key"]] = message["consumer_tag"]
         client.basic_ack(message)
     s.note("seen", seen)
-    s.note("tags", [tags[first] == "%s.0." % consume, tags[second] == "%s.1.mine" % consume])
+    s.note("tags", [tags[first] == f"{consume}.0.", tags[second] == f"{consume}.1.mine"])
     s.note("cancel", client.wait(client.basic_cancel(consume)))
     client.wait(client.basic_publish("", first, body="4"))
     s.note("left", client.wait(client.queue_declare(first, passive=True)))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os as _os
 
-from . import _native, errors, events
+from . import _native, _overwritten, errors, events
 from ._native import Client, Confirmation, Consumer, Delivery, Events, connect, wait_all
 from ._types import QueueInfo, Recovery, Returned, Stats
 from .errors import (
@@ -92,3 +92,5 @@ __all__ = [
 
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(after_in_child=_native._after_fork_in_child)
+
+_overwritten.check()

@@ -126,7 +126,8 @@ def hub() -> _EventletHub | _GeventHub | None:
     if native is None or _getcurrent() is getattr(native, "greenlet", native):
         # The hub itself cannot wait for itself.
         return None
-    return _ours(native, kind)
+    ours: _EventletHub | _GeventHub = _ours(native, kind)
+    return ours
 
 
 def imported_hub() -> _EventletHub | None:

@@ -26,6 +26,9 @@ _Path: TypeAlias = Union[str, PathLike[str]]
 _Pem: TypeAlias = Union[str, Buffer]
 _Credentials: TypeAlias = tuple[str, str]
 
+_PukaText: TypeAlias = Union[str, bytes]
+_PukaCallback: TypeAlias = Callable[[int, Any], object]
+
 class Operation(Generic[_T_co], Coroutine[Any, None, _T_co]):
     @classmethod
     def __class_getitem__(cls, item: Any) -> Any: ...
@@ -595,6 +598,134 @@ class Completions:
     def begin(self) -> None: ...
     def next(self) -> Any | None: ...
     def __call__(self) -> None: ...
+
+class PukaBase:
+    def _configure(self, body_type: type | None, green: bool) -> None: ...
+    @property
+    def _server_properties(self) -> dict[str, Any] | None: ...
+    def wait(
+        self, promise_numbers: int | Iterable[int], timeout: float | None = None, raise_errors: object = True
+    ) -> Any: ...
+    def wait_for_all(self, promise_list: Iterable[int], raise_errors: object = True) -> None: ...
+    def wait_for_any(self) -> None: ...
+    def loop(self, timeout: float | None = None) -> None: ...
+    def loop_break(self) -> None: ...
+    def run_any_callbacks(self) -> None: ...
+    def set_callback(self, promise_number: int, callback: _PukaCallback | None) -> None: ...
+    def fileno(self) -> int: ...
+    def on_read(self) -> None: ...
+    def needs_write(self) -> bool: ...
+    def on_write(self) -> None: ...
+
+class PukaClient(PukaBase):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+    def _connect(self, given: dict[str, Any]) -> int: ...
+    def close(self, *, callback: _PukaCallback | None = None) -> int: ...
+    def exchange_declare(
+        self,
+        exchange: _PukaText,
+        type: _PukaText = "direct",
+        durable: object = False,
+        auto_delete: object = False,
+        arguments: dict[str, Any] | None = None,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def exchange_delete(
+        self, exchange: _PukaText, if_unused: object = False, *, callback: _PukaCallback | None = None
+    ) -> int: ...
+    def exchange_bind(
+        self,
+        destination: _PukaText,
+        source: _PukaText,
+        routing_key: _PukaText = "",
+        arguments: dict[str, Any] | None = None,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def exchange_unbind(
+        self,
+        destination: _PukaText,
+        source: _PukaText,
+        routing_key: _PukaText = "",
+        arguments: dict[str, Any] | None = None,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def queue_declare(
+        self,
+        queue: _PukaText = "",
+        durable: object = False,
+        exclusive: object = False,
+        auto_delete: object = False,
+        passive: object = False,
+        arguments: dict[str, Any] | None = None,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def queue_delete(
+        self,
+        queue: _PukaText,
+        if_unused: object = False,
+        if_empty: object = False,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def queue_purge(self, queue: _PukaText, *, callback: _PukaCallback | None = None) -> int: ...
+    def queue_bind(
+        self,
+        queue: _PukaText,
+        exchange: _PukaText,
+        routing_key: _PukaText = "",
+        arguments: dict[str, Any] | None = None,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def queue_unbind(
+        self,
+        queue: _PukaText,
+        exchange: _PukaText,
+        routing_key: _PukaText = "",
+        arguments: dict[str, Any] | None = None,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def basic_publish(
+        self,
+        exchange: _PukaText,
+        routing_key: _PukaText = "",
+        mandatory: object = False,
+        headers: dict[str, Any] | None = None,
+        body: str | bytes = "",
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def basic_get(self, queue: _PukaText, no_ack: object = False, *, callback: _PukaCallback | None = None) -> int: ...
+    def basic_consume(
+        self,
+        queue: _PukaText,
+        prefetch_count: int = 0,
+        no_local: object = False,
+        no_ack: object = False,
+        exclusive: object = False,
+        arguments: dict[str, Any] | None = None,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def basic_consume_multi(
+        self,
+        queues: Iterable[str | dict[str, Any]],
+        prefetch_count: int = 0,
+        no_ack: object = False,
+        *,
+        callback: _PukaCallback | None = None,
+    ) -> int: ...
+    def basic_qos(
+        self, consume_promise: int, prefetch_count: int = 0, *, callback: _PukaCallback | None = None
+    ) -> int: ...
+    def basic_cancel(self, consume_promise: int, *, callback: _PukaCallback | None = None) -> int: ...
+    def basic_ack(self, msg_result: Mapping[str, Any]) -> None: ...
+    def basic_reject(self, msg_result: Mapping[str, Any], requeue: object = True) -> None: ...
 
 @final
 class Reply:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import select
 import socket
-from typing import Any, NoReturn, Sequence
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from murano_messaging.compat.puka import *  # noqa: F403
 from murano_messaging.compat.puka import __all__ as _all

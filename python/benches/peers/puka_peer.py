@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-import puka
 from meter import BODY, PREFETCH, WINDOW, Meter
+
+import puka
 
 
 def connected(uri: str) -> puka.Client:

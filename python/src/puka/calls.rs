@@ -165,10 +165,17 @@ impl PukaClient {
     /// Starts to connect.
     fn _connect(slf: &Bound<'_, Self>, given: &Bound<'_, PyDict>) -> PyResult<u64> {
         let callback = callback(given.get_item("callback")?);
-        let connecting = engine::handle(slf.py())?.spawn(client::options(given)?.connect());
+        let options = client::options(given)?;
+        // What cannot be then is mostly a file that is no certificate; it is no answer of the broker's.
+        let unfit = if options.tls_options().is_some() { ErrorKind::Tls } else { ErrorKind::ConnectFailed };
+        let connecting = engine::handle(slf.py())?.spawn(options.connect());
         let work: Operation = Box::pin(async move {
             match connecting.await {
-                Ok(client) => Ok(Done::Connected(Box::new(client?))),
+                Ok(Ok(client)) => Ok(Done::Connected(Box::new(client))),
+                Ok(Err(error)) if error.kind() == ErrorKind::InvalidArgument => {
+                    Err(Error::new(unfit, error.to_string()))
+                }
+                Ok(Err(error)) => Err(error),
                 Err(_) => Err(Error::new(ErrorKind::Closed, "the interpreter ends")),
             }
         });
@@ -176,7 +183,10 @@ impl PukaClient {
     }
 
     /// Closes the connection. The promise is that of `connect()`; what else is outstanding fails.
-    #[pyo3(signature = (*, callback=None))]
+    #[pyo3(
+        signature = (*, callback=None),
+        text_signature = "($self, *, callback=None)"
+    )]
     fn close(slf: &Bound<'_, Self>, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().get());
         let core = this.core(py)?;
@@ -190,7 +200,11 @@ impl PukaClient {
 
     // ---- exchanges -------------------------------------------------------------------------------------------
 
-    #[pyo3(signature = (exchange, r#type=Text("direct".into()), durable=Flag(false), auto_delete=Flag(false), arguments=None, *, callback=None))]
+    /// Declares an exchange.
+    #[pyo3(
+        signature = (exchange, r#type=Text("direct".into()), durable=Flag(false), auto_delete=Flag(false), arguments=None, *, callback=None),
+        text_signature = "($self, exchange, type='direct', durable=False, auto_delete=False, arguments=None, *, callback=None)"
+    )]
     fn exchange_declare(
         slf: &Bound<'_, Self>,
         exchange: Text,
@@ -214,7 +228,11 @@ impl PukaClient {
         this.promise(work, callback)
     }
 
-    #[pyo3(signature = (exchange, if_unused=Flag(false), *, callback=None))]
+    /// Deletes an exchange; with `if_unused` only if nothing is bound to it.
+    #[pyo3(
+        signature = (exchange, if_unused=Flag(false), *, callback=None),
+        text_signature = "($self, exchange, if_unused=False, *, callback=None)"
+    )]
     fn exchange_delete(
         slf: &Bound<'_, Self>,
         exchange: Text,
@@ -230,7 +248,11 @@ impl PukaClient {
         this.promise(work, callback)
     }
 
-    #[pyo3(signature = (destination, source, routing_key=Text(String::new()), arguments=None, *, callback=None))]
+    /// Binds an exchange to another.
+    #[pyo3(
+        signature = (destination, source, routing_key=Text(String::new()), arguments=None, *, callback=None),
+        text_signature = "($self, destination, source, routing_key='', arguments=None, *, callback=None)"
+    )]
     fn exchange_bind(
         slf: &Bound<'_, Self>,
         destination: Text,
@@ -244,7 +266,11 @@ impl PukaClient {
         this.binding(py, binding, (routing_key, arguments), Frame::ExchangeBindOk, callback)
     }
 
-    #[pyo3(signature = (destination, source, routing_key=Text(String::new()), arguments=None, *, callback=None))]
+    /// Removes a binding between exchanges.
+    #[pyo3(
+        signature = (destination, source, routing_key=Text(String::new()), arguments=None, *, callback=None),
+        text_signature = "($self, destination, source, routing_key='', arguments=None, *, callback=None)"
+    )]
     fn exchange_unbind(
         slf: &Bound<'_, Self>,
         destination: Text,
@@ -261,7 +287,10 @@ impl PukaClient {
     // ---- queues ----------------------------------------------------------------------------------------------
 
     /// `passive` may also be the arguments, which had this place in the Murano fork.
-    #[pyo3(signature = (queue=Text(String::new()), durable=Flag(false), exclusive=Flag(false), auto_delete=Flag(false), passive=None, arguments=None, *, callback=None))]
+    #[pyo3(
+        signature = (queue=Text(String::new()), durable=Flag(false), exclusive=Flag(false), auto_delete=Flag(false), passive=None, arguments=None, *, callback=None),
+        text_signature = "($self, queue='', durable=False, exclusive=False, auto_delete=False, passive=False, arguments=None, *, callback=None)"
+    )]
     fn queue_declare(
         slf: &Bound<'_, Self>,
         queue: Text,
@@ -293,7 +322,11 @@ impl PukaClient {
         this.promise(work, callback)
     }
 
-    #[pyo3(signature = (queue, if_unused=Flag(false), if_empty=Flag(false), *, callback=None))]
+    /// Deletes a queue; the result has how many messages went with it.
+    #[pyo3(
+        signature = (queue, if_unused=Flag(false), if_empty=Flag(false), *, callback=None),
+        text_signature = "($self, queue, if_unused=False, if_empty=False, *, callback=None)"
+    )]
     fn queue_delete(
         slf: &Bound<'_, Self>,
         queue: Text,
@@ -310,7 +343,11 @@ impl PukaClient {
         this.promise(work, callback)
     }
 
-    #[pyo3(signature = (queue, *, callback=None))]
+    /// Drops the messages of a queue that nobody has in work.
+    #[pyo3(
+        signature = (queue, *, callback=None),
+        text_signature = "($self, queue, *, callback=None)"
+    )]
     fn queue_purge(slf: &Bound<'_, Self>, queue: Text, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().get());
         let core = this.ready(py)?;
@@ -321,7 +358,11 @@ impl PukaClient {
         this.promise(work, callback)
     }
 
-    #[pyo3(signature = (queue, exchange, routing_key=Text(String::new()), arguments=None, *, callback=None))]
+    /// Binds a queue to an exchange.
+    #[pyo3(
+        signature = (queue, exchange, routing_key=Text(String::new()), arguments=None, *, callback=None),
+        text_signature = "($self, queue, exchange, routing_key='', arguments=None, *, callback=None)"
+    )]
     fn queue_bind(
         slf: &Bound<'_, Self>,
         queue: Text,
@@ -335,7 +376,11 @@ impl PukaClient {
         this.binding(py, binding, (routing_key, arguments), Frame::QueueBindOk, callback)
     }
 
-    #[pyo3(signature = (queue, exchange, routing_key=Text(String::new()), arguments=None, *, callback=None))]
+    /// Removes a binding of a queue.
+    #[pyo3(
+        signature = (queue, exchange, routing_key=Text(String::new()), arguments=None, *, callback=None),
+        text_signature = "($self, queue, exchange, routing_key='', arguments=None, *, callback=None)"
+    )]
     fn queue_unbind(
         slf: &Bound<'_, Self>,
         queue: Text,
@@ -351,7 +396,11 @@ impl PukaClient {
 
     // ---- messages --------------------------------------------------------------------------------------------
 
-    #[pyo3(signature = (exchange, routing_key=None, mandatory=Flag(false), headers=None, body=None, *, callback=None))]
+    /// Queues a message for `wait`, `loop` or `on_write` to send. The promise is kept when the broker has confirmed it.
+    #[pyo3(
+        signature = (exchange, routing_key=None, mandatory=Flag(false), headers=None, body=None, *, callback=None),
+        text_signature = "($self, exchange, routing_key='', mandatory=False, headers=None, body='', *, callback=None)"
+    )]
     fn basic_publish(
         slf: &Bound<'_, Self>,
         exchange: &Bound<'_, PyAny>,
@@ -371,7 +420,11 @@ impl PukaClient {
         Ok(promises.add(Work::Publish(confirmation), self::callback(callback)))
     }
 
-    #[pyo3(signature = (queue, no_ack=Flag(false), *, callback=None))]
+    /// Takes one message off a queue.
+    #[pyo3(
+        signature = (queue, no_ack=Flag(false), *, callback=None),
+        text_signature = "($self, queue, no_ack=False, *, callback=None)"
+    )]
     fn basic_get(
         slf: &Bound<'_, Self>,
         queue: Text,
@@ -385,7 +438,11 @@ impl PukaClient {
         Ok(this.promises()?.add_consuming(Work::Operation(work), no_ack.0, self::callback(callback)))
     }
 
-    #[pyo3(signature = (queue, prefetch_count=0, no_local=Flag(false), no_ack=Flag(false), exclusive=Flag(false), arguments=None, *, callback=None))]
+    /// Consumes a queue: the promise has a result for each message.
+    #[pyo3(
+        signature = (queue, prefetch_count=0, no_local=Flag(false), no_ack=Flag(false), exclusive=Flag(false), arguments=None, *, callback=None),
+        text_signature = "($self, queue, prefetch_count=0, no_local=False, no_ack=False, exclusive=False, arguments=None, *, callback=None)"
+    )]
     fn basic_consume(
         slf: &Bound<'_, Self>,
         queue: Text,
@@ -403,7 +460,11 @@ impl PukaClient {
         this.consume(vec![(consumer, String::new())], no_ack.0, callback)
     }
 
-    #[pyo3(signature = (queues, prefetch_count=0, no_ack=Flag(false), *, callback=None))]
+    /// Consumes several queues by one promise. Each is a name, or a dict with `queue` and what `basic_consume` takes.
+    #[pyo3(
+        signature = (queues, prefetch_count=0, no_ack=Flag(false), *, callback=None),
+        text_signature = "($self, queues, prefetch_count=0, no_ack=False, *, callback=None)"
+    )]
     fn basic_consume_multi(
         slf: &Bound<'_, Self>,
         queues: &Bound<'_, PyAny>,
@@ -436,7 +497,10 @@ impl PukaClient {
     }
 
     /// Changes the prefetch of consumers that run.
-    #[pyo3(signature = (consume_promise, prefetch_count=0, *, callback=None))]
+    #[pyo3(
+        signature = (consume_promise, prefetch_count=0, *, callback=None),
+        text_signature = "($self, consume_promise, prefetch_count=0, *, callback=None)"
+    )]
     fn basic_qos(
         slf: &Bound<'_, Self>,
         consume_promise: u64,
@@ -459,7 +523,11 @@ impl PukaClient {
         this.promise(work, callback)
     }
 
-    #[pyo3(signature = (consume_promise, *, callback=None))]
+    /// Stops consuming. What was not handed out goes back to its queue.
+    #[pyo3(
+        signature = (consume_promise, *, callback=None),
+        text_signature = "($self, consume_promise, *, callback=None)"
+    )]
     fn basic_cancel(
         slf: &Bound<'_, Self>,
         consume_promise: u64,
@@ -486,12 +554,17 @@ impl PukaClient {
         this.promise(work, callback)
     }
 
+    /// Tells the broker that the message is done.
     fn basic_ack(slf: &Bound<'_, Self>, msg_result: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.as_super().get());
         this.settle(py, msg_result, Delivery::ack)
     }
 
-    #[pyo3(signature = (msg_result, requeue=Flag(true)))]
+    /// Refuses the message: back to its queue, or dropped.
+    #[pyo3(
+        signature = (msg_result, requeue=Flag(true)),
+        text_signature = "($self, msg_result, requeue=True)"
+    )]
     fn basic_reject(slf: &Bound<'_, Self>, msg_result: &Bound<'_, PyAny>, requeue: Flag) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.as_super().get());
         this.settle(py, msg_result, |delivery| delivery.nack(requeue.0))

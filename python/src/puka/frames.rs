@@ -83,7 +83,7 @@ fn spec(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(module.bind(py))
 }
 
-fn make<'py>(py: Python<'py>, frame: Frame) -> PyResult<Bound<'py, PyDict>> {
+fn make(py: Python<'_>, frame: Frame) -> PyResult<Bound<'_, PyDict>> {
     static KNOWN: PyOnceLock<Vec<Py<PyType>>> = PyOnceLock::new();
     let known = KNOWN.get_or_try_init(py, || {
         let module = spec(py)?;

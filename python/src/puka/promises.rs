@@ -283,7 +283,7 @@ impl Promises {
                         let waker = self.signals.waker(number);
                         confirmation.poll(&mut Context::from_waker(&waker))
                     }
-                    ready => ready,
+                    ready @ Poll::Ready(_) => ready,
                 };
                 if let Poll::Ready(result) = polled {
                     promise.finish(match result {

@@ -140,7 +140,10 @@ impl PukaBase {
     }
 
     /// Waits for one of the promises, runs its callback and returns its result; `None` when the time is over.
-    #[pyo3(signature = (promise_numbers, timeout=None, raise_errors=arguments::Flag(true)))]
+    #[pyo3(
+        signature = (promise_numbers, timeout=None, raise_errors=arguments::Flag(true)),
+        text_signature = "($self, promise_numbers, timeout=None, raise_errors=True)"
+    )]
     fn wait<'py>(
         &self,
         py: Python<'py>,
@@ -179,7 +182,10 @@ impl PukaBase {
     }
 
     /// Waits for each of the promises.
-    #[pyo3(signature = (promise_list, raise_errors=arguments::Flag(true)))]
+    #[pyo3(
+        signature = (promise_list, raise_errors=arguments::Flag(true)),
+        text_signature = "($self, promise_list, raise_errors=True)"
+    )]
     fn wait_for_all(
         &self,
         py: Python<'_>,
@@ -197,7 +203,10 @@ impl PukaBase {
     }
 
     /// Runs callbacks until `loop_break` is called, or the time is over.
-    #[pyo3(signature = (timeout=None))]
+    #[pyo3(
+        signature = (timeout=None),
+        text_signature = "($self, timeout=None)"
+    )]
     fn r#loop(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<()> {
         let began = Instant::now();
         let timeout = duration(timeout);

@@ -10,7 +10,59 @@ from ._loop import loop
 from .client import Client
 from .connection import InsecureTLSWarning, SslConnectionParameters
 from .exceptions import ConnectionBroken
-from .spec_exceptions import *  # noqa: F403
-from .spec_exceptions import __all__ as _exceptions
+from .spec_exceptions import (
+    ERRORS,
+    AccessRefused,
+    AMQPError,
+    AMQPHardError,
+    AMQPNotImplemented,
+    AMQPSoftError,
+    AMQPSyntaxError,
+    ChannelError,
+    CommandInvalid,
+    ConnectionForced,
+    ContentTooLarge,
+    FrameError,
+    InternalError,
+    InvalidPath,
+    NoConsumers,
+    NoRoute,
+    NotAllowed,
+    NotFound,
+    PreconditionFailed,
+    PublishNacked,
+    ResourceError,
+    ResourceLocked,
+    UnexpectedFrame,
+)
 
-__all__ = ["Client", "ConnectionBroken", "InsecureTLSWarning", "SslConnectionParameters", "loop", *_exceptions]
+__all__ = [
+    "ERRORS",
+    "AMQPError",
+    "AMQPHardError",
+    "AMQPNotImplemented",
+    "AMQPSoftError",
+    "AMQPSyntaxError",
+    "AccessRefused",
+    "ChannelError",
+    "Client",
+    "CommandInvalid",
+    "ConnectionBroken",
+    "ConnectionForced",
+    "ContentTooLarge",
+    "FrameError",
+    "InsecureTLSWarning",
+    "InternalError",
+    "InvalidPath",
+    "NoConsumers",
+    "NoRoute",
+    "NotAllowed",
+    "NotFound",
+    "PreconditionFailed",
+    "PublishNacked",
+    "ResourceError",
+    "ResourceLocked",
+    "SslConnectionParameters",
+    "UnexpectedFrame",
+    "loop",
+]

@@ -26,5 +26,6 @@ def decimal_parts(value: decimal.Decimal) -> tuple[int, int]:
     assert isinstance(exponent, int), f"{value} cannot be sent in a table"
     places = max(0, -exponent)
     number = int(value.scaleb(places))
-    assert places < 256 and -(2**31) <= number < 2**31, f"{value} cannot be sent in a table: it takes 32 bits"
+    fits = places < 256 and -(2**31) <= number < 2**31
+    assert fits, f"{value} cannot be sent in a table: it takes 32 bits"
     return places, number

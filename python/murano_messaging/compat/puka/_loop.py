@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import select
-from typing import Any, NoReturn, Sequence
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 
 def loop(clients: Sequence[Any], *, select: Any = select) -> NoReturn:

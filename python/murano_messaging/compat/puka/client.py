@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import warnings
@@ -36,6 +37,7 @@ class Client(PukaClient):
         *,
         body_type: type[bytes] | type[str] | None = None,
     ) -> None:
+        """Take what to connect to; :meth:`connect` does it."""
         self.pubacks = pubacks
         parts = parse_amqp_url(amqp_url)
         self.username, self.password, self.vhost, self.host, self.port, self.ssl = parts
@@ -62,10 +64,8 @@ class Client(PukaClient):
     def _addresses(self) -> list[tuple[str, int]]:
         found: list[Any] = []
         if socket.has_ipv6:
-            try:
+            with contextlib.suppress(socket.gaierror):
                 found += self._lookup(socket.AF_INET6)
-            except socket.gaierror:
-                pass
         try:
             found += self._lookup(socket.AF_INET)
         except socket.gaierror:
@@ -81,11 +81,15 @@ class Client(PukaClient):
         parameters = self._ssl_parameters or SslConnectionParameters()
         if not parameters.ca_certs:
             message = (
-                f"the certificate of {self.host} is not verified: whoever is on the way can read and change everything. "
-                "Give SslConnectionParameters().ca_certs, a file with the CA that issued it"
+                f"the certificate of {self.host} is not verified: whoever is on the way can read and change "
+                "everything. Give SslConnectionParameters().ca_certs, a file with the CA that issued it"
             )
             warnings.warn(message, InsecureTLSWarning, stacklevel=3)
         files = {name: getattr(parameters, name) for name in ("certfile", "keyfile", "ca_certs")}
+        for path in filter(None, files.values()):
+            # The engine reads it later; that it cannot be read is told to whoever has given it.
+            with open(path, "rb"):
+                pass
         return {
             **{name: os.fspath(path) if path else None for name, path in files.items()},
             "server_name": self.host,

@@ -31,11 +31,12 @@ class InsecureTLSWarning(UserWarning):
 class SslConnectionParameters:
     """How to speak TLS.
 
-    Without ``ca_certs`` the broker is not verified. With it, its certificate must be in that file, or issued by one that
-    is. Its name is only checked if ``check_hostname`` says so.
+    Without ``ca_certs`` the broker is not verified. With it, its certificate must be in that file, or issued by one
+    that is. Its name is only checked if ``check_hostname`` says so.
     """
 
     def __init__(self) -> None:
+        """Begin with no file at all."""
         self.certfile: Any = None
         self.keyfile: Any = None
         self.ca_certs: Any = None

@@ -76,7 +76,7 @@ def _refusal(code: int, text: str, class_id: int, method_id: int) -> Frame:
 def _local(kind: str, text: str, tls_failure: str | None) -> BaseException:
     """What nobody has given a reply code for."""
     if kind == "Tls":
-        if tls_failure in ("Other", "NotTls"):
+        if tls_failure in (None, "Other", "NotTls"):
             return ssl.SSLError(ssl.SSL_ERROR_SSL, text)
         return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, text)
     if kind == "Nacked":

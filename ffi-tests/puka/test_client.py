@@ -1,0 +1,323 @@
+"""What cannot be compared: the end of connections, signals, threads, forks, bodies as one asks for them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import statistics
+import threading
+import time
+import weakref
+
+import pytest
+
+import children
+import murano_messaging.compat.puka
+import puka
+from proxy import Proxy
+
+
+@pytest.fixture
+def connect(uri):
+    clients = []
+
+    def connect(to=uri, **options):
+        client = puka.Client(to, **options)
+        clients.append(client)
+        client.wait(client.connect(), timeout=20)
+        return client
+
+    yield connect
+    for client in clients:
+        try:
+            client.wait(client.close(), timeout=20)
+        except (puka.ConnectionBroken, puka.AMQPError):
+            pass
+
+
+def test_both_names_are_the_same():
+    assert puka.Client is murano_messaging.compat.puka.Client
+    assert puka.NotFound is murano_messaging.compat.puka.NotFound
+    assert set(puka.__all__) == set(murano_messaging.compat.puka.__all__)
+
+
+@pytest.mark.parametrize(
+    ("body_type", "text", "binary"),
+    [(None, "h\xe9", b"\xff"), (bytes, "h\xe9".encode(), b"\xff"), (str, "h\xe9", "\udcff")],
+)
+def test_the_type_of_bodies(connect, queue, body_type, text, binary):
+    client = connect(body_type=body_type)
+    client.wait(client.queue_declare(queue, exclusive=True))
+    for body in ("h\xe9", b"\xff"):
+        client.wait(client.basic_publish("", queue, body=body))
+    assert client.wait(client.basic_get(queue, no_ack=True))["body"] == text
+    assert client.wait(client.basic_get(queue, no_ack=True))["body"] == binary
+    returned = client.wait(client.basic_publish("", "nobody", mandatory=True, body=b"\xff"), raise_errors=False)
+    assert returned["body"] == binary
+
+
+def test_another_type_of_bodies_is_refused(uri):
+    with pytest.raises(TypeError):
+        puka.Client(uri, body_type=int)
+
+
+def test_headers_that_are_not_text(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    client.wait(client.basic_publish("", queue, headers={"h\xe9": b"\xff", b"bytes": "x"}))
+    assert client.wait(client.basic_get(queue, no_ack=True))["headers"] == {"h\xe9": b"\xff", "bytes": "x"}
+
+
+def test_the_fork_had_the_arguments_of_a_queue_in_fifth_place(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, False, True, False, {"x-expires": 60000}))
+    with pytest.raises(puka.PreconditionFailed):
+        client.wait(client.queue_declare(queue, exclusive=True))
+
+
+def test_nothing_but_what_was_sent(connect, queue):
+    """Puka's own header was for Puka itself."""
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    client.wait(client.basic_publish("", queue, body="x"))
+    assert client.wait(client.basic_get(queue, no_ack=True))["headers"] == {}
+
+
+# ---- the end of connections ----------------------------------------------------------------------------------
+
+
+def test_a_lost_connection_ends_every_promise(connect, uri, queue):
+    proxy = Proxy(uri)
+    client = connect(proxy.uri)
+    client.wait(client.queue_declare(queue, exclusive=True))
+    ended = []
+    consume = client.basic_consume(queue)
+    client.basic_consume(queue, callback=lambda number, result: ended.append(result.exception))
+    client.wait(client.basic_publish("", queue, body="x"))
+    assert client.wait(consume, timeout=20)["body"] == "x"
+    proxy.stall()
+    publish = client.basic_publish("", queue, body="y")
+    declare = client.queue_declare(exclusive=True)
+    assert client.wait([publish, declare], timeout=0.1) is None
+    proxy.resume()
+    proxy.cut()
+    for promise in (consume, publish, declare):
+        with pytest.raises(puka.ConnectionBroken) as caught:
+            while True:
+                client.wait(promise, timeout=20)
+        assert isinstance(caught.value, socket.error)
+    client.run_any_callbacks()
+    assert [type(error) for error in ended] == [puka.ConnectionBroken]
+    with pytest.raises(puka.ConnectionBroken):
+        client.queue_declare(queue)
+    proxy.close()
+
+
+def test_the_promise_of_connect_tells_of_the_end(uri):
+    proxy = Proxy(uri)
+    client = puka.Client(proxy.uri)
+    seen = []
+    promise = client.connect(callback=lambda number, result: seen.append(result.is_error))
+    client.wait(promise)
+    proxy.cut()
+    with pytest.raises(puka.ConnectionBroken):
+        client.wait(promise, timeout=20)
+    assert seen == [False, True]
+    proxy.close()
+
+
+def test_a_client_can_connect_again(uri, queue):
+    proxy = Proxy(uri)
+    client = puka.Client(proxy.uri)
+    client.wait(client.connect())
+    proxy.cut()
+    with pytest.raises(puka.ConnectionBroken):
+        client.wait(client.queue_declare(queue, exclusive=True), timeout=20)
+    promise = client.connect()
+    assert client.wait(promise, timeout=20)["version_minor"] == 9
+    assert client.wait(client.queue_declare(queue, exclusive=True), timeout=20)["queue"] == queue
+    assert client.close() == promise
+    assert client.wait(promise, timeout=20) == {}
+    proxy.close()
+
+
+def test_a_connection_that_the_broker_closes(connect):
+    client = connect()
+    # RabbitMQ closes the connection over this.
+    with pytest.raises(puka.CommandInvalid) as caught:
+        client.wait(client.exchange_declare("x", type="no-such-type"), timeout=20)
+    assert isinstance(caught.value, puka.AMQPHardError)
+    assert caught.value.args[0].name == "connection.close"
+    assert caught.value.args[0]["reply_code"] == caught.value.reply_code == 503
+
+
+def test_a_peer_that_says_nothing_is_waited_for(uri):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = puka.Client(f"amqp://127.0.0.1:{listener.getsockname()[1]}")
+        promise = client.connect()
+        assert client.wait(promise, timeout=0.3) is None
+        peer, _ = listener.accept()
+        peer.close()
+        with pytest.raises(puka.ConnectionBroken):
+            client.wait(promise, timeout=20)
+
+
+def test_no_channel_is_free(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    for _ in range(2047):
+        client.basic_consume(queue)
+    with pytest.raises(puka.ChannelError):
+        client.wait([client.basic_consume(queue) for _ in range(3)], timeout=60)
+
+
+def test_ten_thousand_promises_in_any_order(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    promises = [client.basic_publish("", queue, body=str(number)) for number in range(10_000)]
+    order = promises[::2] + promises[1::2][::-1]
+    client.wait_for_all(order)
+    assert client.wait(client.queue_declare(queue, passive=True))["message_count"] == 10_000
+
+
+def test_a_client_in_a_cycle_is_collected(uri):
+    def use():
+        client = puka.Client(uri)
+        client.wait(client.connect())
+        # A cycle through a callback.
+        client.queue_declare(exclusive=True, callback=lambda number, result: client)
+        return weakref.ref(client)
+
+    known = use()
+    gc.collect()
+    assert known() is None
+
+
+# ---- signals, threads, forks ---------------------------------------------------------------------------------
+
+
+def test_ctrl_c_ends_a_wait_within_100_ms(uri, queue):
+    program = """
+        import sys, time, puka
+        uri, queue = sys.argv[1:]
+        client = puka.Client(uri)
+        client.wait(client.connect())
+        client.wait(client.queue_declare(queue, exclusive=True))
+        consume = client.basic_consume(queue)
+        waits = [lambda: client.wait(consume), lambda: client.wait(consume, timeout=60), client.loop]
+        for wait in waits * 3:
+            print("waiting", flush=True)
+            try:
+                wait()
+            except KeyboardInterrupt:
+                print(time.monotonic(), flush=True)
+        client.wait(client.close())
+        print("usable", flush=True)
+    """
+    late = []
+    with children.start(program, uri, queue) as process:
+        for _ in range(9):
+            assert process.line() == "waiting"
+            time.sleep(0.2)
+            sent = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            late.append(float(process.line()) - sent)
+        assert process.end() == "usable\n"
+    assert statistics.median(late) < 0.1, late
+
+
+def test_threads_share_a_client(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    consume = client.basic_consume(queue)
+    bodies, errors = [], []
+
+    def work(first):
+        try:
+            for number in range(first, first + 50):
+                client.wait(client.basic_publish("", queue, body=str(number)), timeout=30)
+                message = client.wait(consume, timeout=30)
+                bodies.append(message["body"])
+                client.basic_ack(message)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(50 * place,)) for place in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert sorted(bodies, key=int) == [str(number) for number in range(400)]
+
+
+def test_waiting_does_not_keep_other_threads_from_running(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    consume = client.basic_consume(queue)
+    turns = []
+    stop = threading.Event()
+
+    def turn():
+        while not stop.is_set():
+            turns.append(1)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=turn)
+    thread.start()
+    assert client.wait(consume, timeout=0.5) is None
+    stop.set()
+    thread.join()
+    assert len(turns) > 20
+
+
+def test_a_forked_child_is_told_and_makes_its_own(uri, queue):
+    out = children.run(
+        """
+        import os, sys, gc, puka
+        uri, queue = sys.argv[1:]
+        client = puka.Client(uri)
+        client.wait(client.connect())
+        client.wait(client.queue_declare(queue, exclusive=True, callback=lambda number, result: client))
+        child = os.fork()
+        if child == 0:
+            gc.collect()
+            try:
+                client.queue_declare(queue)
+            except RuntimeError as error:
+                print(type(error).__name__, flush=True)
+            own = puka.Client(uri)
+            own.wait(own.connect())
+            own.wait(own.queue_declare(exclusive=True))
+            own.wait(own.close())
+            print("its own", flush=True)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        client.wait(client.queue_declare(queue, passive=True))
+        print("unharmed")
+        """,
+        uri,
+        queue,
+    )
+    assert out.splitlines() == ["ForkedError", "its own", "unharmed"]
+
+
+def test_no_descriptor_is_left(uri):
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    puka.Client(uri).fileno()
+    before = descriptors()
+    for _ in range(5):
+        client = puka.Client(uri)
+        client.wait(client.connect())
+        client.fileno()
+        client.wait(client.close())
+        del client
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while descriptors() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert descriptors() <= before

@@ -1,0 +1,96 @@
+"""Puka and ours in one environment: they have the same files, and ours says so."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import murano_messaging
+
+SOURCES = pathlib.Path(murano_messaging.__file__).resolve().parent.parent
+WHEEL = """Wheel-Version: 1.0
+Generator: tests
+Root-Is-Purelib: false
+Tag: py3-none-any
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of the packages as they are here."""
+    path = tmp_path_factory.mktemp("wheel") / "murano_messaging-0.0.1-py3-none-any.whl"
+    info = "murano_messaging-0.0.1.dist-info"
+    files = {
+        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: murano-messaging\nVersion: 0.0.1\n",
+        f"{info}/WHEEL": WHEEL.encode(),
+    }
+    for package in ("murano_messaging", "puka"):
+        for source in sorted((SOURCES / package).rglob("*")):
+            if source.suffix in (".py", ".pyi", ".so", ".typed"):
+                files[source.relative_to(SOURCES).as_posix()] = source.read_bytes()
+    record = []
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            record.append(f"{name},sha256={digest},{len(content)}")
+        archive.writestr(f"{info}/RECORD", "\n".join([*record, f"{info}/RECORD,,", ""]))
+    return path
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """A virtual environment; returns what runs a command of its Python."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
+
+    def python(*arguments):
+        command = [tmp_path / "venv" / "bin" / "python", "-E", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    return python
+
+
+def imported(python):
+    return python("-c", "import murano_messaging")
+
+
+PUKA = ["-m", "pip", "install", "--quiet", "--no-deps", "puka==0.0.8"]
+
+
+def test_alone_it_says_nothing(environment, wheel):
+    environment("-m", "pip", "install", "--quiet", wheel)
+    assert imported(environment) == ""
+    assert "InsecureTLSWarning" in environment("-c", "import puka; print(puka.__all__)")
+
+
+def test_puka_after_ours(environment, wheel):
+    environment("-m", "pip", "install", "--quiet", wheel)
+    environment(*PUKA)
+    said = imported(environment)
+    assert "has overwritten its package 'puka'" in said
+    assert "pip uninstall puka" in said and "--force-reinstall" in said
+    # Ours is still there under its own name.
+    environment("-W", "ignore", "-c", "import murano_messaging.compat.puka as puka; puka.InsecureTLSWarning")
+    environment("-m", "pip", "uninstall", "--quiet", "--yes", "puka")
+    assert "are gone" in imported(environment)
+    environment("-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
+    assert imported(environment) == ""
+
+
+def test_ours_after_puka(environment, wheel):
+    environment(*PUKA)
+    environment("-m", "pip", "install", "--quiet", wheel)
+    assert "is installed too" in imported(environment)
+    assert "True" in environment("-W", "ignore", "-c", "import puka; print(hasattr(puka, 'InsecureTLSWarning'))")
+    environment("-m", "pip", "uninstall", "--quiet", "--yes", "puka")
+    assert "are gone" in imported(environment)
+    environment("-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
+    assert imported(environment) == ""
