@@ -42,7 +42,13 @@ class Child(subprocess.Popen[str]):
 def start(code: str, *arguments: str, **options: Any) -> Child:
     """Start ``code`` with these arguments; what the tests import, it can import too."""
     environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONUNBUFFERED": "1"}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options}
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "env": environment,
+        **options,
+    }
     # The eventlet of today warns of itself, and so does forking with threads; both are meant here.
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *arguments]
     return Child(command, **options)

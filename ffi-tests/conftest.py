@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import pathlib
 import sys
-from typing import Any, Callable, Iterator
+from collections.abc import Iterator
+from typing import Any, Callable
 
 import pytest
 

@@ -7,10 +7,10 @@ import gc
 import threading
 
 import pytest
-from proxy import Proxy
 
 import murano_messaging as mm
 from murano_messaging import aio
+from proxy import Proxy
 
 
 def loops():

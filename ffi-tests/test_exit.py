@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-import children
 import pytest
+
+import children
 
 PROGRAM = """
     import sys, threading, time
@@ -36,11 +37,13 @@ STATES = {
     ),
     "daemon threads that publish": (
         "threads = [threading.Thread(target=lambda: [client.publish(b'x', routing_key=queue) for _ in range(10**9)],"
-        " daemon=True) for _ in range(8)]; [thread.start() for thread in threads]; time.sleep(0.3)"
+        " daemon=True) for _ in range(8)]; [thread.start() for thread in threads];"
+        " time.sleep(0.3)"
     ),
     "daemon threads that publish without waiting": (
-        "threads = [threading.Thread(target=lambda: [client.publish_nowait(b'x', routing_key=queue) for _ in range(10**9)],"
-        " daemon=True) for _ in range(8)]; [thread.start() for thread in threads]; time.sleep(0.3)"
+        "threads = [threading.Thread(target=lambda: [client.publish_nowait(b'x', routing_key=queue)"
+        " for _ in range(10**9)], daemon=True) for _ in range(8)]; [thread.start() for thread in threads];"
+        " time.sleep(0.3)"
     ),
     "a daemon thread that connects": (
         "threading.Thread(target=lambda: [mm.connect(uri) for _ in range(10**9)], daemon=True).start(); time.sleep(0.3)"

@@ -260,8 +260,9 @@ def test_forking_with_an_asyncio_client(uri):
 def test_clients_cannot_be_pickled(uri):
     import pickle
 
-    import murano_messaging as mm
     import pytest
+
+    import murano_messaging as mm
 
     with mm.connect(uri) as client, pytest.raises(TypeError, match="pickle"):
         pickle.dumps(client)

@@ -5,8 +5,9 @@ The contract runs there too: ``pytest -p green_eventlet --face eventlet``, and t
 
 from __future__ import annotations
 
-import children
 import pytest
+
+import children
 
 PRELUDE = {
     "eventlet": """

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 
-import children
 import pytest
 
+import children
 import murano_messaging as mm
 
 

@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
-from proxy import Proxy
 
 import murano_messaging as mm
 from murano_messaging import aio
+from proxy import Proxy
 
 
 @pytest.fixture

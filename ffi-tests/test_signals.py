@@ -7,8 +7,9 @@ import statistics
 import time
 from typing import Callable
 
-import children
 import pytest
+
+import children
 
 # Each waits for ever, or for far longer than a test does, when the broker has stalled.
 CALLS = {
@@ -82,6 +83,7 @@ def wait_until(condition: Callable[[], bool], timeout: float = 30) -> None:
 
 def sleeps(pid: int) -> bool:
     """Whether the main thread of a process has slept for a moment."""
+
     def switches() -> tuple[str, str]:
         with open(f"/proc/{pid}/task/{pid}/status") as status:
             fields = dict(line.split(":", 1) for line in status)

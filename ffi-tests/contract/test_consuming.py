@@ -194,9 +194,7 @@ async def test_answers_to_requests(face, broker, queue):
     async with face.connect(broker) as client, face.connect(broker) as server:
         await server.declare_queue(queue, expires=60)
         async with client.consume("amq.rabbitmq.reply-to", no_ack=True) as answers:
-            await client.publish(
-                "ping", routing_key=queue, reply_to="amq.rabbitmq.reply-to", correlation_id="7"
-            )
+            await client.publish("ping", routing_key=queue, reply_to="amq.rabbitmq.reply-to", correlation_id="7")
             request = await server.get(queue)
             await server.publish(
                 "pong", routing_key=request.reply_to, correlation_id=request.correlation_id, mandatory=False

@@ -99,7 +99,11 @@ async def test_a_missing_exchange_fails_its_publishes_and_no_others(face, broker
 async def test_names_over_255_bytes_are_refused_before_anything_is_sent(face, broker):
     async with face.connect(broker) as client:
         long = "ü" * 128
-        for arguments in [{"routing_key": long}, {"exchange": long}, {"routing_key": "k", "message_id": long}]:
+        for arguments in [
+            {"routing_key": long},
+            {"exchange": long},
+            {"routing_key": "k", "message_id": long},
+        ]:
             with pytest.raises(mm.InvalidArgumentError):
                 await client.publish(b"", **arguments)
         with pytest.raises(ValueError):

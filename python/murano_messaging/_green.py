@@ -1,4 +1,4 @@
-"""Waiting under eventlet and gevent: the green thread switches to its hub, which resumes it when its operation is ready.
+"""Waiting under eventlet and gevent: the green thread switches to its hub, which resumes it when it may go on.
 
 Each hub watches one descriptor, however many green threads wait.
 """
@@ -25,7 +25,7 @@ class _EventletHub:
         self._hub = hub
         hub.add(hub.READ, self.completions.fileno(), self._ready, self._closed, lambda: None)
 
-    def wait(self, number: int, background: bool) -> None:
+    def wait(self, number: int, background: bool) -> None:  # noqa: ARG002 (only gevent's hubs end by themselves)
         """Wait until ``number`` is complete, or something is thrown into this green thread."""
         self.completions.register(number, _getcurrent())
         try:

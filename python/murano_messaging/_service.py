@@ -1,7 +1,7 @@
 """What the core asks of Python: emitting log records, and calling for credentials.
 
-One daemon thread does it. Under eventlet and gevent, once they have monkey-patched ``threading``, it is a green thread, so
-that handlers and callbacks run where the rest of the program does.
+One daemon thread does it. Under eventlet and gevent, once they have monkey-patched ``threading``, it is a green thread,
+so that handlers and callbacks run where the rest of the program does.
 """
 
 from __future__ import annotations

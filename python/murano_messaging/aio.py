@@ -12,23 +12,21 @@
 >>> asyncio.run(main())
 {'answer': 42}
 
-It runs on any event loop that can watch descriptors (asyncio's selector loops, uvloop), also on those of several threads at
-once. Cancelling a task cancels its operation.
+It runs on any event loop that can watch descriptors (asyncio's selector loops, uvloop), also on those of several
+threads at once. Cancelling a task cancels its operation.
 """
 
 from __future__ import annotations
 
-from ._native import aio as _aio
-
-Client = _aio.Client
-Confirmation = _aio.Confirmation
-Connecting = _aio.Connecting
-Consumer = _aio.Consumer
-Delivery = _aio.Delivery
-Events = _aio.Events
-Operation = _aio.Operation
-connect = _aio.connect
-wait_all = _aio.wait_all
+from ._native import AioClient as Client
+from ._native import AioConfirmation as Confirmation
+from ._native import AioConnecting as Connecting
+from ._native import AioConsumer as Consumer
+from ._native import AioDelivery as Delivery
+from ._native import AioEvents as Events
+from ._native import Operation
+from ._native import aio_connect as connect
+from ._native import aio_wait_all as wait_all
 
 __all__ = [
     "Client",

@@ -1,7 +1,7 @@
 """What can go wrong: one base class, and one class per kind of error.
 
-Catch :class:`MessagingError` for all of it, or a class below. Each also derives from the built-in exception that fits, so
-that ``except ConnectionError`` and ``except TimeoutError`` work. No error contains a password.
+Catch :class:`MessagingError` for all of it, or a class below. Each also derives from the built-in exception that fits,
+so that ``except ConnectionError`` and ``except TimeoutError`` work. No error contains a password.
 """
 
 from __future__ import annotations

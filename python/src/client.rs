@@ -106,7 +106,26 @@ fn empty(py: Python<'_>) -> &Bound<'_, PyString> {
 impl BaseClient {
     // ---- publishing ------------------------------------------------------------------------------------------
 
-    /// Publishes a message; it is done when the broker has taken responsibility for it.
+    /// Publishes a message; done when the broker has taken responsibility for it (publisher confirms).
+    ///
+    /// With the defaults (persistent, mandatory) and a durable queue, a message is not lost after this. Publishing does not
+    /// renew a queue's `expires`; consuming does.
+    ///
+    /// * `body`: bytes-like; a `str`, sent as UTF-8 with content type `text/plain`; a dict or list, sent as JSON with content
+    ///   type `application/json`.
+    /// * `exchange`, `routing_key`: at most 255 bytes; the default exchange `""` routes to the queue that is called like the key.
+    /// * `mandatory`: whether a message that no queue takes fails; by default it does, except on fanout exchanges.
+    /// * `timeout`: seconds or `timedelta` until the confirm; the client's `timeout` by default.
+    /// * `persistent`: whether the broker keeps the message on disk, in durable queues.
+    /// * `headers`: a dict of None, bool, int, float, Decimal, str, bytes, datetime, list, dict.
+    /// * `priority`: 0 to 255. `expiration`: seconds or `timedelta` that it may wait in a queue. `timestamp`: a `datetime`
+    ///   (naive: UTC) or seconds since 1970. `kind`: the property `type`. `message_id`: made up if there is none.
+    ///   `content_type`, `content_encoding`, `correlation_id`, `reply_to`, `user_id`, `app_id`, `cluster_id`: at most 255 bytes.
+    ///
+    /// Raises `UnroutableError` (with the message), `NackedError`, `NotFoundError` (no such exchange),
+    /// `OperationTimeoutError` (outcome unknown), `BlockedError`, `InvalidArgumentError` and `TypeError` (nothing was sent).
+    ///
+    /// >>> client.publish({"n": 1}, routing_key=queue, headers={"attempt": 1}, expiration=60)
     #[pyo3(
         signature = (body, *, exchange=None, routing_key=None, mandatory=None, timeout=None, **properties),
         text_signature = "($self, body, *, exchange='', routing_key='', mandatory=None, timeout=None, persistent=True, headers=None, content_type=None, content_encoding=None, priority=None, correlation_id=None, reply_to=None, expiration=None, message_id=None, timestamp=None, kind=None, user_id=None, app_id=None, cluster_id=None)"
@@ -131,7 +150,13 @@ impl BaseClient {
         })
     }
 
-    /// Puts a message on its way and returns a confirmation to wait for. Waits only while the window is full.
+    /// Puts a message on its way and returns a `Confirmation` to wait for. Waits only while the window is full.
+    ///
+    /// The window is 1,000 messages and 64 MiB, unless `connect` was told otherwise. Arguments and errors as for `publish`; what
+    /// the broker answers is raised by the confirmation.
+    ///
+    /// >>> pending = [client.publish_nowait(b"x", routing_key=queue) for _ in range(1000)]
+    /// >>> mm.wait_all(pending, timeout=10)
     #[pyo3(
         signature = (body, *, exchange=None, routing_key=None, mandatory=None, timeout=None, **properties),
         text_signature = "($self, body, *, exchange='', routing_key='', mandatory=None, timeout=None, persistent=True, headers=None, content_type=None, content_encoding=None, priority=None, correlation_id=None, reply_to=None, expiration=None, message_id=None, timestamp=None, kind=None, user_id=None, app_id=None, cluster_id=None)"
@@ -171,7 +196,28 @@ impl BaseClient {
 
     // ---- consuming -------------------------------------------------------------------------------------------
 
-    /// Consumes a queue.
+    /// Consumes a queue: an iterator over its deliveries, on a channel of its own.
+    ///
+    /// The blocking client starts at once; for asyncio it starts at its first use. Use it in a `with` (`async with`) block, so
+    /// that what was not handed out goes back to its queue at the end.
+    ///
+    /// * `prefetch`: how many unsettled messages the broker sends ahead; 0 for no limit.
+    /// * `no_ack`: the broker considers a message done when it has sent it; one that is lost on its way is lost.
+    /// * `exclusive`: refuses other consumers. `priority`: consumers with a higher one get messages first.
+    /// * `tag`: the consumer tag, at most 240 bytes; made up if there is none.
+    /// * `stream_offset`: where to start in a stream: `"first"`, `"last"`, `"next"`, an int, a `datetime`, or `"7D"`.
+    /// * `resume`: after a cancel by the broker (its queue was deleted), goes on when the queue is there again.
+    /// * `arguments`: raw arguments of `basic.consume`.
+    ///
+    /// Raises `NotFoundError`, `AccessRefusedError`, `ResourceLockedError`, `InvalidArgumentError`.
+    ///
+    /// >>> client.publish("hello", routing_key=queue)
+    /// >>> with client.consume(queue, prefetch=10) as deliveries:
+    /// ...     for delivery in deliveries:
+    /// ...         delivery.ack()
+    /// ...         break
+    /// >>> delivery.text()
+    /// 'hello'
     #[pyo3(
         signature = (queue, **options),
         text_signature = "($self, queue, *, prefetch=100, no_ack=False, exclusive=False, tag=None, priority=None, stream_offset=None, resume=False, arguments=None)"
@@ -186,7 +232,12 @@ impl BaseClient {
         consumer::start(py, self.face, queue, builder)
     }
 
-    /// Takes one message off a queue; `None` when it is empty.
+    /// Takes one message off a queue (`basic.get`); `None` when it is empty. Consuming is far cheaper for more than one.
+    ///
+    /// A delivery that is dropped unsettled goes back to its queue. Raises `NotFoundError`.
+    ///
+    /// >>> client.get(queue) is None
+    /// True
     #[pyo3(signature = (queue, *, no_ack=false))]
     fn get<'py>(&self, py: Python<'py>, queue: String, no_ack: bool) -> PyResult<Bound<'py, PyAny>> {
         let (core, face) = (self.core()?.clone(), self.face);
@@ -195,7 +246,25 @@ impl BaseClient {
 
     // ---- topology --------------------------------------------------------------------------------------------
 
-    /// Declares a queue.
+    /// Declares a queue, and returns its `QueueInfo`; an empty name asks the broker for one. After a lost connection it is
+    /// declared again: one with `expires` or `auto_delete` only while this client consumes it.
+    ///
+    /// * `durable`: survives a restart of the broker. `exclusive`: only for this connection, and deleted with it.
+    ///   `auto_delete`: deleted when its last consumer goes.
+    /// * `expires`: seconds or `timedelta` without use after which it is deleted; consuming, declaring and getting are uses,
+    ///   publishing is not. `message_ttl`: how long a message may wait.
+    /// * `max_length` (messages), `max_length_bytes`, `overflow`: `"drop-head"`, `"reject-publish"`, `"reject-publish-dlx"`.
+    /// * `dead_letter_exchange`, `dead_letter_routing_key`: where rejected, expired and dropped messages go.
+    /// * `max_priority`: priorities from 0 to this. `type`: `"classic"`, `"quorum"`, `"stream"`.
+    /// * `delivery_limit`: redeliveries before a message is dropped, of quorum queues. `single_active_consumer`.
+    ///   `max_age`: how long a stream keeps messages.
+    /// * `arguments`: raw arguments, by their names on the wire.
+    ///
+    /// Raises `PreconditionFailedError` when it exists with other properties, `ResourceLockedError` when it is exclusive to
+    /// another connection, `InvalidArgumentError` for what no broker can serve.
+    ///
+    /// >>> client.declare_queue(queue + "-2", expires=3600, max_length=1000).message_count
+    /// 0
     #[pyo3(
         signature = (name="", **options),
         text_signature = "($self, name='', *, durable=True, exclusive=False, auto_delete=False, expires=None, message_ttl=None, max_length=None, max_length_bytes=None, overflow=None, dead_letter_exchange=None, dead_letter_routing_key=None, max_priority=None, type=None, delivery_limit=None, single_active_consumer=False, max_age=None, arguments=None)"
@@ -211,13 +280,16 @@ impl BaseClient {
         run(py, self.face, async move { Ok(Outcome::Queue(core.declare_queue(&queue).await?)) })
     }
 
-    /// The counts of a queue that exists.
+    /// The `QueueInfo` of a queue that exists (a passive declare). Raises `NotFoundError` when it does not.
     fn queue_info<'py>(&self, py: Python<'py>, name: String) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         run(py, self.face, async move { Ok(Outcome::Queue(core.queue_info(&name).await?)) })
     }
 
-    /// Deletes a queue and returns how many messages went with it.
+    /// Deletes a queue and returns how many messages went with it. One that does not exist counts as deleted.
+    ///
+    /// With `if_unused` only if nobody consumes it, with `if_empty` only if it holds nothing; otherwise
+    /// `PreconditionFailedError` is raised.
     #[pyo3(signature = (name, *, if_unused=false, if_empty=false))]
     fn delete_queue<'py>(
         &self,
@@ -232,13 +304,19 @@ impl BaseClient {
         })
     }
 
-    /// Drops the messages of a queue that nobody has in work and returns how many.
+    /// Drops the messages of a queue that nobody has in work and returns how many. Raises `NotFoundError`.
     fn purge_queue<'py>(&self, py: Python<'py>, name: String) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         run(py, self.face, async move { Ok(Outcome::Count(core.purge_queue(&name).await?)) })
     }
 
-    /// Declares an exchange.
+    /// Declares an exchange: `"direct"`, `"topic"`, `"fanout"`, `"headers"`, or a type that a plugin of the broker brings.
+    ///
+    /// * `durable`: survives a restart of the broker. `auto_delete`: deleted when its last binding goes.
+    /// * `internal`: only other exchanges may feed it. `alternate_exchange`: where a message goes that no binding takes.
+    /// * `arguments`: raw arguments.
+    ///
+    /// Raises `PreconditionFailedError` when it exists with other properties.
     #[pyo3(
         signature = (name, r#type="direct", **options),
         text_signature = "($self, name, type='direct', *, durable=True, auto_delete=False, internal=False, alternate_exchange=None, arguments=None)"
@@ -258,7 +336,9 @@ impl BaseClient {
         })
     }
 
-    /// Checks that an exchange exists.
+    /// Checks that an exchange exists (a passive declare). Raises `NotFoundError` when it does not.
+    ///
+    /// >>> client.check_exchange("amq.topic")
     fn check_exchange<'py>(&self, py: Python<'py>, name: String) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         run(py, self.face, async move {
@@ -267,7 +347,7 @@ impl BaseClient {
         })
     }
 
-    /// Deletes an exchange.
+    /// Deletes an exchange, with `if_unused` only if nothing is bound to it. One that does not exist counts as deleted.
     #[pyo3(signature = (name, *, if_unused=false))]
     fn delete_exchange<'py>(
         &self,
@@ -282,7 +362,10 @@ impl BaseClient {
         })
     }
 
-    /// Binds a queue to an exchange.
+    /// Binds a queue to an exchange: messages whose routing key matches go there. `arguments` are what a headers exchange
+    /// matches. Raises `NotFoundError`.
+    ///
+    /// >>> client.bind(queue, "amq.topic", "plans.#")
     #[pyo3(signature = (queue, exchange, routing_key="", *, arguments=None))]
     fn bind<'py>(
         &self,
@@ -295,7 +378,7 @@ impl BaseClient {
         self.change_binding(py, true, Binding::queue(queue, exchange), routing_key, arguments)
     }
 
-    /// Removes a binding of a queue.
+    /// Removes a binding of a queue to an exchange.
     #[pyo3(signature = (queue, exchange, routing_key="", *, arguments=None))]
     fn unbind<'py>(
         &self,
@@ -308,7 +391,7 @@ impl BaseClient {
         self.change_binding(py, false, Binding::queue(queue, exchange), routing_key, arguments)
     }
 
-    /// Binds an exchange to another.
+    /// Binds the exchange `destination` to the exchange `source`, a RabbitMQ extension.
     #[pyo3(signature = (destination, source, routing_key="", *, arguments=None))]
     fn bind_exchange<'py>(
         &self,
@@ -334,7 +417,8 @@ impl BaseClient {
         self.change_binding(py, false, Binding::exchange(destination, source), routing_key, arguments)
     }
 
-    /// Drops the queue or exchange of this name from the record: it is not declared again after a reconnect.
+    /// Drops the queue or exchange of this name from the record, with its bindings: it stays at the broker and is not declared
+    /// again after a reconnect. Never waits.
     fn forget(&self, name: &str) -> PyResult<()> {
         self.core()?.forget(name);
         Ok(())
@@ -342,12 +426,16 @@ impl BaseClient {
 
     // ---- the connection --------------------------------------------------------------------------------------
 
-    /// What happens to the connections from now on.
+    /// What happens to the connections from now on, as an iterator over the classes of `murano_messaging.events`. Never waits.
+    /// A listener that falls more than 256 events behind loses the oldest.
     fn events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         events::listen(py, self.face, self.core()?.events())
     }
 
-    /// What the client did so far.
+    /// What the client did so far, as `Stats`. Never waits.
+    ///
+    /// >>> client.stats().in_flight
+    /// 0
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let stats = self.core()?.stats();
@@ -385,7 +473,8 @@ impl BaseClient {
         Ok(self.core()?.options().virtual_host())
     }
 
-    /// Gives the broker a new secret for the login in use.
+    /// Gives the broker a new secret for the login in use (`connection.update-secret`: OAuth 2 tokens). The next login asks the
+    /// function `credentials` of `connect`, not this.
     #[pyo3(signature = (secret, reason=""))]
     fn update_secret<'py>(
         &self,
@@ -400,7 +489,8 @@ impl BaseClient {
         })
     }
 
-    /// Closes the client in order: publishes are confirmed, consumers cancelled, acks sent.
+    /// Closes the client in order: publishes are confirmed, consumers cancelled, acks sent, the connections closed. What takes
+    /// longer than the client's `timeout` is dropped, and raises `OperationTimeoutError`. Closing again is harmless.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         run(py, self.face, async move {
@@ -409,7 +499,8 @@ impl BaseClient {
         })
     }
 
-    /// As `close`, and waits up to `timeout` for the deliveries in work to be settled.
+    /// As `close`, and waits up to `timeout` (30 seconds by default) until the deliveries that were handed out are settled: what
+    /// a handler of SIGTERM wants. Consumers end at once; what they had not handed out goes back to its queue.
     #[pyo3(signature = (timeout=None))]
     fn drain<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
@@ -479,7 +570,7 @@ impl Client {
 
 #[pymethods]
 impl AioClient {
-    fn __aenter__<'py>(slf: Bound<'py, Self>) -> PyResult<Bound<'py, Ready>> {
+    fn __aenter__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Ready>> {
         let py = slf.py();
         Bound::new(py, Ready::new(slf.into_any().unbind()))
     }

@@ -25,6 +25,8 @@ enum State {
 }
 
 /// The broker's answer to one publish, now or later.
+///
+/// Dropping it does not cancel the publish. An asyncio confirmation can be awaited.
 #[pyclass(frozen, subclass, module = "murano_messaging")]
 pub struct Confirmation {
     state: Owned<Mutex<State>>,
@@ -165,7 +167,8 @@ impl Confirmation {
         })
     }
 
-    /// Waits for the answer, at most `timeout` seconds, and raises what it is if it is not good.
+    /// Waits for the broker's answer, at most `timeout` (seconds or `timedelta`; for ever by default, though a publish has a
+    /// deadline of its own), and raises the publish's error if it failed.
     #[pyo3(signature = (timeout=None))]
     fn wait<'py>(slf: Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let (py, face) = (slf.py(), slf.get().face);

@@ -148,7 +148,7 @@ fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>)
     let mut window = (1000, 64 << 20);
     let mut recover = Recovery::default();
     let mut retry_initial = false;
-    let items = given.into_iter().flat_map(|given| given.iter()).filter(|(_, value)| !value.is_none());
+    let items = given.into_iter().flat_map(PyDictMethods::iter).filter(|(_, value)| !value.is_none());
     for (key, given) in items {
         let key = key.cast::<PyString>()?.to_cow()?.into_owned();
         options = match key.as_str() {
@@ -312,6 +312,30 @@ fn connecting(
 }
 
 /// Connects to RabbitMQ.
+///
+/// * `uri`: `amqp://user:password@host1,host2:5672/vhost?heartbeat=10`, or `amqps://` for TLS; `localhost` as guest without
+///   one. `memory://name` is an embedded broker in this process, for tests.
+/// * `hosts`: instead of those of the URI: a list of `"host"`, `"host:port"` or `(host, port)`; the first that answers is used.
+/// * `username`, `password`; or `credentials`: a function that returns both, asked at each connect (with asyncio it may be a
+///   coroutine function). `mechanism`: `"plain"`, `"amqplain"`, `"external"`. `vhost`: the virtual host.
+/// * `tls`: whether to speak TLS, where no URI says so. `ca_file`, `ca_pem`: whom to trust instead of the system's
+///   authorities. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate. `server_name`: the name to
+///   expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;
+///   `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str.
+/// * `connection_name`, `client_properties`: what the broker shows of this connection.
+/// * `heartbeat` (20 seconds): a silent peer is noticed within two. `connect_timeout` (10 seconds, over all hosts);
+///   `timeout` (30 seconds): of every other operation. All are seconds or `timedelta`.
+/// * `frame_max` (131072 bytes), `channel_max` (2047).
+/// * `window_messages` (1000), `window_bytes` (64 MiB): how much may be unconfirmed; then publishing waits.
+/// * `delivery_buffer` (256 MiB): undelivered body bytes at which the connection stops reading. `max_body_size` (128 MiB):
+///   a larger message is rejected.
+/// * `recovery`: a `Recovery`, or whether to reconnect at all. `retry_initial`: whether the first connect is retried too.
+/// * `separate_publish_connection` (True): publishing has a connection of its own, opened at the first publish, so that a
+///   broker that blocks publishers does not stop consuming.
+/// * `seed`: makes message ids, consumer tags and delays the same again.
+///
+/// Raises `ConnectFailedError`, `AuthenticationError`, `VhostRefusedError`, `TlsError`, `LimitReachedError`,
+/// `InvalidArgumentError`. No error contains the password.
 #[pyfunction]
 #[pyo3(
     signature = (uri=None, **options),
@@ -326,6 +350,8 @@ pub fn connect<'py>(
 }
 
 /// Connects to RabbitMQ: to be awaited, or used with `async with`.
+///
+/// Arguments and errors are those of `murano_messaging.connect`.
 #[pyfunction]
 #[pyo3(
     name = "connect",

@@ -142,7 +142,11 @@ impl BaseConsumer {
 
 #[pymethods]
 impl BaseConsumer {
-    /// The next delivery; `None` when none came within `timeout`, or when the consumer was cancelled or its client closed.
+    /// The next delivery; `None` when none came within `timeout` (seconds or `timedelta`; for ever by default), or when the
+    /// consumer was cancelled or its client closed.
+    ///
+    /// Raises, once, what ended the consumer otherwise: `ConsumerCancelledError` (its queue was deleted),
+    /// `PreconditionFailedError` (an ack took longer than the broker allows), `ConnectionLostError` (without recovery).
     #[pyo3(signature = (timeout=None))]
     fn get<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
@@ -184,7 +188,7 @@ impl BaseConsumer {
         })
     }
 
-    /// Changes how many unsettled messages the broker sends ahead; 0 for no limit.
+    /// Changes how many unsettled messages the broker sends ahead; 0 for no limit, which streams do not take.
     fn set_prefetch<'py>(&self, py: Python<'py>, messages: u16) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
@@ -193,7 +197,8 @@ impl BaseConsumer {
         })
     }
 
-    /// Has the broker put back everything that is unsettled on this consumer, to be delivered again.
+    /// Has the broker put back everything that is unsettled on this consumer, to be delivered again (`basic.recover`). RabbitMQ
+    /// knows only `requeue=True`. Deliveries in hand become stale.
     #[pyo3(signature = (requeue=true))]
     fn recover<'py>(&self, py: Python<'py>, requeue: bool) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?.clone();

@@ -80,26 +80,31 @@ impl Delivery {
         Ok(self.core()?.headers_error().map(|defect| PyBytes::new(py, &defect.raw)))
     }
 
+    /// MIME type of the body.
     #[getter]
     fn content_type<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
         Ok(message::short(py, self.core()?.properties().content_type()))
     }
 
+    /// Encoding of the body, e.g. `gzip`.
     #[getter]
     fn content_encoding<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
         Ok(message::short(py, self.core()?.properties().content_encoding()))
     }
 
+    /// What an answer is told apart by.
     #[getter]
     fn correlation_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
         Ok(message::short(py, self.core()?.properties().correlation_id()))
     }
 
+    /// The queue to answer to.
     #[getter]
     fn reply_to<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
         Ok(message::short(py, self.core()?.properties().reply_to()))
     }
 
+    /// The message's own id.
     #[getter]
     fn message_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
         Ok(message::short(py, self.core()?.properties().message_id()))
@@ -111,16 +116,19 @@ impl Delivery {
         Ok(message::short(py, self.core()?.properties().kind()))
     }
 
+    /// Who sent it: the name that its connection logged in with, where the sender says so.
     #[getter]
     fn user_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
         Ok(message::short(py, self.core()?.properties().user_id()))
     }
 
+    /// Which application sent it.
     #[getter]
     fn app_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
         Ok(message::short(py, self.core()?.properties().app_id()))
     }
 
+    /// Deprecated in AMQP 0-9-1, and passed through.
     #[getter]
     fn cluster_id<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
         Ok(message::short(py, self.core()?.properties().cluster_id()))
@@ -132,6 +140,7 @@ impl Delivery {
         Ok(*self.core()?.properties().delivery_mode() == Some(2))
     }
 
+    /// Its priority, 0 to 255.
     #[getter]
     fn priority(&self) -> PyResult<Option<u8>> {
         Ok(*self.core()?.properties().priority())
@@ -191,7 +200,9 @@ impl Delivery {
         Ok(self.core()?.is_stale())
     }
 
-    /// Tells the broker that the message is done.
+    /// Tells the broker that the message is done (`basic.ack`). Never waits: acks leave together, within one turn of the engine.
+    ///
+    /// Raises `AlreadySettledError` the second time. On a stale delivery it does nothing: the broker delivers it again.
     fn ack(&self, py: Python<'_>) -> PyResult<()> {
         self.core()?.ack().or_py(py)
     }
@@ -241,6 +252,7 @@ impl Done {
         slf
     }
 
+    #[allow(clippy::unused_self, reason = "the method of an iterator")]
     fn __next__(&self) -> Option<()> {
         None
     }

@@ -48,27 +48,27 @@ mod _native {
         exit::_at_exit,
         process::_after_fork_in_child,
         service::{Reply, next_job, pending_job},
-        wait::completions::Completions,
+        wait::{completions::Completions, operation::Operation},
     };
     use pyo3::prelude::*;
 
-    /// The classes and functions of `murano_messaging.aio`.
-    #[pymodule]
-    mod aio {
-        #[pymodule_export]
-        use crate::{
-            client::AioClient,
-            confirmation::{AioConfirmation, wait_all_asyncio},
-            connect::{Connecting, connect_asyncio},
-            consumer::AioConsumer,
-            delivery::{AioDelivery, Done},
-            events::AioEvents,
-            wait::operation::{Operation, Ready},
-        };
-    }
+    use crate::{
+        client::AioClient, confirmation::AioConfirmation, connect::Connecting, consumer::AioConsumer,
+        delivery::AioDelivery, events::AioEvents,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::process::check_interpreter(module.py())?;
+        // They are called the same as their blocking counterparts, in the module `aio`.
+        module.add("AioClient", module.py().get_type::<AioClient>())?;
+        module.add("AioConfirmation", module.py().get_type::<AioConfirmation>())?;
+        module.add("AioConnecting", module.py().get_type::<Connecting>())?;
+        module.add("AioConsumer", module.py().get_type::<AioConsumer>())?;
+        module.add("AioDelivery", module.py().get_type::<AioDelivery>())?;
+        module.add("AioEvents", module.py().get_type::<AioEvents>())?;
+        module.add("aio_connect", wrap_pyfunction!(crate::connect::connect_asyncio, module)?)?;
+        module.add("aio_wait_all", wrap_pyfunction!(crate::confirmation::wait_all_asyncio, module)?)?;
         crate::wait::note_main_thread(module.py())?;
         crate::logging::begin()
     }

@@ -115,6 +115,7 @@ fn text(what: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
 }
 
 /// A short string property.
+#[allow(clippy::ref_option, reason = "what the protocol crate hands out")]
 pub fn short<'py>(py: Python<'py>, property: &Option<ShortString>) -> Option<Bound<'py, PyString>> {
     property.as_ref().map(|text| PyString::new(py, text.as_str()))
 }

@@ -27,7 +27,6 @@ pub enum Outcome {
 impl Outcome {
     pub fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         match self {
-            Self::None => Ok(py.None().into_bound(py)),
             Self::Count(count) => Ok(count.into_pyobject(py)?.into_any()),
             Self::Queue(info) => {
                 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
@@ -37,7 +36,7 @@ impl Outcome {
             Self::Client(face, client) => client::to_python(py, face, *client),
             Self::Confirmation(face, confirmation) => confirmation::to_python(py, face, confirmation),
             Self::Delivery(face, Some(delivery)) => delivery::to_python(py, face, *delivery),
-            Self::Delivery(_, None) | Self::Event(None) => Ok(py.None().into_bound(py)),
+            Self::None | Self::Delivery(_, None) | Self::Event(None) => Ok(py.None().into_bound(py)),
             Self::Deliveries(face, deliveries) => {
                 let list = PyList::empty(py);
                 for delivery in deliveries {
@@ -53,7 +52,7 @@ impl Outcome {
 }
 
 /// Does `work` in the way of `face`: waits for it, or returns what to await.
-pub fn run<'py, F>(py: Python<'py>, face: Face, work: F) -> PyResult<Bound<'py, PyAny>>
+pub fn run<F>(py: Python<'_>, face: Face, work: F) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = Result<Outcome, Error>> + Send + 'static,
 {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyImportError, ffi, prelude::*};
 
 use crate::{errors, wait};
 
@@ -66,6 +66,17 @@ impl<T> Drop for Owned<T> {
             std::mem::forget(self.value.take());
         }
     }
+}
+
+/// Refuses all interpreters but the main one: a subinterpreter has neither signals nor an end that is told here.
+#[allow(unsafe_code)]
+pub fn check_interpreter(_py: Python<'_>) -> PyResult<()> {
+    // SAFETY: both may be called while attached, and `_py` says that this thread is. There is no safe form of either.
+    let number = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+    if number == 0 {
+        return Ok(());
+    }
+    Err(PyImportError::new_err("murano_messaging does not support subinterpreters: import it in the main interpreter"))
 }
 
 // ---- the end of the interpreter ------------------------------------------------------------------------------

@@ -113,13 +113,13 @@ fn take() -> Option<Job> {
 /// Waits for something to do.
 #[pyfunction]
 pub fn next_job(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let next = poll_fn(|cx| match take() {
-        Some(job) => Poll::Ready(job),
-        None => {
-            queue().waker = Some(cx.waker().clone());
-            // One that came between the two looks has woken nobody.
-            take().map_or(Poll::Pending, Poll::Ready)
+    let next = poll_fn(|cx| {
+        if let Some(job) = take() {
+            return Poll::Ready(job);
         }
+        queue().waker = Some(cx.waker().clone());
+        // One that came between the two looks has woken nobody.
+        take().map_or(Poll::Pending, Poll::Ready)
     });
     let job = wait::block_in_background(py, pin!(next))?;
     to_python(py, job)

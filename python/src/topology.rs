@@ -15,7 +15,7 @@ fn given<'a, 'py>(
 ) -> impl Iterator<Item = PyResult<(String, Bound<'py, PyAny>)>> + use<'a, 'py> {
     options
         .into_iter()
-        .flat_map(|options| options.iter())
+        .flat_map(PyDictMethods::iter)
         .filter(|(_, value)| !value.is_none())
         .map(|(key, value)| Ok((key.cast::<PyString>()?.to_cow()?.into_owned(), value)))
 }

@@ -23,4 +23,7 @@ class Meter:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         cpu = usage.ru_utime + usage.ru_stime - self._cpu
         wall = time.perf_counter() - self._wall
-        print(json.dumps({"cpu_us": cpu / messages * 1e6, "rate": messages / wall, "messages": messages}), flush=True)
+        print(
+            json.dumps({"cpu_us": cpu / messages * 1e6, "rate": messages / wall, "messages": messages}),
+            flush=True,
+        )

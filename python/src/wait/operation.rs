@@ -131,6 +131,15 @@ fn stop(value: Bound<'_, PyAny>) -> PyErr {
 
 #[pymethods]
 impl Operation {
+    /// `Operation[QueueInfo]`, in annotations.
+    #[classmethod]
+    fn __class_getitem__<'py>(
+        class: &Bound<'py, PyType>,
+        item: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        class.py().import("types")?.getattr("GenericAlias")?.call1((class, item))
+    }
+
     fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
         slf
     }

@@ -1,0 +1,184 @@
+"""Memory over many messages and many clients, and subinterpreters."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import children
+
+PROGRAM = """
+    import asyncio, gc, sys
+    import murano_messaging as mm
+    from murano_messaging import aio
+    from brokers import unique
+
+    def resident():
+        gc.collect()
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+
+    def batch(client, queue, count, **properties):
+        body = {"body": 1} if properties else b"body"
+        pending = [
+            client.publish_nowait(body, routing_key=queue, persistent=False, **properties) for _ in range(count)
+        ]
+        mm.wait_all(pending, timeout=60)
+        with client.consume(queue, prefetch=500) as deliveries:
+            received = 0
+            while received < count:
+                for delivery in deliveries.get_many(500, timeout=60):
+                    if properties:
+                        assert delivery.json() == body
+                        assert delivery.headers == HEADERS
+                    assert delivery.body and delivery.routing_key == queue
+                    delivery.ack()
+                    received += 1
+
+    async def aio_batch(client, queue, count):
+        pending = [
+            await client.publish_nowait(b"x", routing_key=queue, persistent=False) for _ in range(count - 1000)
+        ]
+        await aio.wait_all(pending, timeout=60)
+        await asyncio.gather(
+            *(client.publish(b"x", routing_key=queue, persistent=False) for _ in range(1000))
+        )
+        received = 0
+        async for delivery in client.consume(queue, prefetch=500):
+            delivery.body
+            delivery.ack()
+            received += 1
+            if received == count:
+                break
+
+    HEADERS = {"n": 1, "list": [1, "two", b"three"], "dict": {"k": 2.5}}
+    uri, rounds = sys.argv[1], int(sys.argv[2])
+"""
+
+# Rounds of 10,000 messages, all together; the wheel, which is optimized, is tested with 100.
+ROUNDS = int(os.environ.get("MURANO_TEST_ROUNDS", "20"))
+
+
+@pytest.mark.timeout(900)
+def test_many_messages_leave_nothing_behind(uri):
+    out = children.run(
+        PROGRAM
+        + """
+    with mm.connect(uri) as client:
+        queue = unique("q")
+        client.declare_queue(queue, exclusive=True)
+        # The first rounds fill caches and the allocator's arenas.
+        for n in range(-5, rounds):
+            if n == 0:
+                before = resident()
+            batch(client, queue, 8_000)
+            batch(client, queue, 2_000, headers=HEADERS, correlation_id="c", expiration=60)
+        print(resident() - before)
+    """,
+        uri,
+        str(ROUNDS),
+        timeout=800,
+    )
+    # 16 bytes for each message: what the smallest Python object takes.
+    assert float(out) < max(2, ROUNDS * 0.15), f"{out.strip()} MiB more"
+
+
+@pytest.mark.timeout(900)
+def test_many_messages_in_asyncio_leave_nothing_behind(uri):
+    out = children.run(
+        PROGRAM
+        + """
+    async def main():
+        async with aio.connect(uri) as client:
+            queue = unique("q")
+            await client.declare_queue(queue, exclusive=True)
+            for n in range(-5, rounds):
+                if n == 0:
+                    before = resident()
+                await aio_batch(client, queue, 10_000)
+            print(resident() - before)
+
+    asyncio.run(main())
+    """,
+        uri,
+        str(ROUNDS),
+        timeout=800,
+    )
+    assert float(out) < max(2, ROUNDS * 0.15), f"{out.strip()} MiB more"
+
+
+def test_clients_that_are_dropped_leave_nothing_behind(uri):
+    out = children.run(
+        """
+        import gc, os, sys, time
+        import murano_messaging as mm
+
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        uri = sys.argv[1]
+        mm.connect(uri)
+        time.sleep(0.1)
+        before = descriptors()
+        for _ in range(100):
+            client = mm.connect(uri)
+            client.publish_nowait(b"x", routing_key="nowhere", mandatory=False)
+            cycle = [client, client.events()]
+            cycle.append(cycle)
+        del client, cycle
+        gc.collect()
+        until = time.monotonic() + 30
+        while descriptors() > before and time.monotonic() < until:
+            time.sleep(0.01)
+        print(descriptors() - before)
+        """,
+        uri,
+    )
+    assert int(out) <= 0
+
+
+def test_errors_keep_nothing_alive(uri):
+    """A caught exception of a wait does not keep its client."""
+    out = children.run(
+        """
+        import gc, sys, weakref
+        import murano_messaging as mm
+
+        def fail():
+            client = mm.connect(sys.argv[1])
+            try:
+                client.queue_info("missing-" + "x" * 50)
+            except mm.NotFoundError as error:
+                return weakref.ref(client), error.with_traceback(None)
+
+        reference, error = fail()
+        gc.collect()
+        print(reference() is None, error.reply_code)
+        """,
+        uri,
+    )
+    assert out == "True 404\n"
+
+
+def test_a_subinterpreter_is_refused_with_a_clear_error():
+    out = children.run(
+        """
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+
+        interpreter = interpreters.create()
+        code = '''if True:
+            try:
+                import murano_messaging
+            except ImportError as error:
+                assert "subinterpreters" in str(error), error
+                print("refused", flush=True)
+        '''
+        failed = interpreters.run_string(interpreter, code)
+        assert failed is None, failed
+        """
+    )
+    assert out == "refused\n"

@@ -1,0 +1,607 @@
+"""The native module. Its classes for asyncio have the names of the blocking ones in :mod:`murano_messaging.aio`."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from os import PathLike
+from types import TracebackType
+from typing import Any, Generic, Literal, TypeVar, Union, final
+
+from typing_extensions import Buffer, Self, TypeAlias
+
+from ._types import QueueInfo, Recovery, Stats
+from .errors import MessagingError
+from .events import Event
+
+_T_co = TypeVar("_T_co", covariant=True)
+
+_Duration: TypeAlias = Union[float, timedelta]
+_Value: TypeAlias = Union[
+    bool, int, float, Decimal, str, Buffer, datetime, Sequence["_Value"], Mapping[str, "_Value"], None
+]
+_Table: TypeAlias = Mapping[str, _Value]
+_Body: TypeAlias = Union[Buffer, str, dict[str, Any], list[Any]]
+_Host: TypeAlias = Union[str, tuple[str, int]]
+_Path: TypeAlias = Union[str, PathLike[str]]
+_Pem: TypeAlias = Union[str, Buffer]
+_Credentials: TypeAlias = tuple[str, str]
+
+class Operation(Generic[_T_co], Coroutine[Any, None, _T_co]):
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> Any: ...
+    def send(self, value: None) -> Any: ...
+    def throw(
+        self,
+        kind: type[BaseException] | BaseException,
+        value: BaseException | object = None,
+        traceback: TracebackType | None = None,
+    ) -> Any: ...
+    def close(self) -> None: ...
+    def __await__(self) -> Generator[Any, None, _T_co]: ...
+    def __iter__(self) -> Generator[Any, None, _T_co]: ...
+    def __next__(self) -> Any: ...
+
+@final
+class AioConnecting(Operation[AioClient]):
+    def __aenter__(self) -> Self: ...
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Operation[None]: ...
+
+@final
+class Client:
+    def publish(
+        self,
+        body: _Body,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool | None = None,
+        timeout: _Duration | None = None,
+        persistent: bool = True,
+        headers: _Table | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        priority: int | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expiration: _Duration | None = None,
+        message_id: str | None = None,
+        timestamp: datetime | int | None = None,
+        kind: str | None = None,
+        user_id: str | None = None,
+        app_id: str | None = None,
+        cluster_id: str | None = None,
+    ) -> None: ...
+    def publish_nowait(
+        self,
+        body: _Body,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool | None = None,
+        timeout: _Duration | None = None,
+        persistent: bool = True,
+        headers: _Table | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        priority: int | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expiration: _Duration | None = None,
+        message_id: str | None = None,
+        timestamp: datetime | int | None = None,
+        kind: str | None = None,
+        user_id: str | None = None,
+        app_id: str | None = None,
+        cluster_id: str | None = None,
+    ) -> Confirmation: ...
+    def consume(
+        self,
+        queue: str,
+        *,
+        prefetch: int = 100,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        tag: str | None = None,
+        priority: int | None = None,
+        stream_offset: str | int | datetime | None = None,
+        resume: bool = False,
+        arguments: _Table | None = None,
+    ) -> Consumer: ...
+    def get(self, queue: str, *, no_ack: bool = False) -> Delivery | None: ...
+    def declare_queue(
+        self,
+        name: str = "",
+        *,
+        durable: bool = True,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        expires: _Duration | None = None,
+        message_ttl: _Duration | None = None,
+        max_length: int | None = None,
+        max_length_bytes: int | None = None,
+        overflow: Literal["drop-head", "reject-publish", "reject-publish-dlx"] | None = None,
+        dead_letter_exchange: str | None = None,
+        dead_letter_routing_key: str | None = None,
+        max_priority: int | None = None,
+        type: Literal["classic", "quorum", "stream"] | None = None,
+        delivery_limit: int | None = None,
+        single_active_consumer: bool = False,
+        max_age: _Duration | None = None,
+        arguments: _Table | None = None,
+    ) -> QueueInfo: ...
+    def queue_info(self, name: str) -> QueueInfo: ...
+    def delete_queue(self, name: str, *, if_unused: bool = False, if_empty: bool = False) -> int: ...
+    def purge_queue(self, name: str) -> int: ...
+    def declare_exchange(
+        self,
+        name: str,
+        type: str = "direct",
+        *,
+        durable: bool = True,
+        auto_delete: bool = False,
+        internal: bool = False,
+        alternate_exchange: str | None = None,
+        arguments: _Table | None = None,
+    ) -> None: ...
+    def check_exchange(self, name: str) -> None: ...
+    def delete_exchange(self, name: str, *, if_unused: bool = False) -> None: ...
+    def bind(self, queue: str, exchange: str, routing_key: str = "", *, arguments: _Table | None = None) -> None: ...
+    def unbind(self, queue: str, exchange: str, routing_key: str = "", *, arguments: _Table | None = None) -> None: ...
+    def bind_exchange(
+        self, destination: str, source: str, routing_key: str = "", *, arguments: _Table | None = None
+    ) -> None: ...
+    def unbind_exchange(
+        self, destination: str, source: str, routing_key: str = "", *, arguments: _Table | None = None
+    ) -> None: ...
+    def forget(self, name: str) -> None: ...
+    def events(self) -> Events: ...
+    def stats(self) -> Stats: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def vhost(self) -> str: ...
+    def update_secret(self, secret: str, reason: str = "") -> None: ...
+    def close(self) -> None: ...
+    def drain(self, timeout: _Duration | None = None) -> None: ...
+    def on_event(self, callback: Callable[[Event], object]) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class Confirmation:
+    @property
+    def done(self) -> bool: ...
+    def wait(self, timeout: _Duration | None = None) -> None: ...
+    def error(self) -> MessagingError | None: ...
+    def cancel(self) -> None: ...
+
+@final
+class Consumer:
+    def get(self, timeout: _Duration | None = None) -> Delivery | None: ...
+    def get_many(self, n: int, timeout: _Duration | None = None) -> list[Delivery]: ...
+    def cancel(self) -> None: ...
+    def set_prefetch(self, messages: int) -> None: ...
+    def recover(self, requeue: bool = True) -> None: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def tag(self) -> str | None: ...
+    @property
+    def delivered(self) -> int: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Delivery: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+@final
+class Delivery:
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def properties(self) -> dict[str, Any]: ...
+    @property
+    def headers(self) -> dict[str, Any]: ...
+    @property
+    def headers_error(self) -> str | None: ...
+    @property
+    def raw_headers(self) -> bytes | None: ...
+    @property
+    def content_type(self) -> str | None: ...
+    @property
+    def content_encoding(self) -> str | None: ...
+    @property
+    def correlation_id(self) -> str | None: ...
+    @property
+    def reply_to(self) -> str | None: ...
+    @property
+    def message_id(self) -> str | None: ...
+    @property
+    def kind(self) -> str | None: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def app_id(self) -> str | None: ...
+    @property
+    def cluster_id(self) -> str | None: ...
+    @property
+    def persistent(self) -> bool: ...
+    @property
+    def priority(self) -> int | None: ...
+    @property
+    def expiration(self) -> float | None: ...
+    @property
+    def timestamp(self) -> datetime | int | None: ...
+    @property
+    def exchange(self) -> str: ...
+    @property
+    def routing_key(self) -> str: ...
+    @property
+    def consumer_tag(self) -> str: ...
+    @property
+    def delivery_tag(self) -> int: ...
+    @property
+    def redelivered(self) -> bool: ...
+    @property
+    def message_count(self) -> int | None: ...
+    @property
+    def stale(self) -> bool: ...
+    def text(self) -> str: ...
+    def json(self) -> Any: ...
+    def ack(self) -> None: ...
+    def nack(self, requeue: bool = True) -> None: ...
+    def reject(self) -> None: ...
+    def requeue(self) -> None: ...
+
+@final
+class Events:
+    def get(self, timeout: _Duration | None = None) -> Event | None: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Event: ...
+
+@final
+class AioClient:
+    def publish(
+        self,
+        body: _Body,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool | None = None,
+        timeout: _Duration | None = None,
+        persistent: bool = True,
+        headers: _Table | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        priority: int | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expiration: _Duration | None = None,
+        message_id: str | None = None,
+        timestamp: datetime | int | None = None,
+        kind: str | None = None,
+        user_id: str | None = None,
+        app_id: str | None = None,
+        cluster_id: str | None = None,
+    ) -> Operation[None]: ...
+    def publish_nowait(
+        self,
+        body: _Body,
+        *,
+        exchange: str = "",
+        routing_key: str = "",
+        mandatory: bool | None = None,
+        timeout: _Duration | None = None,
+        persistent: bool = True,
+        headers: _Table | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        priority: int | None = None,
+        correlation_id: str | None = None,
+        reply_to: str | None = None,
+        expiration: _Duration | None = None,
+        message_id: str | None = None,
+        timestamp: datetime | int | None = None,
+        kind: str | None = None,
+        user_id: str | None = None,
+        app_id: str | None = None,
+        cluster_id: str | None = None,
+    ) -> Awaitable[AioConfirmation]: ...
+    def consume(
+        self,
+        queue: str,
+        *,
+        prefetch: int = 100,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        tag: str | None = None,
+        priority: int | None = None,
+        stream_offset: str | int | datetime | None = None,
+        resume: bool = False,
+        arguments: _Table | None = None,
+    ) -> AioConsumer: ...
+    def get(self, queue: str, *, no_ack: bool = False) -> Operation[AioDelivery | None]: ...
+    def declare_queue(
+        self,
+        name: str = "",
+        *,
+        durable: bool = True,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        expires: _Duration | None = None,
+        message_ttl: _Duration | None = None,
+        max_length: int | None = None,
+        max_length_bytes: int | None = None,
+        overflow: Literal["drop-head", "reject-publish", "reject-publish-dlx"] | None = None,
+        dead_letter_exchange: str | None = None,
+        dead_letter_routing_key: str | None = None,
+        max_priority: int | None = None,
+        type: Literal["classic", "quorum", "stream"] | None = None,
+        delivery_limit: int | None = None,
+        single_active_consumer: bool = False,
+        max_age: _Duration | None = None,
+        arguments: _Table | None = None,
+    ) -> Operation[QueueInfo]: ...
+    def queue_info(self, name: str) -> Operation[QueueInfo]: ...
+    def delete_queue(self, name: str, *, if_unused: bool = False, if_empty: bool = False) -> Operation[int]: ...
+    def purge_queue(self, name: str) -> Operation[int]: ...
+    def declare_exchange(
+        self,
+        name: str,
+        type: str = "direct",
+        *,
+        durable: bool = True,
+        auto_delete: bool = False,
+        internal: bool = False,
+        alternate_exchange: str | None = None,
+        arguments: _Table | None = None,
+    ) -> Operation[None]: ...
+    def check_exchange(self, name: str) -> Operation[None]: ...
+    def delete_exchange(self, name: str, *, if_unused: bool = False) -> Operation[None]: ...
+    def bind(
+        self, queue: str, exchange: str, routing_key: str = "", *, arguments: _Table | None = None
+    ) -> Operation[None]: ...
+    def unbind(
+        self, queue: str, exchange: str, routing_key: str = "", *, arguments: _Table | None = None
+    ) -> Operation[None]: ...
+    def bind_exchange(
+        self, destination: str, source: str, routing_key: str = "", *, arguments: _Table | None = None
+    ) -> Operation[None]: ...
+    def unbind_exchange(
+        self, destination: str, source: str, routing_key: str = "", *, arguments: _Table | None = None
+    ) -> Operation[None]: ...
+    def forget(self, name: str) -> None: ...
+    def events(self) -> AioEvents: ...
+    def stats(self) -> Stats: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def vhost(self) -> str: ...
+    def update_secret(self, secret: str, reason: str = "") -> Operation[None]: ...
+    def close(self) -> Operation[None]: ...
+    def drain(self, timeout: _Duration | None = None) -> Operation[None]: ...
+    def __aenter__(self) -> Awaitable[Self]: ...
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Operation[None]: ...
+
+@final
+class AioConfirmation:
+    @property
+    def done(self) -> bool: ...
+    def wait(self, timeout: _Duration | None = None) -> Operation[None]: ...
+    def error(self) -> MessagingError | None: ...
+    def cancel(self) -> None: ...
+    def __await__(self) -> Operation[None]: ...
+
+@final
+class AioConsumer:
+    def get(self, timeout: _Duration | None = None) -> Operation[AioDelivery | None]: ...
+    def get_many(self, n: int, timeout: _Duration | None = None) -> Operation[list[AioDelivery]]: ...
+    def cancel(self) -> Operation[None]: ...
+    def set_prefetch(self, messages: int) -> Operation[None]: ...
+    def recover(self, requeue: bool = True) -> Operation[None]: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def tag(self) -> str | None: ...
+    @property
+    def delivered(self) -> int: ...
+    def __await__(self) -> Operation[Self]: ...
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Awaitable[AioDelivery]: ...
+    def __aenter__(self) -> Operation[Self]: ...
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Operation[None]: ...
+
+@final
+class AioDelivery:
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def properties(self) -> dict[str, Any]: ...
+    @property
+    def headers(self) -> dict[str, Any]: ...
+    @property
+    def headers_error(self) -> str | None: ...
+    @property
+    def raw_headers(self) -> bytes | None: ...
+    @property
+    def content_type(self) -> str | None: ...
+    @property
+    def content_encoding(self) -> str | None: ...
+    @property
+    def correlation_id(self) -> str | None: ...
+    @property
+    def reply_to(self) -> str | None: ...
+    @property
+    def message_id(self) -> str | None: ...
+    @property
+    def kind(self) -> str | None: ...
+    @property
+    def user_id(self) -> str | None: ...
+    @property
+    def app_id(self) -> str | None: ...
+    @property
+    def cluster_id(self) -> str | None: ...
+    @property
+    def persistent(self) -> bool: ...
+    @property
+    def priority(self) -> int | None: ...
+    @property
+    def expiration(self) -> float | None: ...
+    @property
+    def timestamp(self) -> datetime | int | None: ...
+    @property
+    def exchange(self) -> str: ...
+    @property
+    def routing_key(self) -> str: ...
+    @property
+    def consumer_tag(self) -> str: ...
+    @property
+    def delivery_tag(self) -> int: ...
+    @property
+    def redelivered(self) -> bool: ...
+    @property
+    def message_count(self) -> int | None: ...
+    @property
+    def stale(self) -> bool: ...
+    def text(self) -> str: ...
+    def json(self) -> Any: ...
+    def ack(self) -> Awaitable[None]: ...
+    def nack(self, requeue: bool = True) -> Awaitable[None]: ...
+    def reject(self) -> Awaitable[None]: ...
+    def requeue(self) -> Awaitable[None]: ...
+
+@final
+class AioEvents:
+    def get(self, timeout: _Duration | None = None) -> Operation[Event | None]: ...
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Operation[Event]: ...
+
+def connect(
+    uri: str | None = None,
+    *,
+    hosts: _Host | Iterable[_Host] | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    credentials: Callable[[], _Credentials] | None = None,
+    vhost: str | None = None,
+    mechanism: Literal["plain", "amqplain", "external"] | None = None,
+    tls: bool | None = None,
+    ca_file: _Path | None = None,
+    ca_pem: _Pem | None = None,
+    cert_file: _Path | None = None,
+    cert_pem: _Pem | None = None,
+    key_file: _Path | None = None,
+    key_pem: _Pem | None = None,
+    insecure: bool | None = None,
+    server_name: str | None = None,
+    sni: bool | None = None,
+    verify_hostname: bool | None = None,
+    pinned: bool | None = None,
+    connection_name: str | None = None,
+    client_properties: _Table | None = None,
+    heartbeat: _Duration | None = None,
+    frame_max: int | None = None,
+    channel_max: int | None = None,
+    connect_timeout: _Duration | None = None,
+    timeout: _Duration | None = None,
+    window_messages: int | None = None,
+    window_bytes: int | None = None,
+    delivery_buffer: int | None = None,
+    max_body_size: int | None = None,
+    recovery: Recovery | bool | None = None,
+    retry_initial: bool | None = None,
+    separate_publish_connection: bool | None = None,
+    seed: int | None = None,
+) -> Client: ...
+def aio_connect(
+    uri: str | None = None,
+    *,
+    hosts: _Host | Iterable[_Host] | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    credentials: Callable[[], _Credentials | Awaitable[_Credentials]] | None = None,
+    vhost: str | None = None,
+    mechanism: Literal["plain", "amqplain", "external"] | None = None,
+    tls: bool | None = None,
+    ca_file: _Path | None = None,
+    ca_pem: _Pem | None = None,
+    cert_file: _Path | None = None,
+    cert_pem: _Pem | None = None,
+    key_file: _Path | None = None,
+    key_pem: _Pem | None = None,
+    insecure: bool | None = None,
+    server_name: str | None = None,
+    sni: bool | None = None,
+    verify_hostname: bool | None = None,
+    pinned: bool | None = None,
+    connection_name: str | None = None,
+    client_properties: _Table | None = None,
+    heartbeat: _Duration | None = None,
+    frame_max: int | None = None,
+    channel_max: int | None = None,
+    connect_timeout: _Duration | None = None,
+    timeout: _Duration | None = None,
+    window_messages: int | None = None,
+    window_bytes: int | None = None,
+    delivery_buffer: int | None = None,
+    max_body_size: int | None = None,
+    recovery: Recovery | bool | None = None,
+    retry_initial: bool | None = None,
+    separate_publish_connection: bool | None = None,
+    seed: int | None = None,
+) -> AioConnecting: ...
+def wait_all(confirmations: Iterable[Confirmation], timeout: _Duration | None = None) -> None: ...
+def aio_wait_all(confirmations: Iterable[AioConfirmation], timeout: _Duration | None = None) -> Operation[None]: ...
+
+# What the package itself uses.
+
+@final
+class Completions:
+    def __new__(cls) -> Self: ...
+    @property
+    def inherited(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def register(self, number: int, waiter: object) -> None: ...
+    def forget(self, number: int) -> None: ...
+    def begin(self) -> None: ...
+    def next(self) -> Any | None: ...
+    def __call__(self) -> None: ...
+
+@final
+class Reply:
+    def answer(self, username: str, password: str) -> None: ...
+    def fail(self, reason: str) -> None: ...
+
+def next_job() -> tuple[Any, ...]: ...
+def pending_job() -> tuple[Any, ...] | None: ...
+def _at_exit() -> None: ...
+def _after_fork_in_child() -> None: ...
