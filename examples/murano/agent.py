@@ -41,8 +41,6 @@ def execute(plan: dict, folder: pathlib.Path) -> dict:
     unfinished = kept.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(result))
     os.replace(unfinished, kept)
-    with (folder / "done").open("a") as done:
-        done.write(plan["ID"] + "\n")
     return result
 
 
