@@ -1,4 +1,4 @@
-"""Murano's agent in small: takes the plans of its host and carries each out once, also when it is killed and started again.
+"""Murano's agent in small: takes the plans of its host and carries each out once, also when it is killed.
 
 agent.py BROKER RUN HOST FOLDER
 """

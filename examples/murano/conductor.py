@@ -16,7 +16,7 @@ from muranocommon.messaging import Message, MqClient  # noqa: E402
 
 # Milliseconds: so long a plan waits for its agent.
 AGENT_QUEUE_TTL = 5000
-# Seconds; after that the plans that have no result are sent again, for they may have expired. Agents know them by their ids.
+# Seconds; after that plans without a result are sent again, for they may have expired. Agents know them by their ids.
 PATIENCE = 3
 
 

@@ -1,7 +1,7 @@
 """What this library is for, in small: two APIs, two conductors and the agents of two hosts, each a process.
 
-Plans are sent before the agents exist. One conductor and one agent are killed in the middle, and each API still sees each
-of its tasks done once. `make demo` runs it on the embedded broker, `make demo BROKER=amqp://...` on a RabbitMQ.
+Plans are sent before the agents exist. One conductor and one agent are killed in the middle, and each API still sees
+each of its tasks done once. `make demo` runs it on the embedded broker, `make demo BROKER=amqp://...` on a RabbitMQ.
 
 demo.py [--broker URI] [--conductor PROGRAM]
 """

@@ -8,9 +8,9 @@ import time
 import pytest
 from generations import PACKAGES, Generation
 from nodes import ControlledNode
-from proxy import Proxy
 
 import murano_messaging as mm
+from proxy import Proxy
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ class Listener(threading.Thread):
 
     def __init__(self, generation: Generation, uri: str, queue: str, ttl: int = 0) -> None:
         super().__init__(daemon=True)
-        self.client = generation.client(uri, **{})
+        self.client = generation.client(uri)
         self.queue = queue
         self.ttl = ttl
         self.ids: list[str] = []

@@ -9,13 +9,13 @@ import subprocess
 import sys
 
 import pytest
-from children import Child
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from generations import PACKAGES, Generation, login
 
 import murano_messaging as mm
+from children import Child
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -29,7 +29,9 @@ PAIRS = [(engine, agent) for engine in OURS + OLD for agent in OURS + OLD if eng
 
 @pytest.fixture(scope="session")
 def python2() -> str:
-    return subprocess.run([ROOT / "scripts" / "old-stack.sh"], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        [ROOT / "scripts" / "old-stack.sh"], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_plans_and_results_are_exchanged_with_their_ids(start, uri, engine, agen
         answers = [json.loads(line) for line in sender.end(60).splitlines()]
     ids = [f"plan-{n}" for n in range(COUNT)]
     assert got == ids
-    assert [id for id, _ in answers] == ids
+    assert [answer for answer, _ in answers] == ids
     assert [document["SourceID"] for _, document in answers] == ids
     assert [document["Body"] for _, document in answers] == list(range(COUNT))
     with mm.connect(uri) as direct:
@@ -72,7 +74,7 @@ def test_plans_and_results_are_exchanged_with_their_ids(start, uri, engine, agen
         assert direct.delete_queue(results) == 0
 
 
-# ---- signatures -------------------------------------------------------------------------------------------------------
+# ---- signatures -----------------------------------------------------------------------------------------------------
 
 PRIVATE = serialization.load_pem_private_key((KEYS / "key.pem").read_bytes(), None)
 

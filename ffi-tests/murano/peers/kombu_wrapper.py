@@ -1,4 +1,4 @@
-"""A wrapper on kombu like those of Murano's engine and agent, with the same calls on the wire: the peer of the tests."""
+"""A wrapper on kombu like those of Murano's engine and agent, the same on the wire: the peer of the tests."""
 
 from __future__ import annotations
 
