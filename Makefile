@@ -1,24 +1,30 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs simulate
+.PHONY: help demo test lint wheel bench docs simulate
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: ## Run Murano in small on the embedded broker (or on a RabbitMQ: BROKER=amqp://...), with kills
-	@scripts/setup.sh
+	@scripts/setup.sh python
 	@BROKER='$(BROKER)' scripts/demo.sh
 
 test: ## Run every test, on private RabbitMQ nodes
-	@scripts/setup.sh rabbitmq
+	@scripts/setup.sh rabbitmq python
 	@scripts/test.sh
+	@scripts/python.sh test
 
-lint: ## Check format, lints, documentation and the dependency tree
-	@scripts/setup.sh
+lint: ## Check format, lints, types, documentation and the dependency tree
+	@scripts/setup.sh python
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 	@! cargo tree -p murano-messaging -e normal | grep -E 'aws-lc|openssl' || { echo 'lint: aws-lc or openssl is in the tree'; exit 1; }
+	@scripts/python.sh lint
+
+wheel: ## Build the Python wheel (manylinux) and sdist into dist/, and try the wheel on every Python found
+	@scripts/setup.sh rabbitmq python
+	@scripts/python.sh wheel
 
 bench: ## Measure against lapin, amqprs and rabbitmq-c in one run (BROKER=amqp://..., ARGS='--transient ...')
 	@scripts/setup.sh rabbitmq bench

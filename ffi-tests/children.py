@@ -39,7 +39,7 @@ class Child(subprocess.Popen[str]):
         return out
 
 
-def start(code: str, *arguments: str, **options: Any) -> Child:
+def start(code: str, *arguments: str, python: Any = sys.executable, **options: Any) -> Child:
     """Start ``code`` with these arguments; what the tests import, it can import too."""
     environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONUNBUFFERED": "1"}
     options = {
@@ -50,7 +50,7 @@ def start(code: str, *arguments: str, **options: Any) -> Child:
         **options,
     }
     # The eventlet of today warns of itself, and so does forking with threads; both are meant here.
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *arguments]
+    command = [python, "-W", "ignore", "-c", textwrap.dedent(code), *arguments]
     return Child(command, **options)
 
 

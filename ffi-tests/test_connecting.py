@@ -194,7 +194,7 @@ class TlsFront:
                 for source, target in ((front, back), (back, front)):
                     try:
                         data = source.recv(65536)
-                    except TimeoutError:
+                    except (TimeoutError, socket.timeout):
                         continue
                     except OSError:
                         return

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target needs and is missing: setup.sh [rabbitmq] [bench]
+# Installs what a target needs and is missing: setup.sh [rabbitmq] [bench] [python]
 set -euo pipefail
 
 fail() {
@@ -36,6 +36,7 @@ for part in "$@"; do
     case "$part" in
     rabbitmq) command -v rabbitmq-server >/dev/null || install_packages rabbitmq-server ;;
     bench) [ -e /usr/include/amqp.h ] || [ -e /usr/include/rabbitmq-c/amqp.h ] || install_packages librabbitmq-dev ;;
+    python) python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv ;;
     *) fail "unknown part: $part" ;;
     esac
 done

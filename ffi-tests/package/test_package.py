@@ -1,0 +1,140 @@
+"""What is shipped: the contents of wheel and sdist, and the wheel in a fresh virtualenv of every Python found.
+
+By default both are made on the spot, without optimization; MURANO_TEST_DIST names a folder with others.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+import children
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PYTHONS = os.environ.get("MURANO_TEST_PYTHONS", sys.executable).split()
+
+MODULES = {
+    "__init__.py",
+    "_green.py",
+    "_native.pyi",
+    "_service.py",
+    "_types.py",
+    "aio.py",
+    "errors.py",
+    "events.py",
+    "py.typed",
+}
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory):
+    given = os.environ.get("MURANO_TEST_DIST")
+    if given:
+        return pathlib.Path(given)
+    folder = tmp_path_factory.mktemp("dist")
+    for command in (["build", "--compatibility", "off"], ["sdist"]):
+        maturin = [sys.executable, "-m", "maturin", *command, "--out", str(folder)]
+        subprocess.run(maturin, cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(dist):
+    (wheel,) = dist.glob("*.whl")
+    return wheel
+
+
+def test_the_contents_of_the_wheel(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
+    info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
+    expected = {f"murano_messaging/{name}" for name in MODULES | {"_native.abi3.so"}}
+    expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
+    assert names == expected
+    assert re.fullmatch(r"murano_messaging-[0-9.]+-cp39-abi3-(manylinux_2_\d+|linux)_\w+\.whl", wheel.name)
+    assert "Requires-Python: >=3.9" in metadata
+    assert "Requires-Dist" not in metadata
+
+
+def test_the_contents_of_the_sdist(dist):
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    package = {name.removeprefix("python/murano_messaging/") for name in names if "python/murano_messaging/" in name}
+    assert package == MODULES
+    for needed in ("pyproject.toml", "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "core/src/lib.rs", "PKG-INFO"):
+        assert needed in names
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {
+        "core",
+        "python",
+        "testkit",
+        "pyproject.toml",
+        "Cargo.toml",
+        "Cargo.lock",
+        "LICENSE",
+        "README.md",
+        "PKG-INFO",
+    }
+    for unwanted in ("tests", "benches", "fuzz", "target", "ffi-tests", "__pycache__"):
+        assert not [name for name in names if unwanted in name.split("/")], unwanted
+
+
+def test_the_wheel_says_nothing_of_who_built_it(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if not name.endswith(".so"):
+                assert str(ROOT).encode() not in archive.read(name), name
+
+
+SMOKE = """
+    import asyncio, logging, os, sys
+    import murano_messaging as mm
+    from murano_messaging import aio
+
+    uri, queue = sys.argv[1:]
+    assert "site-packages" in mm.__file__, mm.__file__
+
+    with mm.connect(uri) as client:
+        client.declare_queue(queue, expires=60)
+        mm.wait_all([client.publish_nowait({"n": n}, routing_key=queue) for n in range(1000)], timeout=30)
+        with client.consume(queue) as deliveries:
+            for n, delivery in zip(range(1000), deliveries):
+                assert delivery.json() == {"n": n}
+                delivery.ack()
+
+    async def main():
+        async with aio.connect(uri) as client:
+            await client.publish("hello", routing_key=queue)
+            async for delivery in client.consume(queue):
+                assert delivery.text() == "hello"
+                delivery.ack()
+                break
+            await client.delete_queue(queue)
+
+    asyncio.run(main())
+    pid = os.fork()
+    if pid == 0:
+        with mm.connect(uri) as client:
+            client.check_exchange("amq.direct")
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    print("ok")
+"""
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_wheel_works_in_a_fresh_virtualenv(wheel, uri, unique, tmp_path, python):
+    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True)
+    program = tmp_path / "venv" / "bin" / "python"
+    pip = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", wheel]
+    subprocess.run(pip, check=True)
+    assert children.run(SMOKE, uri, unique("q"), python=program, cwd=tmp_path) == "ok\n"

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# The Python package: python.sh develop | test | lint | wheel | bench
+#
+# develop  makes .venv with all tools and builds the module into python/murano_messaging
+# test     runs ffi-tests on the oldest and the newest Python found, and the contract under eventlet and gevent
+# lint     ruff, mypy, stubtest
+# wheel    builds dist/*.whl (manylinux) and dist/*.tar.gz, and tries them on every Python found
+# bench    measures against puka, pika, py-amqp, kombu, amqpstorm and aio-pika
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+
+fail() {
+    echo "python.sh: $*" >&2
+    exit 1
+}
+
+# Every CPython from 3.9 on, one of each minor version, oldest first: "3.9 /path/to/python".
+pythons() {
+    local candidate version
+    for candidate in ~/.pyenv/versions/3.*/bin/python "$(command -v python3 || true)" \
+        $(compgen -c python3. 2>/dev/null | grep -xE 'python3\.[0-9]+' | sort -u | xargs -r -n1 which 2>/dev/null || true); do
+        [ -x "$candidate" ] || continue
+        version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2]) if sys.implementation.name == "cpython" and sys.version_info >= (3, 9) else None' 2>/dev/null) || continue
+        [ "$version" = None ] || [ -z "$version" ] || echo "$version $candidate"
+    done | sort -t. -k2,2n -k1,1 | awk '!seen[$1]++'
+}
+
+# Makes a virtualenv with what the files list, or brings it up to date: venv FOLDER PYTHON REQUIREMENTS...
+venv() {
+    local folder=$1 python=$2 stamp
+    shift 2
+    stamp=$(cat "$@" | cksum; "$python" -V)
+    [ "$(cat "$folder/stamp" 2>/dev/null)" = "$stamp" ] && return
+    echo "python.sh: $folder from $python"
+    rm -rf "$folder"
+    "$python" -m venv "$folder"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check $(printf -- '-r %s ' "$@")
+    echo "$stamp" >"$folder/stamp"
+}
+
+found=$(pythons)
+[ -n "$found" ] || fail "no CPython 3.9 or newer is here: install python3 and python3-venv"
+read -r newest newest_python <<<"$(tail -1 <<<"$found")"
+read -r oldest oldest_python <<<"$(head -1 <<<"$found")"
+
+tools() {
+    venv .venv "$newest_python" python/requirements-dev.txt python/requirements-test.txt
+}
+
+develop() {
+    tools
+    # Without the environment of another project, and quiet unless it fails.
+    VIRTUAL_ENV=$root/.venv .venv/bin/maturin develop --quiet --manifest-path python/Cargo.toml
+}
+
+# A virtualenv for tests on another Python: it runs the module that `develop` built, which serves them all.
+also() {
+    venv ".venv-$1" "$2" python/requirements-test.txt
+    echo "$root/python" >"$(".venv-$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/murano_messaging.pth"
+}
+
+run_tests() {
+    local python=$1
+    shift
+    export PYTHONPATH=ffi-tests
+    "$python" -m pytest "$@"
+    "$python" -m pytest -p green_eventlet --face eventlet ffi-tests/contract
+    "$python" -m pytest -p green_gevent --face gevent ffi-tests/contract
+}
+
+case "${1:-}" in
+develop)
+    develop
+    ;;
+test)
+    develop
+    [ "$oldest" = "$newest" ] || also "$oldest" "$oldest_python"
+    cargo build --quiet -p murano-testkit --bin rabbitmq
+    cargo build --quiet -p murano-messaging --example conductor
+    # One node for all of it.
+    [ -n "${MURANO_TEST_AMQP:-}" ] || exec target/debug/rabbitmq exec "$0" run
+    exec "$0" run
+    ;;
+run)
+    MURANO_TEST_PYTHONS=$(awk '{print $2}' <<<"$found") run_tests .venv/bin/python
+    [ "$oldest" = "$newest" ] || run_tests ".venv-$oldest/bin/python" --ignore=ffi-tests/package
+    ;;
+lint)
+    develop
+    .venv/bin/ruff format --check --quiet python ffi-tests examples
+    .venv/bin/ruff check --quiet python ffi-tests examples
+    .venv/bin/mypy
+    MYPYPATH=python .venv/bin/stubtest murano_messaging --mypy-config-file pyproject.toml --allowlist python/stubtest-allowlist
+    ;;
+wheel)
+    tools
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check ziglang
+    rm -rf dist
+    # zig links against an old glibc, so that the wheel runs wherever Python 3.9 does.
+    PATH=$root/.venv/bin:$PATH .venv/bin/maturin build --quiet --release --zig --compatibility manylinux_2_28 --out dist
+    .venv/bin/maturin sdist --out dist 2>/dev/null
+    cargo build --quiet -p murano-testkit --bin rabbitmq
+    export MURANO_TEST_DIST=$root/dist MURANO_TEST_PYTHONS=$(awk '{print $2}' <<<"$found")
+    [ -n "${MURANO_TEST_AMQP:-}" ] || exec target/debug/rabbitmq exec "$0" check-wheel
+    exec "$0" check-wheel
+    ;;
+check-wheel)
+    .venv/bin/python -m pytest ffi-tests/package
+    ls -l dist
+    ;;
+bench)
+    shift
+    exec python/benches/run.sh "$newest_python" "$@"
+    ;;
+*)
+    fail "usage: $0 develop | test | lint | wheel | bench [ARGUMENT...]"
+    ;;
+esac
