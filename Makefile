@@ -5,10 +5,9 @@
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-demo: ## Run the main job in small on the embedded broker (or on a RabbitMQ: BROKER=amqp://...)
-	@scripts/setup.sh
-	@cargo build --quiet -p murano-messaging --example demo
-	@BROKER='$(or $(BROKER),memory://demo)' target/debug/examples/demo
+demo: ## Run Murano in small on the embedded broker (or on a RabbitMQ: BROKER=amqp://...), with kills
+	@scripts/setup.sh python
+	@BROKER='$(BROKER)' scripts/demo.sh
 
 test: ## Run every test, on private RabbitMQ nodes
 	@scripts/setup.sh rabbitmq python

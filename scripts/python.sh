@@ -78,6 +78,7 @@ test)
     develop
     [ "$oldest" = "$newest" ] || also "$oldest" "$oldest_python"
     cargo build --quiet -p murano-testkit --bin rabbitmq
+    cargo build --quiet -p murano-messaging --example conductor
     # One node for all of it.
     [ -n "${MURANO_TEST_AMQP:-}" ] || exec target/debug/rabbitmq exec "$0" run
     exec "$0" run
@@ -88,8 +89,8 @@ run)
     ;;
 lint)
     develop
-    .venv/bin/ruff format --check --quiet python ffi-tests
-    .venv/bin/ruff check --quiet python ffi-tests
+    .venv/bin/ruff format --check --quiet python ffi-tests examples
+    .venv/bin/ruff check --quiet python ffi-tests examples
     .venv/bin/mypy
     MYPYPATH=python .venv/bin/stubtest murano_messaging --mypy-config-file pyproject.toml --allowlist python/stubtest-allowlist
     ;;

@@ -9,6 +9,7 @@
 //! | [`topology`] | queues, exchanges, bindings |
 //! | [`events`], [`stats`] | what happened |
 //! | [`error`] | what can go wrong |
+//! | `murano` | Murano's execution plans, their results and signatures (feature `murano`) |
 //! | `broker` | an embedded broker for tests, demos and development (feature `broker`) |
 //!
 //! Below these handles, `engine` is the task that owns a connection, and `wire` turns bytes to frames and back.
@@ -27,6 +28,8 @@ pub mod events;
 pub mod fuzzing;
 mod ids;
 pub mod message;
+#[cfg(feature = "murano")]
+pub mod murano;
 pub mod options;
 pub mod publisher;
 pub mod stats;

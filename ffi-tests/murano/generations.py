@@ -31,10 +31,10 @@ class Generation:
     def client(self, uri: str, **options: Any) -> Any:
         return self.package.MqClient(*login(uri), **options)
 
-    def message(self, body: Any = None, id: Any = None) -> Any:
+    def message(self, body: Any = None, message_id: Any = None) -> Any:
         message = self.package.Message()
         message.body = body
-        message.id = id
+        message.id = message_id
         return message
 
     def read(self, body: Any) -> Any:

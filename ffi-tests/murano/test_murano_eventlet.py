@@ -1,12 +1,13 @@
-"""eventlet as Murano uses it: listeners that are killed, a client for each message, processes that patch only a library."""
+"""eventlet as Murano uses it: listeners that are killed, a client for each message, patching of one library only."""
 
 from __future__ import annotations
 
 import textwrap
 
-import children
 import pytest
 from generations import PACKAGES
+
+import children
 
 PRELUDE = """
 import eventlet

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from children import run
 
+from children import run
 from muranocommon.helpers.token_sanitizer import TokenSanitizer
 
 HIDDEN = "*** SANITIZED ***"

@@ -11,10 +11,10 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from test_connecting import TlsFront
 
 import murano_messaging as mm
 from murano_messaging.compat import InsecureTLSWarning
+from test_connecting import TlsFront
 
 pytestmark = pytest.mark.filterwarnings("ignore::murano_messaging.compat.InsecureTLSWarning")
 
@@ -149,13 +149,13 @@ def test_versions(kombu_made, front, authority, ca, queue, version, case):
         made = client(kombu_made, front(authority), ca_certs=ca, ssl_version=name)
         exchange_a_message(kombu_made, made, queue)
     else:
-        with pytest.raises(RuntimeError, match=f"^Invalid SSL version: {name}$"):
+        with pytest.raises(RuntimeError, match=rf"^Invalid SSL version: {name}$"):
             client(kombu_made, front(authority), ca_certs=ca, ssl_version=name)
 
 
 def test_a_version_that_nobody_knows(kombu_made):
     arguments = ("guest", "guest", "127.0.0.1", 5671, "/")
-    with pytest.raises(RuntimeError, match="^Invalid SSL version: TLSv9$"):
+    with pytest.raises(RuntimeError, match=r"^Invalid SSL version: TLSv9$"):
         kombu_made.package.MqClient(*arguments, ssl=True, ssl_version="TLSv9")
     # Without TLS nobody looked at it.
     kombu_made.package.MqClient(*arguments, ssl=False, ssl_version="TLSv9")

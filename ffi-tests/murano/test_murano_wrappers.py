@@ -19,21 +19,22 @@ import murano_messaging as mm
 
 LOGGER = "murano-common.messaging"
 
+LOGIN = "login, password, host, port, virtual_host"
 SIGNATURES = {
     "2014": {
-        "MqClient": "login, password, host, port, virtual_host, ssl=False, ca_certs=None",
+        "MqClient": f"{LOGIN}, ssl=False, ca_certs=None",
         "declare": "self, queue, exchange=None, enable_ha=False, ttl=0",
         "send": "self, message, key, exchange='', timeout=None",
         "open": "self, queue, prefetch_count=1",
     },
     "engine": {
-        "MqClient": "login, password, host, port, virtual_host, ssl=False, ssl_version=None, ca_certs=None, insecure=False",
+        "MqClient": f"{LOGIN}, ssl=False, ssl_version=None, ca_certs=None, insecure=False",
         "declare": "self, queue, exchange='', enable_ha=False, ttl=0",
         "send": "self, message, key, exchange='', signing_func=None",
         "open": "self, queue, prefetch_count=1",
     },
     "agent": {
-        "MqClient": "login, password, host, port, virtual_host, ssl=False, ssl_version=None, ca_certs=None, insecure=False",
+        "MqClient": f"{LOGIN}, ssl=False, ssl_version=None, ca_certs=None, insecure=False",
         "declare": "self, queue, exchange='', enable_ha=False, ttl=0",
         "send": "self, message, key, exchange=''",
         "open": "self, queue, prefetch_count=1",
@@ -66,7 +67,7 @@ def declared(direct, queue):
     direct.delete_queue(queue)
 
 
-# ---- names and signatures ---------------------------------------------------------------------------------------------
+# ---- names and signatures -------------------------------------------------------------------------------------------
 
 
 def test_the_packages_have_the_names_and_modules_of_the_originals(generation):
@@ -84,7 +85,7 @@ def test_the_signatures_are_those_of_the_originals(generation):
     assert found == SIGNATURES[generation.name]
 
 
-# ---- connecting -------------------------------------------------------------------------------------------------------
+# ---- connecting -----------------------------------------------------------------------------------------------------
 
 
 def test_unconnected_everything_says_so(generation, uri, queue):
@@ -94,7 +95,7 @@ def test_unconnected_everything_says_so(generation, uri, queue):
         lambda: client.open(queue),
         lambda: client.declare(queue),
     ):
-        with pytest.raises(RuntimeError, match="^Not connected to RabbitMQ$"):
+        with pytest.raises(RuntimeError, match=r"^Not connected to RabbitMQ$"):
             call()
     client.close()
 
@@ -107,7 +108,7 @@ def test_a_closed_client_can_be_connected_again(generation, uri, declared):
         client.send(message=generation.message({}), key=declared)
         client.close()
         client.close()
-        with pytest.raises(RuntimeError, match="^Not connected to RabbitMQ$"):
+        with pytest.raises(RuntimeError, match=r"^Not connected to RabbitMQ$"):
             client.send(message=generation.message({}), key=declared)
 
 
@@ -133,7 +134,7 @@ def test_a_broker_that_does_not_answer(generation, caplog):
         if generation.name == "2014":
             client.connect()
             assert "not connected" in caplog.text
-            with pytest.raises(RuntimeError, match="^Not connected to RabbitMQ$"):
+            with pytest.raises(RuntimeError, match=r"^Not connected to RabbitMQ$"):
                 client.open("any")
         else:
             with pytest.raises(OSError):
@@ -168,7 +169,7 @@ def test_several_hosts_and_urls(generation, uri, queue):
         connected.declare(queue, ttl=60000)
 
 
-# ---- declaring --------------------------------------------------------------------------------------------------------
+# ---- declaring ------------------------------------------------------------------------------------------------------
 
 
 def test_declare_makes_the_queue_that_the_original_made(generation, uri, direct, unique):
@@ -222,7 +223,7 @@ def test_a_refused_declare_leaves_the_client_usable(generation, uri, direct, dec
         client.send(generation.message({}), declared)
 
 
-# ---- sending ----------------------------------------------------------------------------------------------------------
+# ---- sending --------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_sent(generation, uri, direct, declared):
@@ -249,7 +250,7 @@ def test_bodies_come_as_they_were_sent(generation, other, uri, declared, body):
 def test_ids_are_text_and_may_be_missing_or_long(generation, other, uri, declared):
     given = uuid.uuid4()
     with generation.client(uri) as client, other.client(uri) as receiver, receiver.open(declared) as subscription:
-        for id, expected in (
+        for given_id, expected in (
             (given, str(given)),
             (7, "7"),
             (None, ""),
@@ -257,7 +258,7 @@ def test_ids_are_text_and_may_be_missing_or_long(generation, other, uri, declare
             ("x" * 255, "x" * 255),
             ("é" * 200, "é" * 200),
         ):
-            client.send(generation.message({}, id), declared)
+            client.send(generation.message({}, given_id), declared)
             message = subscription.get_message(timeout=10)
             assert message.id == expected
             message.ack()
@@ -330,7 +331,7 @@ def test_the_engine_signs_the_very_text_that_is_sent(uri, direct, declared):
             assert subscription.get_message(timeout=10).signature is None
 
 
-# ---- receiving --------------------------------------------------------------------------------------------------------
+# ---- receiving ------------------------------------------------------------------------------------------------------
 
 
 def test_the_usual_way(generation, uri, unique, direct):
@@ -361,7 +362,11 @@ def test_the_id_is_read_from_the_header_or_the_property(generation, uri, direct,
 @pytest.mark.parametrize("body", [b"{not json", b"", b"\xff\xfe\x00", b"[" * 100000])
 def test_a_body_that_is_not_json(generation, uri, direct, declared, caplog, body):
     direct.publish(body, routing_key=declared)
-    with caplog.at_level(logging.ERROR, LOGGER), generation.client(uri) as client, client.open(declared) as subscription:
+    with (
+        caplog.at_level(logging.ERROR, LOGGER),
+        generation.client(uri) as client,
+        client.open(declared) as subscription,
+    ):
         message = subscription.get_message(timeout=10)
         message.ack()
     errors = [record for record in caplog.records if record.name == LOGGER]
@@ -432,10 +437,10 @@ def test_get_message_outside_with(generation, uri, declared):
     with generation.client(uri) as client:
         client.send(generation.message(1), declared)
         subscription = client.open(declared)
-        with pytest.raises(RuntimeError, match="^Subscription object must be used within 'with' block$"):
+        with pytest.raises(RuntimeError, match=r"^Subscription object must be used within 'with' block$"):
             subscription.get_message()
         if generation.name == "2014":
-            with pytest.raises(RuntimeError, match="^Subscription object must be used within 'with' block$"):
+            with pytest.raises(RuntimeError, match=r"^Subscription object must be used within 'with' block$"):
                 subscription.get_message(timeout=0.1)
         else:
             assert subscription.get_message(timeout=0.1) is None
@@ -450,7 +455,7 @@ def test_a_subscription_to_a_queue_that_is_not_there_fails(generation, uri, queu
         client.declare(queue, ttl=60000)
 
 
-# ---- leaving ----------------------------------------------------------------------------------------------------------
+# ---- leaving --------------------------------------------------------------------------------------------------------
 
 
 def test_leaving_on_an_error_gives_the_messages_back(generation, uri, direct, declared):
@@ -458,12 +463,11 @@ def test_leaving_on_an_error_gives_the_messages_back(generation, uri, direct, de
         for n in range(5):
             sender.send(generation.message(n), declared)
     client = generation.client(uri)
-    with pytest.raises(ZeroDivisionError):
-        with client, client.open(declared, prefetch_count=5) as subscription:
-            held = [subscription.get_message(timeout=10) for _ in range(3)]
-            raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError), client, client.open(declared, prefetch_count=5) as subscription:
+        held = [subscription.get_message(timeout=10) for _ in range(3)]
+        raise ZeroDivisionError
     assert len(held) == 3
-    with pytest.raises(RuntimeError, match="^Not connected to RabbitMQ$"):
+    with pytest.raises(RuntimeError, match=r"^Not connected to RabbitMQ$"):
         client.open(declared)
     until = time.monotonic() + 30
     while direct.queue_info(declared).message_count < 5:
@@ -477,12 +481,11 @@ def test_leaving_on_an_error_does_not_wait_for_the_broker_in_the_agent(uri, decl
     proxy = Proxy(uri)
     client = Generation("agent").client(proxy.uri)
     try:
-        with pytest.raises(ZeroDivisionError):
-            with client, client.open(declared) as subscription:
-                assert subscription.get_message(timeout=0.1) is None
-                proxy.stall()
-                started = time.monotonic()
-                raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError), client, client.open(declared) as subscription:
+            assert subscription.get_message(timeout=0.1) is None
+            proxy.stall()
+            started = time.monotonic()
+            raise ZeroDivisionError
         assert time.monotonic() - started < 2
     finally:
         proxy.close()

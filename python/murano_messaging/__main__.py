@@ -1,4 +1,4 @@
-"""``python -m murano_messaging broker --port N``: the embedded broker on a port, for tests, demos and development."""
+"""``python -m murano_messaging broker --port N``: the embedded broker on a port, for tests and development."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ def main(given: list[str] | None = None) -> int:
     broker = commands.add_parser(
         "broker",
         help="serve the embedded broker over TCP until it is interrupted; it keeps nothing on disk",
-        description="Serve the embedded broker over TCP until it is interrupted. It is for tests, demos and development:"
+        description="Serve the embedded broker over TCP until it is interrupted. It is for tests and development:"
         " what it holds is gone when it ends.",
     )
     broker.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    broker.add_argument("--port", type=int, default=0, help="the port to listen on (default: a free one, which is printed)")
+    broker.add_argument(
+        "--port", type=int, default=0, help="the port to listen on (default: a free one, which is printed)"
+    )
     broker.set_defaults(run=_broker)
     arguments = parser.parse_args(given)
     code: int = arguments.run(arguments)

@@ -13,7 +13,7 @@ from ._native import Completions
 _EVENTLET_PARTS = ("socket", "select", "thread")
 _GEVENT_PARTS = ("socket", "select", "threading")
 
-# Whether green threads of eventlet yield although nothing is monkey-patched: what eventlet.patcher's import_patched did.
+# Whether green threads of eventlet yield where nothing is monkey-patched: eventlet.patcher's import_patched did that.
 without_patching = False
 
 

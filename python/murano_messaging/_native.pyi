@@ -588,6 +588,12 @@ def aio_wait_all(confirmations: Iterable[AioConfirmation], timeout: _Duration | 
 # What the package itself uses.
 
 @final
+class ServedBroker:
+    def __new__(cls, host: str, port: int) -> Self: ...
+    @property
+    def port(self) -> int: ...
+
+@final
 class Completions:
     def __new__(cls) -> Self: ...
     @property

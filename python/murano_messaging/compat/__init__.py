@@ -31,7 +31,7 @@ _MODULES = {
 class _Adopted(MetaPathFinder, Loader):
     """Finds the adopted names, and fills each module with what ours has."""
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, _path: Any = None, _target: Any = None) -> ModuleSpec | None:
         if fullname not in _MODULES:
             return None
         return ModuleSpec(fullname, self, origin=_MODULES[fullname], is_package=fullname in _PACKAGES)

@@ -1,7 +1,7 @@
 """What the three generations of Murano's messaging wrapper have in common; each variant says where it differs.
 
-They were classes around Puka (2014) and around kombu (engine and agent). Here they are classes around the native client:
-one connection each, with recovery on.
+They were classes around Puka (2014) and around kombu (engine and agent). Here they are classes around the native
+client: one connection each, with recovery on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import threading
 import time
 import uuid
 import warnings
-from typing import Any, Callable, Iterable, Optional, Union
+from collections.abc import Iterable
+from typing import Any, Callable, Literal, Optional, Union
 from urllib.parse import unquote
 
 import murano_messaging as mm
@@ -31,7 +32,7 @@ Host = Union[str, Iterable[Any]]
 # What ``ssl_version`` may be called, and whether TLS 1.2 or 1.3 can serve it.
 _SSL_VERSIONS = {"tlsv1_2": True, "sslv23": True, "tlsv1": False, "tlsv1_1": False, "sslv2": False, "sslv3": False}
 
-# Murano imported its AMQP library through eventlet.patcher, so its waits yielded in processes that patched nothing else.
+# Murano imported its AMQP library through eventlet.patcher: its waits yielded in processes that patched nothing else.
 _green.without_patching = True
 
 
@@ -112,20 +113,20 @@ class Subscription:
         self._consumer = self._client.consume(str(self._queue), prefetch=self._prefetch_count)
         return self
 
-    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool:
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Literal[False]:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             self._leave(consumer, exc_type)
         return False
 
-    def _leave(self, consumer: mm.Consumer, exc_type: Any) -> None:
+    def _leave(self, consumer: mm.Consumer, _exc_type: Any) -> None:
         try:
             consumer.cancel()
         except mm.MessagingError as error:
             # Nothing is consumed any more; and what led out of the block must not be replaced by this.
             log.warning("the subscription to %r was not ended in order: %s", self._queue, error)
 
-    def _outside_with(self, timeout: Optional[float]) -> None:
+    def _outside_with(self, _timeout: Optional[float]) -> None:
         raise RuntimeError(NOT_IN_WITH)
 
     def get_message(self, timeout: Optional[float] = None) -> Any:
@@ -173,7 +174,7 @@ class MqClient:
         virtual_host: str,
         tls: dict[str, Any],
     ) -> None:
-        """Take a constructor's arguments. They used to be put into a URL: what was percent-encoded for that still works."""
+        """Take a constructor's arguments. They used to become a URL: what was percent-encoded for that still works."""
         self._url = None
         self._client = None
         self._options = {
@@ -206,7 +207,7 @@ class MqClient:
         self.connect()
         return self
 
-    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool:
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Literal[False]:
         self.close()
         return False
 
@@ -293,7 +294,7 @@ class MqClient:
 
 
 def _hosts(host: Host, port: int) -> list[tuple[str, int]]:
-    """Hosts as ``connect`` takes them; several may be given in a sequence, or with commas, and with ports of their own."""
+    """Hosts as ``connect`` takes them; there may be several, in a sequence or with commas, with ports of their own."""
     given = host.split(",") if isinstance(host, str) else list(host)
     hosts = []
     for one in given:

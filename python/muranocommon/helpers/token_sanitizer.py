@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 
 class TokenSanitizer:
     """Replaces the values whose names look like those of secrets."""
 
     def __init__(self, tokens: Iterable[str] = ("token", "pass"), message: str = "*** SANITIZED ***") -> None:
-        """:param tokens: what the names of secrets contain
-        :param message: what the secrets are replaced by
-        """
+        """Take what the names of secrets contain, and what the secrets are replaced by."""
         self._tokens = tokens
         self._message = message
 

@@ -58,8 +58,8 @@ class MqClient(_murano.MqClient):
     ) -> None:
         """Declare a durable queue, and with ``exchange`` a direct one it is bound to by its own name.
 
-        A queue that nobody uses for ``ttl`` milliseconds is gone; 0 keeps it. ``quorum`` makes it a quorum queue, which is
-        what ``enable_ha`` asked for.
+        A queue that nobody uses for ``ttl`` milliseconds is gone; 0 keeps it. ``quorum`` makes it a quorum queue,
+        which is what ``enable_ha`` asked for.
         """
         self._declare(queue, exchange, enable_ha, ttl, quorum)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Optional, Union
+from typing import Any, Literal, Optional, Union
 
 from murano_messaging.compat import _murano
 
@@ -13,8 +13,8 @@ from .subscription import Subscription
 class MqClient(_murano.MqClient):
     """One connection to RabbitMQ. ``with`` connects and closes it; after an error it drops it.
 
-    With ``ssl`` the broker's chain is verified against ``ca_certs``, a PEM file, or the system's authorities; ``insecure``
-    alone verifies nothing. Several hosts may be given as ``host``, in a list or with commas.
+    With ``ssl`` the broker's chain is verified against ``ca_certs``, a PEM file, or the system's authorities;
+    ``insecure`` alone verifies nothing. Several hosts may be given as ``host``, in a list or with commas.
     """
 
     _subscription = Subscription
@@ -37,9 +37,9 @@ class MqClient(_murano.MqClient):
 
     def _more_options(self) -> dict[str, Any]:
         # Many agents must not send theirs at the same moment.
-        return {"heartbeat": random.randint(20, 40)}  # noqa: S311
+        return {"heartbeat": random.randint(20, 40)}
 
-    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> bool:
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Literal[False]:
         if exc_type is None:
             self.close()
         elif self._client is not None:
@@ -50,10 +50,10 @@ class MqClient(_murano.MqClient):
     def declare(
         self, queue: str, exchange: str = "", enable_ha: bool = False, ttl: int = 0, *, quorum: bool = False
     ) -> None:
-        """Declare a queue that is not durable, and with ``exchange`` a durable direct one it is bound to by its own name.
+        """Declare a queue that is not durable, and with ``exchange`` a durable direct one, bound by the queue's name.
 
-        A queue that nobody uses for ``ttl`` milliseconds is gone; 0 keeps it. ``quorum`` makes it a quorum queue, which is
-        what ``enable_ha`` asked for, and durable.
+        A queue that nobody uses for ``ttl`` milliseconds is gone; 0 keeps it. ``quorum`` makes it a quorum queue,
+        which is what ``enable_ha`` asked for, and durable.
         """
         self._declare(queue, exchange, enable_ha, ttl, quorum)
 

@@ -12,8 +12,8 @@ from .subscription import Subscription
 class MqClient(_murano.MqClient):
     """One connection to RabbitMQ. ``with`` connects and closes it.
 
-    With ``ssl`` the broker's chain is verified against ``ca_certs``, a PEM file, or the system's authorities; ``insecure``
-    alone verifies nothing. Several hosts may be given as ``host``, in a list or with commas.
+    With ``ssl`` the broker's chain is verified against ``ca_certs``, a PEM file, or the system's authorities;
+    ``insecure`` alone verifies nothing. Several hosts may be given as ``host``, in a list or with commas.
     """
 
     _subscription = Subscription
@@ -38,8 +38,8 @@ class MqClient(_murano.MqClient):
     ) -> None:
         """Declare a durable queue, and with ``exchange`` a direct one it is bound to by its own name.
 
-        A queue that nobody uses for ``ttl`` milliseconds is gone; 0 keeps it. ``quorum`` makes it a quorum queue, which is
-        what ``enable_ha`` asked for.
+        A queue that nobody uses for ``ttl`` milliseconds is gone; 0 keeps it. ``quorum`` makes it a quorum queue,
+        which is what ``enable_ha`` asked for.
         """
         self._declare(queue, exchange, enable_ha, ttl, quorum)
 

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Runs examples/murano/demo.py, with the Python conductor and then with the Rust one; BROKER names a RabbitMQ.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+folder=target/demo
+python=$folder/venv/bin/python
+if ! "$python" -c 'import eventlet' 2>/dev/null; then
+    echo "demo: installing eventlet into $folder"
+    rm -rf "$folder/venv"
+    python3 -m venv "$folder/venv" || {
+        echo "demo: Python 3.9 or newer with its venv module is missing" >&2
+        exit 1
+    }
+    "$python" -m pip install --quiet --disable-pip-version-check eventlet
+fi
+cargo build --quiet -p murano-messaging-python
+cargo build --quiet -p murano-messaging --example conductor
+rm -rf "$folder/python"
+mkdir "$folder/python"
+cp -r python/murano_messaging python/muranocommon "$folder/python"
+rm -f "$folder"/python/murano_messaging/_native*.so
+cp target/debug/lib_native.so "$folder/python/murano_messaging/_native.abi3.so"
+
+export PYTHONPATH="$folder/python"
+broker=${BROKER:+--broker=$BROKER}
+"$python" examples/murano/demo.py $broker
+echo
+"$python" examples/murano/demo.py $broker --conductor target/debug/examples/conductor

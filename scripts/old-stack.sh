@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Puts Murano's messaging of 2014 into target/old-stack, once: murano-common on Puka, for Python 2.7. Prints the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=
+for candidate in "$(command -v python2.7 || true)" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7.*/bin/python2.7; do
+    # One of pyenv's shims may be there for an interpreter that is not.
+    if [ -n "$candidate" ] && "$candidate" -c "" 2>/dev/null; then
+        python=$candidate
+        break
+    fi
+done
+[ -n "$python" ] || {
+    echo "old-stack: Python 2.7 is missing: pyenv install 2.7.18" >&2
+    exit 1
+}
+
+folder=target/old-stack
+mkdir -p target
+exec 9>target/old-stack.lock
+flock 9
+if [ ! -e "$folder/muranocommon" ]; then
+    rm -rf "$folder" "$folder.new"
+    mkdir "$folder.new"
+    pip() { PYTHONWARNINGS=ignore "$python" -m pip --disable-pip-version-check "$@" >&2; }
+    pip install -q --no-deps --target "$folder.new" \
+        anyjson==0.3.3 eventlet==0.13.0 future==0.18.3 greenlet==1.1.3 puka==0.0.8
+    # Its set-up needs a pbr that is gone: it is unpacked.
+    pip download -q --no-deps --no-binary :all: --dest "$folder.new" murano-common==0.4.1
+    tar -xzf "$folder.new"/murano-common-0.4.1.tar.gz -C "$folder.new" --strip-components=1 \
+        murano-common-0.4.1/muranocommon
+    mv "$folder.new" "$folder"
+fi
+echo "$python"
