@@ -19,7 +19,7 @@ lint: ## Check format, lints, types, documentation and the dependency tree
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
-	@! cargo tree -p murano-messaging -e normal | grep -E 'aws-lc|openssl' || { echo 'lint: aws-lc or openssl is in the tree'; exit 1; }
+	@! cargo tree -p murano-messaging -e normal | grep -E 'aws-lc|openssl-sys' || { echo 'lint: aws-lc or OpenSSL is in the tree'; exit 1; }
 	@scripts/python.sh lint
 
 wheel: ## Build the Python wheel (manylinux) and sdist into dist/, and try the wheel on every Python found

@@ -6,7 +6,7 @@ import uuid
 from common import connect
 
 
-class Fibonacci(object):
+class Fibonacci:
     def __init__(self):
         self.client = connect()
         self.answers = self.client.wait(self.client.queue_declare(exclusive=True))["queue"]

@@ -10,9 +10,9 @@ import sys
 from typing import Any, Callable
 
 import pytest
-from peers import environment
 
 import brokers
+from peers import environment
 
 HERE = pathlib.Path(__file__).resolve().parent
 PEER = brokers.ROOT / "target" / "puka-peer"

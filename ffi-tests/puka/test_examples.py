@@ -10,10 +10,10 @@ import sys
 import uuid
 
 import pytest
-from peers import environment
 
 import brokers
 import puka
+from peers import environment
 
 EXAMPLES = brokers.ROOT / "examples" / "puka"
 

@@ -41,6 +41,6 @@ mod tests {
         ] {
             assert_eq!(text(Duration::from_secs(seconds)), expected);
         }
-        assert!(text(Duration::from_micros(1_250_000)).ends_with("01.250000"));
+        assert!(text(Duration::from_millis(1250)).ends_with("01.250000"));
     }
 }

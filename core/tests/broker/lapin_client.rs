@@ -31,7 +31,7 @@ async fn served() -> Served {
         within("lapin connects", STEP, Connection::connect(&uri, ConnectionProperties::default()));
     let connection = connection.await.unwrap();
     let channel = connection.create_channel().await.unwrap();
-    Served { listening: listening, connection, channel }
+    Served { listening, connection, channel }
 }
 
 async fn declare(channel: &Channel, name: &str, arguments: FieldTable) -> Queue {

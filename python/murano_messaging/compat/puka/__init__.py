@@ -6,9 +6,10 @@
 
 from __future__ import annotations
 
+from .._warnings import InsecureTLSWarning
 from ._loop import loop
 from .client import Client
-from .connection import InsecureTLSWarning, SslConnectionParameters
+from .connection import SslConnectionParameters
 from .exceptions import ConnectionBroken
 from .spec_exceptions import (
     ERRORS,

@@ -9,7 +9,8 @@ import warnings
 from typing import Any, Callable
 
 from ..._native import PukaClient
-from .connection import InsecureTLSWarning, SslConnectionParameters, parse_amqp_url
+from .._warnings import InsecureTLSWarning
+from .connection import SslConnectionParameters, parse_amqp_url
 
 
 class Client(PukaClient):

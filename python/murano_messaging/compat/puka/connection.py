@@ -24,10 +24,6 @@ def parse_amqp_url(amqp_url: str) -> tuple[str, str, str, str, int, bool]:
     return username, password, vhost, host, parts.port or 5672, parts.scheme == "https"
 
 
-class InsecureTLSWarning(UserWarning):
-    """The broker's certificate is not verified: whoever is on the way can read and change everything."""
-
-
 class SslConnectionParameters:
     """How to speak TLS.
 
