@@ -220,8 +220,7 @@ impl Engine {
         if let Some(channel) = self.live.channels.get(number) {
             channel.publishing = Some(publishing.clone());
         }
-        // Callers write by themselves as soon as the window is open, when nothing is queued: what opens the channel is
-        // queued first, so that nothing overtakes it.
+        // A caller that finds nothing queued writes its publish at once, which must be behind the opening of the channel.
         self.link.writer().buffer.append(&mut self.live.out);
         publishing.with(|window| window.open(number));
     }
