@@ -17,6 +17,8 @@ use super::{
     promises::{Done, Operation, Unsettled, Work},
     topology::PukaTopology,
 };
+use tokio::task::JoinHandle;
+
 use crate::{engine, errors::OrPyErr};
 
 impl PukaBase {
@@ -94,6 +96,15 @@ impl PukaBase {
     }
 }
 
+/// A task that ends when nobody waits for it any more.
+struct AbortOnDrop(JoinHandle<Result<murano_messaging::Client, Error>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Takes consumers back whose promise has failed.
 async fn cancel_all(started: &[Consumer]) {
     for consumer in started {
@@ -132,9 +143,9 @@ impl PukaClient {
         let options = client::options(given)?;
         // What cannot be then is mostly a file that is no certificate; it is no answer of the broker's.
         let unfit = if options.tls_options().is_some() { ErrorKind::Tls } else { ErrorKind::ConnectFailed };
-        let connecting = engine::handle(slf.py())?.spawn(options.connect());
+        let mut connecting = AbortOnDrop(engine::handle(slf.py())?.spawn(options.connect()));
         let work: Operation = Box::pin(async move {
-            match connecting.await {
+            match (&mut connecting.0).await {
                 Ok(Ok(client)) => Ok(Done::Connected(Box::new(client))),
                 Ok(Err(error)) if error.kind() == ErrorKind::InvalidArgument => {
                     Err(Error::new(unfit, error.to_string()))
@@ -143,7 +154,11 @@ impl PukaClient {
                 Err(_) => Err(Error::new(ErrorKind::Closed, "the interpreter ends")),
             }
         });
-        Ok(slf.as_super().as_super().get().promises()?.connect(work, callback))
+        let this = slf.as_super().as_super().get();
+        // It belongs to the connection before this one.
+        let last = this.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(last);
+        Ok(this.promises()?.connect(work, callback))
     }
 
     /// Closes the connection. The promise is that of `connect()`; what else is outstanding fails.
@@ -153,13 +168,18 @@ impl PukaClient {
     )]
     fn close(slf: &Bound<'_, Self>, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
-        let core = this.core(py)?;
         this.flush(false)?;
+        let promises = this.promises()?;
+        promises.drain();
+        let core = promises.client();
         let work: Operation = Box::pin(async move {
-            core.close().await?;
+            // Without one, the attempt to connect is given up.
+            if let Some(core) = core {
+                core.close().await?;
+            }
             Ok(Done::Closed)
         });
-        this.promises()?.close(work, self::callback(callback)).ok_or_else(|| no_connection(py))
+        promises.close(work, self::callback(callback)).ok_or_else(|| no_connection(py))
     }
 
     // ---- messages --------------------------------------------------------------------------------------------
@@ -183,7 +203,11 @@ impl PukaClient {
         let empty = pyo3::intern!(py, "").as_any();
         let publisher = this.route(py, exchange, routing_key.unwrap_or(empty))?;
         let message: Message = fields::message(body.unwrap_or(empty), headers)?.mandatory(mandatory.0);
-        let confirmation = publisher.enqueue(message).or_py(py)?;
+        let confirmation = match publisher.enqueue(message) {
+            Ok(confirmation) => confirmation,
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => return Err(error).or_py(py),
+            Err(_) => return Err(no_connection(py)),
+        };
         this.unsent.store(true, Ordering::Relaxed);
         Ok(promises.add(Work::Publish(confirmation), self::callback(callback)))
     }

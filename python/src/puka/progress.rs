@@ -94,6 +94,7 @@ impl Promises {
             }
             Ok(Done::Connected(client)) => {
                 promise.results.push_back(Given::Connected(client.server()));
+                table.server = client.server();
                 let client = Arc::new(*client);
                 Python::attach(|py| crate::exit::remember(py, &client));
                 let watching = watch(client.events());

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use murano_messaging::{Client, Confirmation, Consumer, Delivery, Error, Events};
+use murano_messaging::{Client, Confirmation, Consumer, Delivery, Error, Events, ServerInfo};
 use pyo3::prelude::*;
 
 use super::{
@@ -102,6 +102,8 @@ pub struct Table {
     /// The promise of `connect()`, which is that of `close()` too.
     pub connection: u64,
     pub client: Option<Arc<Client>>,
+    /// What the broker said of itself, also after the end of the connection.
+    pub server: Option<Arc<ServerInfo>>,
     pub closing: bool,
     /// Dropped without the lock: what their callbacks hold may call back into this table.
     pub garbage: Vec<Promise>,
@@ -135,6 +137,7 @@ impl Promises {
             next: 1,
             connection: WATCH,
             client: None,
+            server: None,
             closing: false,
             garbage: Vec::new(),
         };
@@ -148,6 +151,11 @@ impl Promises {
     /// The client, while there is a connection.
     pub fn client(&self) -> Option<Arc<Client>> {
         self.table().client.clone()
+    }
+
+    /// What the broker said of itself, once there was a connection.
+    pub fn server(&self) -> Option<Arc<ServerInfo>> {
+        self.table().server.clone()
     }
 
     pub fn add(&self, work: Work, callback: Option<Py<PyAny>>) -> u64 {
