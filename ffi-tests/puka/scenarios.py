@@ -94,6 +94,35 @@ def s_names(s):
     s.note("ssl", [parameters.certfile, parameters.keyfile, parameters.ca_certs, parameters.require_certificate])
 
 
+def s_signatures(s):
+    import inspect
+
+    methods = (
+        "__init__ exchange_declare exchange_delete exchange_bind exchange_unbind queue_declare queue_delete queue_purge "
+        "queue_bind queue_unbind basic_publish basic_get basic_consume basic_consume_multi basic_qos basic_cancel wait "
+        "wait_for_all wait_for_any loop loop_break run_any_callbacks set_callback fileno socket on_read on_write "
+        "needs_write"
+    )
+    for name in methods.split():
+        method = getattr(puka.Client, name, None)
+        if method is None:
+            # Puka has these only once it is connected.
+            assert name in ("on_read", "on_write", "needs_write")
+            s.note(name, [])
+            continue
+        parameters = list(inspect.signature(method).parameters.values())[1:]
+        # The keyword `callback` is hidden by Puka's decorator; `body_type` is only ours.
+        shown = [parameter for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+        s.note(name, [[parameter.name, default(parameter)] for parameter in shown])
+
+
+def default(parameter):
+    if parameter.default is parameter.empty:
+        return "required"
+    # Both take either.
+    return None if parameter.default == {} else parameter.default
+
+
 def s_connection_refused(s):
     import socket
 

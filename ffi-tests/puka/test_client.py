@@ -164,6 +164,61 @@ def test_a_peer_that_says_nothing_is_waited_for(uri):
             client.wait(promise, timeout=20)
 
 
+def test_a_peer_of_another_protocol(uri):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = puka.Client(f"amqp://127.0.0.1:{listener.getsockname()[1]}")
+        promise = client.connect()
+        peer, _ = listener.accept()
+        with peer:
+            peer.sendall(b"AMQP\0\0\x09\0")
+            with pytest.raises(puka.exceptions.UnsupportedProtocol):
+                client.wait(promise, timeout=20)
+
+
+def test_an_attempt_to_connect_can_be_given_up(uri):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        for end in ("close", "drop"):
+            client = puka.Client(f"amqp://127.0.0.1:{listener.getsockname()[1]}")
+            promise = client.connect()
+            peer, _ = listener.accept()
+            assert client.wait(promise, timeout=0.1) is None
+            if end == "close":
+                assert client.close() == promise
+                assert client.wait(promise, timeout=20) == {}
+            else:
+                del client
+                gc.collect()
+            with peer:
+                peer.settimeout(20)
+                while peer.recv(100):
+                    pass
+
+
+def test_what_the_broker_said_is_known_after_the_end(uri):
+    client = puka.Client(uri)
+    result = client.wait(client.connect())
+    client.wait(client.close())
+    assert client.x_server_props == result["server_properties"]
+
+
+def test_publishing_after_the_end(uri):
+    proxy = Proxy(uri)
+    client = puka.Client(proxy.uri)
+    promise = client.connect()
+    client.wait(promise)
+    key = "nobody"
+    client.wait(client.basic_publish("", key))
+    proxy.cut()
+    with pytest.raises(puka.ConnectionBroken):
+        client.wait(promise, timeout=20)
+    with pytest.raises(puka.ConnectionBroken):
+        client.basic_publish("", key)
+    client.wait(client.connect())
+    assert client.wait(client.basic_publish("", key), timeout=20) == {}
+    client.wait(client.close())
+    proxy.close()
+
+
 def test_no_channel_is_free(connect, queue):
     client = connect()
     client.wait(client.queue_declare(queue, exclusive=True))

@@ -49,7 +49,7 @@ mod _native {
         events::{BaseEvents, Events},
         exit::_at_exit,
         process::_after_fork_in_child,
-        puka::calls::PukaClient,
+        puka::{client::PukaBase, messages::PukaClient, topology::PukaTopology},
         service::{Reply, next_job, pending_job},
         wait::{completions::Completions, operation::Operation},
     };

@@ -15,9 +15,10 @@ use pyo3::{
 };
 
 use super::{
+    arguments,
     fields::{self, BodyType},
     frames::{self, Given},
-    promises::Promises,
+    promises::{Operation, Promises, Work},
 };
 use crate::{errors, process::Owned};
 
@@ -112,6 +113,17 @@ impl PukaBase {
             }
         }
         Ok(())
+    }
+
+    /// A promise of what `work` comes to.
+    pub fn promise(&self, work: Operation, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
+        Ok(self.promises()?.add(Work::Operation(work), arguments::callback(callback)))
+    }
+
+    /// The connection, with what was published before on its way.
+    pub fn ready(&self, py: Python<'_>) -> PyResult<std::sync::Arc<Core>> {
+        self.flush(true)?;
+        self.core(py)
     }
 }
 

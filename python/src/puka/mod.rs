@@ -2,20 +2,23 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `client` | Puka's methods: what is asked of the core, and by which promise |
-//! | `calls` | the methods that make promises |
+//! | `client` | the state of a client, and how it connects |
+//! | `topology`, `messages` | the methods that make promises |
 //! | `wait` | `wait`, `loop`, callbacks, and somebody else's event loop |
-//! | `promises` | the table of promises and how they come to their results |
+//! | `promises` | the table of promises |
+//! | `progress` | how they come to their results |
 //! | `signals` | who is woken when a promise may go on: threads, green threads, a descriptor |
 //! | `frames` | results as Puka's dicts |
 //! | `fields` | Puka's flat headers, and its tables |
 //! | `arguments` | strings and flags as Puka took them |
 
 mod arguments;
-pub mod calls;
-mod client;
+pub mod client;
 mod fields;
 mod frames;
+pub mod messages;
+mod progress;
 mod promises;
 mod signals;
+pub mod topology;
 mod wait;

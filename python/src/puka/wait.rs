@@ -133,7 +133,7 @@ impl PukaBase {
     /// What the broker said of itself: its properties, once connected.
     #[getter]
     fn _server_properties<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(server) = self.promises()?.client().and_then(|core| core.server()) else {
+        let Some(server) = self.promises()?.server() else {
             return Ok(None);
         };
         fields::to_dict(py, &server.properties).map(Some)

@@ -87,6 +87,6 @@ def _local(kind: str, text: str, tls_failure: str | None) -> BaseException:
         # Refused by the engine, which knows that the broker would.
         code = 403 if "begin with `amq.`" in text else 406
         return spec_exceptions.ERRORS[code](_refusal(code, text, 0, 0))
-    if kind == "Protocol" and "protocol" in text and "version" in text:
+    if kind == "Protocol" and "protocol header" in text:
         return UnsupportedProtocol(text)
     return ConnectionBroken(text)

@@ -1,10 +1,8 @@
-//! The methods that make promises, and those that settle deliveries.
+//! The connection, and messages: published, consumed, settled.
 
 use std::sync::{PoisonError, atomic::Ordering};
 
-use murano_messaging::{
-    Binding, ConsumeBuilder, Consumer, Delivery, Error, ErrorKind, Exchange, Message, Queue,
-};
+use murano_messaging::{ConsumeBuilder, Consumer, Delivery, Error, ErrorKind, Message};
 use pyo3::{
     exceptions::{PyAssertionError, PyKeyError},
     prelude::*,
@@ -15,47 +13,15 @@ use super::{
     arguments::{Flag, Text, callback},
     client::{self, LastRoute, PukaBase, no_connection},
     fields,
-    frames::{Frame, Given},
+    frames::Given,
     promises::{Done, Operation, Unsettled, Work},
+    topology::PukaTopology,
 };
+use tokio::task::JoinHandle;
+
 use crate::{engine, errors::OrPyErr};
 
 impl PukaBase {
-    /// A promise of what `work` comes to.
-    fn promise(&self, work: Operation, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
-        Ok(self.promises()?.add(Work::Operation(work), self::callback(callback)))
-    }
-
-    fn binding(
-        &self,
-        py: Python<'_>,
-        binding: Binding,
-        (routing_key, arguments): (Text, Option<Bound<'_, PyAny>>),
-        answer: Frame,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let table = fields::arguments(arguments.as_ref())?;
-        let binding =
-            (&table).into_iter().fold(binding.routing_key(routing_key.0), |binding, (key, value)| {
-                binding.argument(key.as_str(), value.clone())
-            });
-        let core = self.ready(py)?;
-        let work = Box::pin(async move {
-            match answer {
-                Frame::QueueUnbindOk | Frame::ExchangeUnbindOk => core.unbind(&binding).await?,
-                _ => core.bind(&binding).await?,
-            }
-            Ok(Done::Given(Given::Empty(answer)))
-        });
-        self.promise(work, callback)
-    }
-
-    /// The connection, with what was published before on its way.
-    fn ready(&self, py: Python<'_>) -> PyResult<std::sync::Arc<murano_messaging::Client>> {
-        self.flush(true)?;
-        self.core(py)
-    }
-
     fn route(
         &self,
         py: Python<'_>,
@@ -130,6 +96,15 @@ impl PukaBase {
     }
 }
 
+/// A task that ends when nobody waits for it any more.
+struct AbortOnDrop(JoinHandle<Result<murano_messaging::Client, Error>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Takes consumers back whose promise has failed.
 async fn cancel_all(started: &[Consumer]) {
     for consumer in started {
@@ -149,7 +124,7 @@ fn with_arguments(
 }
 
 /// What `puka.Client` is made of. It has Puka's methods but for `connect`, which is in Python.
-#[pyclass(frozen, subclass, extends = PukaBase, module = "murano_messaging.compat.puka")]
+#[pyclass(frozen, subclass, extends = PukaTopology, module = "murano_messaging.compat.puka")]
 pub struct PukaClient;
 
 #[pymethods]
@@ -157,7 +132,7 @@ impl PukaClient {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> PyClassInitializer<Self> {
-        PyClassInitializer::from(PukaBase::new()).add_subclass(Self)
+        PyClassInitializer::from(PukaBase::new()).add_subclass(PukaTopology).add_subclass(Self)
     }
 
     // ---- the connection --------------------------------------------------------------------------------------
@@ -168,9 +143,9 @@ impl PukaClient {
         let options = client::options(given)?;
         // What cannot be then is mostly a file that is no certificate; it is no answer of the broker's.
         let unfit = if options.tls_options().is_some() { ErrorKind::Tls } else { ErrorKind::ConnectFailed };
-        let connecting = engine::handle(slf.py())?.spawn(options.connect());
+        let mut connecting = AbortOnDrop(engine::handle(slf.py())?.spawn(options.connect()));
         let work: Operation = Box::pin(async move {
-            match connecting.await {
+            match (&mut connecting.0).await {
                 Ok(Ok(client)) => Ok(Done::Connected(Box::new(client))),
                 Ok(Err(error)) if error.kind() == ErrorKind::InvalidArgument => {
                     Err(Error::new(unfit, error.to_string()))
@@ -179,7 +154,11 @@ impl PukaClient {
                 Err(_) => Err(Error::new(ErrorKind::Closed, "the interpreter ends")),
             }
         });
-        Ok(slf.as_super().get().promises()?.connect(work, callback))
+        let this = slf.as_super().as_super().get();
+        // It belongs to the connection before this one.
+        let last = this.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(last);
+        Ok(this.promises()?.connect(work, callback))
     }
 
     /// Closes the connection. The promise is that of `connect()`; what else is outstanding fails.
@@ -188,210 +167,19 @@ impl PukaClient {
         text_signature = "($self, *, callback=None)"
     )]
     fn close(slf: &Bound<'_, Self>, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let core = this.core(py)?;
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         this.flush(false)?;
+        let promises = this.promises()?;
+        promises.drain();
+        let core = promises.client();
         let work: Operation = Box::pin(async move {
-            core.close().await?;
+            // Without one, the attempt to connect is given up.
+            if let Some(core) = core {
+                core.close().await?;
+            }
             Ok(Done::Closed)
         });
-        this.promises()?.close(work, self::callback(callback)).ok_or_else(|| no_connection(py))
-    }
-
-    // ---- exchanges -------------------------------------------------------------------------------------------
-
-    /// Declares an exchange.
-    #[pyo3(
-        signature = (exchange, r#type=Text("direct".into()), durable=Flag(false), auto_delete=Flag(false), arguments=None, *, callback=None),
-        text_signature = "($self, exchange, type='direct', durable=False, auto_delete=False, arguments=None, *, callback=None)"
-    )]
-    fn exchange_declare(
-        slf: &Bound<'_, Self>,
-        exchange: Text,
-        r#type: Text,
-        durable: Flag,
-        auto_delete: Flag,
-        arguments: Option<Bound<'_, PyAny>>,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let table = fields::arguments(arguments.as_ref())?;
-        let exchange = Exchange::new(exchange.0, r#type.0).durable(durable.0).auto_delete(auto_delete.0);
-        let exchange = (&table)
-            .into_iter()
-            .fold(exchange, |exchange, (key, value)| exchange.argument(key.as_str(), value.clone()));
-        let core = this.ready(py)?;
-        let work = Box::pin(async move {
-            core.declare_exchange(&exchange).await?;
-            Ok(Done::Given(Given::Empty(Frame::ExchangeDeclareOk)))
-        });
-        this.promise(work, callback)
-    }
-
-    /// Deletes an exchange; with `if_unused` only if nothing is bound to it.
-    #[pyo3(
-        signature = (exchange, if_unused=Flag(false), *, callback=None),
-        text_signature = "($self, exchange, if_unused=False, *, callback=None)"
-    )]
-    fn exchange_delete(
-        slf: &Bound<'_, Self>,
-        exchange: Text,
-        if_unused: Flag,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let core = this.ready(py)?;
-        let work = Box::pin(async move {
-            core.delete_exchange_if(&exchange.0, if_unused.0).await?;
-            Ok(Done::Given(Given::Empty(Frame::ExchangeDeleteOk)))
-        });
-        this.promise(work, callback)
-    }
-
-    /// Binds an exchange to another.
-    #[pyo3(
-        signature = (destination, source, routing_key=Text(String::new()), arguments=None, *, callback=None),
-        text_signature = "($self, destination, source, routing_key='', arguments=None, *, callback=None)"
-    )]
-    fn exchange_bind(
-        slf: &Bound<'_, Self>,
-        destination: Text,
-        source: Text,
-        routing_key: Text,
-        arguments: Option<Bound<'_, PyAny>>,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let binding = Binding::exchange(destination.0, source.0);
-        this.binding(py, binding, (routing_key, arguments), Frame::ExchangeBindOk, callback)
-    }
-
-    /// Removes a binding between exchanges.
-    #[pyo3(
-        signature = (destination, source, routing_key=Text(String::new()), arguments=None, *, callback=None),
-        text_signature = "($self, destination, source, routing_key='', arguments=None, *, callback=None)"
-    )]
-    fn exchange_unbind(
-        slf: &Bound<'_, Self>,
-        destination: Text,
-        source: Text,
-        routing_key: Text,
-        arguments: Option<Bound<'_, PyAny>>,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let binding = Binding::exchange(destination.0, source.0);
-        this.binding(py, binding, (routing_key, arguments), Frame::ExchangeUnbindOk, callback)
-    }
-
-    // ---- queues ----------------------------------------------------------------------------------------------
-
-    /// `passive` may also be the arguments, which had this place in the Murano fork.
-    #[pyo3(
-        signature = (queue=Text(String::new()), durable=Flag(false), exclusive=Flag(false), auto_delete=Flag(false), passive=None, arguments=None, *, callback=None),
-        text_signature = "($self, queue='', durable=False, exclusive=False, auto_delete=False, passive=False, arguments=None, *, callback=None)"
-    )]
-    fn queue_declare(
-        slf: &Bound<'_, Self>,
-        queue: Text,
-        durable: Flag,
-        exclusive: Flag,
-        auto_delete: Flag,
-        passive: Option<Bound<'_, PyAny>>,
-        arguments: Option<Bound<'_, PyAny>>,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let (passive, arguments) = match passive {
-            Some(table) if table.is_instance_of::<PyDict>() => (false, Some(table)),
-            Some(passive) => (passive.is_truthy()?, arguments),
-            None => (false, arguments),
-        };
-        let table = fields::arguments(arguments.as_ref())?;
-        let core = this.ready(py)?;
-        let work: Operation = if passive {
-            Box::pin(async move { Ok(Done::Given(Given::Queue(core.queue_info(&queue.0).await?))) })
-        } else {
-            let queue =
-                Queue::new(queue.0).durable(durable.0).exclusive(exclusive.0).auto_delete(auto_delete.0);
-            let queue = (&table)
-                .into_iter()
-                .fold(queue, |queue, (key, value)| queue.argument(key.as_str(), value.clone()));
-            Box::pin(async move { Ok(Done::Given(Given::Queue(core.declare_queue(&queue).await?))) })
-        };
-        this.promise(work, callback)
-    }
-
-    /// Deletes a queue; the result has how many messages went with it.
-    #[pyo3(
-        signature = (queue, if_unused=Flag(false), if_empty=Flag(false), *, callback=None),
-        text_signature = "($self, queue, if_unused=False, if_empty=False, *, callback=None)"
-    )]
-    fn queue_delete(
-        slf: &Bound<'_, Self>,
-        queue: Text,
-        if_unused: Flag,
-        if_empty: Flag,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let core = this.ready(py)?;
-        let work = Box::pin(async move {
-            let count = core.delete_queue_if(&queue.0, if_unused.0, if_empty.0).await?;
-            Ok(Done::Given(Given::Count(Frame::QueueDeleteOk, count)))
-        });
-        this.promise(work, callback)
-    }
-
-    /// Drops the messages of a queue that nobody has in work.
-    #[pyo3(
-        signature = (queue, *, callback=None),
-        text_signature = "($self, queue, *, callback=None)"
-    )]
-    fn queue_purge(slf: &Bound<'_, Self>, queue: Text, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let core = this.ready(py)?;
-        let work = Box::pin(async move {
-            let count = core.purge_queue(&queue.0).await?;
-            Ok(Done::Given(Given::Count(Frame::QueuePurgeOk, count)))
-        });
-        this.promise(work, callback)
-    }
-
-    /// Binds a queue to an exchange.
-    #[pyo3(
-        signature = (queue, exchange, routing_key=Text(String::new()), arguments=None, *, callback=None),
-        text_signature = "($self, queue, exchange, routing_key='', arguments=None, *, callback=None)"
-    )]
-    fn queue_bind(
-        slf: &Bound<'_, Self>,
-        queue: Text,
-        exchange: Text,
-        routing_key: Text,
-        arguments: Option<Bound<'_, PyAny>>,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let binding = Binding::queue(queue.0, exchange.0);
-        this.binding(py, binding, (routing_key, arguments), Frame::QueueBindOk, callback)
-    }
-
-    /// Removes a binding of a queue.
-    #[pyo3(
-        signature = (queue, exchange, routing_key=Text(String::new()), arguments=None, *, callback=None),
-        text_signature = "($self, queue, exchange, routing_key='', arguments=None, *, callback=None)"
-    )]
-    fn queue_unbind(
-        slf: &Bound<'_, Self>,
-        queue: Text,
-        exchange: Text,
-        routing_key: Text,
-        arguments: Option<Bound<'_, PyAny>>,
-        callback: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
-        let binding = Binding::queue(queue.0, exchange.0);
-        this.binding(py, binding, (routing_key, arguments), Frame::QueueUnbindOk, callback)
+        promises.close(work, self::callback(callback)).ok_or_else(|| no_connection(py))
     }
 
     // ---- messages --------------------------------------------------------------------------------------------
@@ -410,12 +198,16 @@ impl PukaClient {
         body: Option<&Bound<'_, PyAny>>,
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         let promises = this.promises()?;
         let empty = pyo3::intern!(py, "").as_any();
         let publisher = this.route(py, exchange, routing_key.unwrap_or(empty))?;
         let message: Message = fields::message(body.unwrap_or(empty), headers)?.mandatory(mandatory.0);
-        let confirmation = publisher.enqueue(message).or_py(py)?;
+        let confirmation = match publisher.enqueue(message) {
+            Ok(confirmation) => confirmation,
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => return Err(error).or_py(py),
+            Err(_) => return Err(no_connection(py)),
+        };
         this.unsent.store(true, Ordering::Relaxed);
         Ok(promises.add(Work::Publish(confirmation), self::callback(callback)))
     }
@@ -431,7 +223,7 @@ impl PukaClient {
         no_ack: Flag,
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         let core = this.ready(py)?;
         let work: Operation =
             Box::pin(async move { Ok(Done::Got(core.get(&queue.0, no_ack.0).await?.map(Box::new))) });
@@ -454,7 +246,7 @@ impl PukaClient {
         arguments: Option<Bound<'_, PyAny>>,
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         let consumer = this.ready(py)?.consume(queue.0).prefetch(prefetch_count).exclusive(exclusive.0);
         let consumer = with_arguments(consumer, arguments.as_ref())?;
         this.consume(vec![(consumer, String::new())], no_ack.0, callback)
@@ -472,7 +264,7 @@ impl PukaClient {
         no_ack: Flag,
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         let core = this.ready(py)?;
         let mut consumers = Vec::new();
         for item in queues.try_iter()? {
@@ -507,7 +299,7 @@ impl PukaClient {
         prefetch_count: u16,
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         this.ready(py)?;
         let consumers = this
             .promises()?
@@ -533,7 +325,7 @@ impl PukaClient {
         consume_promise: u64,
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
-        let (py, this) = (slf.py(), slf.as_super().get());
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         this.ready(py)?;
         let promises = this.promises()?;
         let Some(consumers) = promises.consumers(consume_promise) else {
@@ -556,7 +348,7 @@ impl PukaClient {
 
     /// Tells the broker that the message is done.
     fn basic_ack(slf: &Bound<'_, Self>, msg_result: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.as_super().get());
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         this.settle(py, msg_result, Delivery::ack)
     }
 
@@ -566,7 +358,7 @@ impl PukaClient {
         text_signature = "($self, msg_result, requeue=True)"
     )]
     fn basic_reject(slf: &Bound<'_, Self>, msg_result: &Bound<'_, PyAny>, requeue: Flag) -> PyResult<()> {
-        let (py, this) = (slf.py(), slf.as_super().get());
+        let (py, this) = (slf.py(), slf.as_super().as_super().get());
         this.settle(py, msg_result, |delivery| delivery.nack(requeue.0))
     }
 }
