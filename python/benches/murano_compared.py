@@ -1,7 +1,8 @@
 """A client opened for each message, on ours and on the stack of 2014 (murano-common on Puka, Python 2.7), side by side.
 
-``python murano_compared.py URI [--messages N] [--rounds N]`` runs with the Python that has ours, and takes the old stack
-from ``scripts/old-stack.sh``. Rounds alternate, and the best of each counts. It ends with an error where ours takes more.
+``python murano_compared.py URI [--messages N] [--rounds N]`` runs with the Python that has ours, and takes the old
+stack from ``scripts/old-stack.sh``. Rounds alternate, and the best of each counts. It ends with an error where ours
+takes more time.
 """
 
 from __future__ import annotations
