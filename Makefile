@@ -32,8 +32,10 @@ bench: ## Measure against lapin, amqprs and rabbitmq-c in one run (BROKER=amqp:/
 	cargo build --release --quiet -p murano-bench
 ifdef BROKER
 	@BROKER='$(BROKER)' target/release/murano-bench $(ARGS)
+	@BROKER='$(BROKER)' scripts/bench-murano.sh
 else
 	@target/debug/rabbitmq exec target/release/murano-bench $(ARGS)
+	@target/debug/rabbitmq exec scripts/bench-murano.sh
 endif
 
 simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1; TRACE=1 with one seed shows what happened)

@@ -32,9 +32,7 @@ def test_every_task_is_done_once_although_a_conductor_and_an_agent_are_killed(ur
     assert f"the conductors are written in {conductor}" in done.stdout
     assert lines[-1].endswith("all 6 tasks are done, each exactly once as its API sees it")
     # The plans were on their way before there was an agent.
-    first = {
-        what: next(n for n, line in enumerate(lines) if what in line) for what in ("sent the plans", "takes plans")
-    }
+    first = {what: next(n for n, line in enumerate(lines) if what in line) for what in ("sent the plans", "takes plans")}
     assert first["sent the plans"] < first["takes plans"]
     assert sum("--- killed" in line for line in lines) == 5
 

@@ -29,9 +29,7 @@ PAIRS = [(engine, agent) for engine in OURS + OLD for agent in OURS + OLD if eng
 
 @pytest.fixture(scope="session")
 def python2() -> str:
-    return subprocess.run(
-        [ROOT / "scripts" / "old-stack.sh"], check=True, capture_output=True, text=True
-    ).stdout.strip()
+    return subprocess.run([ROOT / "scripts" / "old-stack.sh"], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture

@@ -43,9 +43,7 @@ class SelfSigned:
         self.path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         self.key_path = folder / "self.key"
         self.key_path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
 
     def issue_cert(self, _name: str) -> SelfSigned:

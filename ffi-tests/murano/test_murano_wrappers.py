@@ -26,18 +26,24 @@ SIGNATURES = {
         "declare": "self, queue, exchange=None, enable_ha=False, ttl=0",
         "send": "self, message, key, exchange='', timeout=None",
         "open": "self, queue, prefetch_count=1",
+        "Message": "client=None, message_handle=None",
+        "Subscription": "client, queue, prefetch_count=1",
     },
     "engine": {
         "MqClient": f"{LOGIN}, ssl=False, ssl_version=None, ca_certs=None, insecure=False",
         "declare": "self, queue, exchange='', enable_ha=False, ttl=0",
         "send": "self, message, key, exchange='', signing_func=None",
         "open": "self, queue, prefetch_count=1",
+        "Message": "connection=None, message_handle=None",
+        "Subscription": "connection, queue, prefetch_count=1",
     },
     "agent": {
         "MqClient": f"{LOGIN}, ssl=False, ssl_version=None, ca_certs=None, insecure=False",
         "declare": "self, queue, exchange='', enable_ha=False, ttl=0",
         "send": "self, message, key, exchange=''",
         "open": "self, queue, prefetch_count=1",
+        "Message": "connection=None, message_handle=None",
+        "Subscription": "connection, queue, prefetch_count=1, check_exception=None",
     },
 }
 
@@ -81,7 +87,7 @@ def test_the_packages_have_the_names_and_modules_of_the_originals(generation):
 def test_the_signatures_are_those_of_the_originals(generation):
     client = generation.package.MqClient
     found = {name: arguments(getattr(client, name)) for name in ("declare", "send", "open")}
-    found["MqClient"] = arguments(client)
+    found |= {name: arguments(getattr(generation.package, name)) for name in ("MqClient", "Message", "Subscription")}
     assert found == SIGNATURES[generation.name]
 
 

@@ -22,14 +22,29 @@ PYTHONS = os.environ.get("MURANO_TEST_PYTHONS", sys.executable).split()
 
 MODULES = {
     "__init__.py",
+    "__main__.py",
     "_green.py",
     "_native.pyi",
     "_service.py",
     "_types.py",
     "aio.py",
+    "compat/__init__.py",
+    "compat/_murano.py",
+    "compat/_warnings.py",
+    *(
+        f"compat/{package}/{module}.py"
+        for package in ("murano_agent", "murano_engine")
+        for module in ("__init__", "message", "mqclient", "subscription")
+    ),
     "errors.py",
     "events.py",
     "py.typed",
+}
+MURANOCOMMON = {
+    "muranocommon/__init__.py",
+    "muranocommon/helpers/__init__.py",
+    "muranocommon/helpers/token_sanitizer.py",
+    *(f"muranocommon/messaging/{module}.py" for module in ("__init__", "message", "mqclient", "subscription")),
 }
 
 
@@ -56,7 +71,7 @@ def test_the_contents_of_the_wheel(wheel):
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
-    expected = {f"murano_messaging/{name}" for name in MODULES | {"_native.abi3.so"}}
+    expected = {f"murano_messaging/{name}" for name in MODULES | {"_native.abi3.so"}} | MURANOCOMMON
     expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
     assert names == expected
     assert re.fullmatch(r"murano_messaging-[0-9.]+-cp39-abi3-(manylinux_2_\d+|linux)_\w+\.whl", wheel.name)
@@ -70,6 +85,7 @@ def test_the_contents_of_the_sdist(dist):
         names = {name.partition("/")[2] for name in archive.getnames()}
     package = {name.removeprefix("python/murano_messaging/") for name in names if "python/murano_messaging/" in name}
     assert package == MODULES
+    assert {name.removeprefix("python/") for name in names if "python/muranocommon/" in name} == MURANOCOMMON
     for needed in ("pyproject.toml", "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "core/src/lib.rs", "PKG-INFO"):
         assert needed in names
     tops = {name.split("/")[0] for name in names}

@@ -95,15 +95,14 @@ def measure(uri: str, options: argparse.Namespace) -> dict[tuple[str, str], Samp
 
 
 def fill(client: object, queue: str, messages: int) -> None:
-    import murano_messaging as mm
     from peers.meter import BODY
+
+    import murano_messaging as mm
 
     assert isinstance(client, mm.Client)
     for start in range(0, messages, 10_000):
         count = min(10_000, messages - start)
-        mm.wait_all(
-            [client.publish_nowait(BODY, routing_key=queue, persistent=False) for _ in range(count)], timeout=60
-        )
+        mm.wait_all([client.publish_nowait(BODY, routing_key=queue, persistent=False) for _ in range(count)], timeout=60)
 
 
 def run(peer: str, work: str, queue: str, messages: int, options: argparse.Namespace) -> Optional[Sample]:
