@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs examples/murano/demo.py, with the Python conductor and then with the Rust one; BROKER names a RabbitMQ.
+# Runs examples/demo.rs, then examples/murano/demo.py with the Python conductor and then with the Rust one; BROKER names a RabbitMQ.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,13 +15,18 @@ if ! "$python" -c 'import eventlet' 2>/dev/null; then
     "$python" -m pip install --quiet --disable-pip-version-check eventlet
 fi
 cargo build --quiet -p murano-messaging-python
-cargo build --quiet -p murano-messaging --example conductor
+cargo build --quiet -p murano-messaging --example conductor --example demo
 rm -rf "$folder/python"
 mkdir "$folder/python"
 cp -r python/murano_messaging python/muranocommon "$folder/python"
 rm -f "$folder"/python/murano_messaging/_native*.so
 cp target/debug/lib_native.so "$folder/python/murano_messaging/_native.abi3.so"
 
+echo '== Plans wait in a queue with a TTL; two workers come, do each exactly once, and go; the queue expires'
+BROKER=${BROKER:-memory://demo} target/debug/examples/demo
+
+echo
+echo '== Murano in small: APIs, conductors and agents as processes, some of which are killed'
 export PYTHONPATH="$folder/python"
 broker=${BROKER:+--broker=$BROKER}
 "$python" examples/murano/demo.py $broker
