@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import pathlib
+import re
 
 import pytest
 
@@ -57,3 +59,14 @@ def test_examples_run(uri, queue, name):
         output: list[str] = []
         doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=output.append)
         assert not output, "".join(output)
+
+
+def test_the_program_of_the_readme_runs(uri, unique, capsys):
+    readme = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    program = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
+    queue = unique("readme")
+    program = program.replace("amqp://guest:guest@localhost", uri).replace('"tasks"', f'"{queue}"')
+    exec(program, {})
+    assert capsys.readouterr().out == "{'id': 1}\n"
+    with mm.connect(uri) as client:
+        client.delete_queue(queue)

@@ -140,8 +140,8 @@ class Subscription:
         if self._client.closed:
             raise RuntimeError(NOT_CONNECTED)
         if timeout is None:
-            # It was cancelled under the waiting thread.
-            raise RuntimeError(NOT_IN_WITH)
+            # It ended under the waiting thread: with its block, or with a client that is being closed.
+            raise RuntimeError(NOT_CONNECTED if self._consumer is consumer else NOT_IN_WITH)
         return None
 
 
