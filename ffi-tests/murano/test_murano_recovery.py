@@ -185,8 +185,8 @@ def test_a_queue_that_nobody_uses_for_its_ttl_is_gone_and_one_that_is_consumed_i
     generation, uri, queue, unique, caplog
 ):
     used = unique("q")
-    with Listener(generation, uri, used, ttl=500) as listener, generation.client(uri) as client:
-        client.declare(queue, ttl=500)
+    with Listener(generation, uri, used, ttl=2000) as listener, generation.client(uri) as client:
+        client.declare(queue, ttl=2000)
         client.send(generation.message({}, "too late"), queue)
 
         def gone():
@@ -196,7 +196,7 @@ def test_a_queue_that_nobody_uses_for_its_ttl_is_gone_and_one_that_is_consumed_i
                 except mm.NotFoundError:
                     return True
                 # Looking at it renews it.
-                time.sleep(0.7)
+                time.sleep(2.3)
                 return False
 
         eventually(gone)

@@ -10,7 +10,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import murano_messaging as mm
 from murano_messaging.compat import InsecureTLSWarning
@@ -25,8 +25,8 @@ SERVED = {"tlsv1_2", "sslv23"}
 class SelfSigned:
     """A certificate that is its own authority, of another name, as brokers inside a cloud often have it."""
 
-    def __init__(self, folder) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, folder, key=None) -> None:
+        key = key or ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a broker somewhere")])
         now = datetime.datetime.now(datetime.timezone.utc)
         certificate = (
@@ -50,6 +50,8 @@ class SelfSigned:
         return self
 
     def configure_cert(self, context: ssl.SSLContext) -> None:
+        # What servers that were set up long ago still allow.
+        context.set_ciphers("DEFAULT:@SECLEVEL=0")
         context.load_cert_chain(self.path, self.key_path)
 
 
@@ -112,6 +114,14 @@ def test_another_authority_is_refused(generation, front, authority, other_ca):
 def test_a_pinned_self_signed_certificate_is_accepted(generation, front, tmp_path, queue):
     pinned = SelfSigned(tmp_path)
     exchange_a_message(generation, client(generation, front(pinned), ca_certs=str(pinned.path)), queue)
+
+
+def test_a_short_key_is_refused_as_the_migration_guide_says(generation, front, tmp_path):
+    short = SelfSigned(tmp_path, rsa.generate_private_key(65537, 1024))
+    with pytest.raises(mm.TlsError) as caught:
+        client(generation, front(short), ca_certs=str(short.path)).connect()
+    # Nothing that it signed can be verified.
+    assert caught.value.tls_failure == "unknown_issuer"
 
 
 def test_without_ca_certs(generation, front, authority, queue):

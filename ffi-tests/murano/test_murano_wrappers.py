@@ -8,6 +8,7 @@ import inspect
 import json
 import logging
 import socket
+import threading
 import time
 import uuid
 
@@ -497,9 +498,7 @@ def test_leaving_on_an_error_does_not_wait_for_the_broker_in_the_agent(uri, decl
         proxy.close()
 
 
-def test_closing_under_a_waiting_thread_ends_its_wait(generation, uri, declared):
-    import threading
-
+def test_closing_under_a_waiting_thread_ends_its_wait(generation, uri, declared, caplog):
     client = generation.client(uri)
     client.connect()
     raised = []
@@ -520,3 +519,25 @@ def test_closing_under_a_waiting_thread_ends_its_wait(generation, uri, declared)
     thread.join(30)
     assert not thread.is_alive()
     assert raised == ["Not connected to RabbitMQ"]
+    assert LOGGER not in [record.name for record in caplog.records]
+
+
+def test_leaving_the_block_under_a_waiting_thread_ends_its_wait(generation, uri, declared):
+    raised = []
+    waiting = threading.Event()
+
+    def listen(subscription):
+        waiting.set()
+        try:
+            subscription.get_message()
+        except RuntimeError as error:
+            raised.append(str(error))
+
+    with generation.client(uri) as client:
+        with client.open(declared) as subscription:
+            thread = threading.Thread(target=listen, args=(subscription,))
+            thread.start()
+            assert waiting.wait(10)
+        thread.join(30)
+        assert not thread.is_alive()
+        assert raised == ["Subscription object must be used within 'with' block"]

@@ -121,7 +121,8 @@ class Subscription:
 
     def _leave(self, consumer: mm.Consumer, _exc_type: Any) -> None:
         try:
-            consumer.cancel()
+            # As `cancel`, but that the client is closed is as good.
+            consumer.__exit__(None, None, None)
         except mm.MessagingError as error:
             # Nothing is consumed any more; and what led out of the block must not be replaced by this.
             log.warning("the subscription to %r was not ended in order: %s", self._queue, error)
@@ -137,11 +138,11 @@ class Subscription:
         handle = consumer.get(timeout=None if timeout is None else max(timeout, 0))
         if handle is not None:
             return self._message(self._client, handle)
-        if self._client.closed:
+        if timeout is None and self._consumer is not consumer:
+            # The block was left under the waiting thread.
+            raise RuntimeError(NOT_IN_WITH)
+        if timeout is None or self._client.closed:
             raise RuntimeError(NOT_CONNECTED)
-        if timeout is None:
-            # It ended under the waiting thread: with its block, or with a client that is being closed.
-            raise RuntimeError(NOT_CONNECTED if self._consumer is consumer else NOT_IN_WITH)
         return None
 
 
