@@ -15,7 +15,7 @@ async fn connected(options: Options) -> (Client, String) {
 }
 
 async fn options() -> Options {
-    Options::from_uri(&shared_node().await).unwrap()
+    Options::from_uri(shared_node().await).unwrap()
 }
 
 #[tokio::test]
