@@ -50,8 +50,14 @@ tools() {
 
 develop() {
     tools
-    # Without the environment of another project, and quiet unless it fails.
-    VIRTUAL_ENV=$root/.venv .venv/bin/maturin develop --quiet --manifest-path python/Cargo.toml
+    local log
+    log=$(mktemp)
+    # Quiet unless it fails.
+    VIRTUAL_ENV=$root/.venv .venv/bin/maturin develop --manifest-path python/Cargo.toml >"$log" 2>&1 || {
+        cat "$log"
+        fail "the native module could not be built"
+    }
+    rm -f "$log"
 }
 
 # A virtualenv for tests on another Python: it runs the module that `develop` built, which serves them all.
@@ -110,7 +116,7 @@ check-wheel)
     ;;
 bench)
     shift
-    exec python/benches/run.sh "$newest_python" "$@"
+    exec python/benches/run.sh "$@"
     ;;
 *)
     fail "usage: $0 develop | test | lint | wheel | bench [ARGUMENT...]"

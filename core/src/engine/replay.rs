@@ -221,6 +221,8 @@ impl Engine {
         if let Some(channel) = self.live.channels.get(number) {
             channel.publishing = Some(publishing.clone());
         }
+        // A caller that finds nothing queued writes its publish at once, which must be behind the opening of the channel.
+        self.link.writer().buffer.append(&mut self.live.out);
         publishing.with(|window| window.open(number));
     }
 
