@@ -68,6 +68,10 @@ impl Publisher {
     pub fn enqueue(&self, message: Message) -> Result<Confirmation> {
         let (publishing, out) = self.checked(message)?;
         let admitted = publishing.admit_now(out, self.timeout)?;
+        if !Arc::ptr_eq(&publishing, &self.client.0.publishing) {
+            // A request goes with the consumer of its answer, which no flush knows.
+            publishing.wake_engine();
+        }
         admitted.ok_or_else(|| Error::new(ErrorKind::LimitReached, "the window of publishes is full"))
     }
 

@@ -62,7 +62,8 @@ def imported(python):
     return python("-c", "import murano_messaging")
 
 
-PUKA = ["-m", "pip", "install", "--quiet", "--no-deps", "puka==0.0.8"]
+# Without it an old pip has distutils install, which leaves newer files alone.
+PUKA = ["-m", "pip", "install", "--quiet", "--use-pep517", "--no-deps", "puka==0.0.8"]
 
 
 def test_alone_it_says_nothing(environment, wheel):

@@ -21,6 +21,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PEERS = {
     "ours": "murano_messaging",
     "puka_peer": "puka",
+    "puka_ours": "puka (the drop-in)",
     "pika_peer": "pika",
     "py_amqp": "py-amqp",
     "kombu_peer": "kombu",
@@ -40,6 +41,9 @@ GOALS = [
     ("publish", "ours", "puka_peer", 1 / 6, None),
     ("publish_wait", "ours", "puka_peer", 1 / 2, 1.25),
     ("consume", "ours", "puka_peer", 1 / 4, None),
+    ("publish", "puka_ours", "puka_peer", 1 / 2, None),
+    ("publish_wait", "puka_ours", "puka_peer", 1 / 2, None),
+    ("consume", "puka_ours", "puka_peer", 1 / 2, None),
     ("publish", "ours_aio", "aio_pika_peer", 1 / 15, None),
     ("consume", "ours_aio", "aio_pika_peer", 1 / 10, None),
 ]

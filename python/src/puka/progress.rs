@@ -19,6 +19,9 @@ impl Promises {
     pub fn drain(&self) {
         loop {
             let woken = self.signals.take();
+            if woken.is_empty() {
+                return;
+            }
             let mut table = self.table();
             for number in &woken {
                 self.advance(&mut table, *number);
@@ -27,9 +30,6 @@ impl Promises {
             let garbage = std::mem::take(&mut table.garbage);
             drop(table);
             drop(garbage);
-            if woken.is_empty() {
-                return;
-            }
         }
     }
 
