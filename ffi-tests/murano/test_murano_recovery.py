@@ -108,14 +108,15 @@ def test_subscriptions_and_clients_survive_a_restart_of_the_broker(queue):
             listener.__exit__()
 
 
-def test_what_was_sent_is_there_after_the_broker_was_killed(queue):
+def test_what_was_sent_is_there_after_a_restart_of_the_broker(queue):
     engine, old = Generation("engine"), Generation("2014")
     with ControlledNode() as node:
         for generation in (engine, old):
             with generation.client(node.uri) as client:
                 client.declare(queue, ttl=3600000)
                 client.send(generation.message({"n": generation.name}, generation.name), queue)
-        node.kill()
+        # Not by a kill: RabbitMQ writes its list of queues to disk some time after it said that one is declared.
+        node.stop()
         node.start()
         with engine.client(node.uri) as client, client.open(queue, prefetch_count=2) as subscription:
             ids = {subscription.get_message(timeout=30).id for _ in range(2)}
