@@ -100,7 +100,8 @@ def s_signatures(s):
     methods = (
         "__init__ exchange_declare exchange_delete exchange_bind exchange_unbind queue_declare queue_delete "
         "queue_purge queue_bind queue_unbind basic_publish basic_get basic_consume basic_consume_multi basic_qos "
-        "basic_cancel wait wait_for_all wait_for_any loop loop_break run_any_callbacks set_callback fileno socket on_read on_write "
+        "basic_cancel wait wait_for_all wait_for_any loop loop_break run_any_callbacks set_callback "
+        "fileno socket on_read on_write "
         "needs_write"
     )
     for name in methods.split():
