@@ -24,13 +24,25 @@ MODULES = {
     "__init__.py",
     "_green.py",
     "_native.pyi",
+    "_overwritten.py",
     "_service.py",
     "_types.py",
     "aio.py",
+    "compat/__init__.py",
+    "compat/puka/__init__.py",
+    "compat/puka/_fields.py",
+    "compat/puka/_loop.py",
+    "compat/puka/client.py",
+    "compat/puka/connection.py",
+    "compat/puka/exceptions.py",
+    "compat/puka/spec.py",
+    "compat/puka/spec_exceptions.py",
+    "compat/puka/urlparse.py",
     "errors.py",
     "events.py",
     "py.typed",
 }
+PUKA = {f"puka/{name}.py" for name in ("__init__", "connection", "exceptions", "spec_exceptions", "urlparse")}
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +69,7 @@ def test_the_contents_of_the_wheel(wheel):
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
     expected = {f"murano_messaging/{name}" for name in MODULES | {"_native.abi3.so"}}
+    expected |= PUKA
     expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
     assert names == expected
     assert re.fullmatch(r"murano_messaging-[0-9.]+-cp39-abi3-(manylinux_2_\d+|linux)_\w+\.whl", wheel.name)
@@ -70,6 +83,7 @@ def test_the_contents_of_the_sdist(dist):
         names = {name.partition("/")[2] for name in archive.getnames()}
     package = {name.removeprefix("python/murano_messaging/") for name in names if "python/murano_messaging/" in name}
     assert package == MODULES
+    assert {f"python/{name}" for name in PUKA} <= names
     for needed in ("pyproject.toml", "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "core/src/lib.rs", "PKG-INFO"):
         assert needed in names
     tops = {name.split("/")[0] for name in names}
