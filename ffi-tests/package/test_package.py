@@ -25,6 +25,7 @@ MODULES = {
     "__main__.py",
     "_green.py",
     "_native.pyi",
+    "_overwritten.py",
     "_service.py",
     "_types.py",
     "aio.py",
@@ -36,6 +37,15 @@ MODULES = {
         for package in ("murano_agent", "murano_engine")
         for module in ("__init__", "message", "mqclient", "subscription")
     ),
+    "compat/puka/__init__.py",
+    "compat/puka/_fields.py",
+    "compat/puka/_loop.py",
+    "compat/puka/client.py",
+    "compat/puka/connection.py",
+    "compat/puka/exceptions.py",
+    "compat/puka/spec.py",
+    "compat/puka/spec_exceptions.py",
+    "compat/puka/urlparse.py",
     "errors.py",
     "events.py",
     "py.typed",
@@ -46,6 +56,7 @@ MURANOCOMMON = {
     "muranocommon/helpers/token_sanitizer.py",
     *(f"muranocommon/messaging/{module}.py" for module in ("__init__", "message", "mqclient", "subscription")),
 }
+PUKA = {f"puka/{name}.py" for name in ("__init__", "connection", "exceptions", "spec_exceptions", "urlparse")}
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +82,8 @@ def test_the_contents_of_the_wheel(wheel):
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
     info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
-    expected = {f"murano_messaging/{name}" for name in MODULES | {"_native.abi3.so"}} | MURANOCOMMON
+    expected = {f"murano_messaging/{name}" for name in MODULES | {"_native.abi3.so"}}
+    expected |= MURANOCOMMON | PUKA
     expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
     assert names == expected
     assert re.fullmatch(r"murano_messaging-[0-9.]+-cp39-abi3-(manylinux_2_\d+|linux)_\w+\.whl", wheel.name)
@@ -86,6 +98,7 @@ def test_the_contents_of_the_sdist(dist):
     package = {name.removeprefix("python/murano_messaging/") for name in names if "python/murano_messaging/" in name}
     assert package == MODULES
     assert {name.removeprefix("python/") for name in names if "python/muranocommon/" in name} == MURANOCOMMON
+    assert {f"python/{name}" for name in PUKA} <= names
     for needed in ("pyproject.toml", "Cargo.toml", "Cargo.lock", "LICENSE", "README.md", "core/src/lib.rs", "PKG-INFO"):
         assert needed in names
     tops = {name.split("/")[0] for name in names}

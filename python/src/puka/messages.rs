@@ -34,10 +34,9 @@ impl PukaBase {
         {
             return Ok(last.publisher.clone());
         }
-        let publisher = self
-            .core(py)?
-            .publisher(exchange.extract::<Text>()?.0, routing_key.extract::<Text>()?.0)
-            .timeout(None);
+        // With the deadline of every operation, far away: the engine looks at publishes without one at every turn.
+        let publisher =
+            self.core(py)?.publisher(exchange.extract::<Text>()?.0, routing_key.extract::<Text>()?.0);
         let (exchange, routing_key) = (exchange.clone().unbind(), routing_key.clone().unbind());
         let last = LastRoute { exchange, routing_key, publisher: publisher.clone() };
         // Dropped without the lock.
