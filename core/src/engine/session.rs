@@ -264,13 +264,7 @@ impl Engine {
 
     /// Ready when nothing is left (`flushed`), or when this turn's share is written.
     fn poll_flush(&mut self, cx: &mut std::task::Context<'_>, flushed: &mut bool) -> Poll<io::Result<()>> {
-        // A caller that writes just now says so if it leaves something behind: nothing is to be done here, and to wait for
-        // it would cost both a switch of threads.
-        let writer = if self.live.out.is_empty() { self.link.try_writer() } else { Some(self.link.writer()) };
-        let Some(mut writer) = writer else {
-            *flushed = true;
-            return Poll::Ready(Ok(()));
-        };
+        let mut writer = self.link.writer();
         let mut written = 0;
         loop {
             if !self.live.out.is_empty() {
