@@ -1,7 +1,9 @@
 """Measures the Python clients side by side: CPU time of the client process per message, and rates.
 
 Each measurement is a process of its own; rounds go through all peers in turn, and the best round of each counts, so that
-what else the machine does hits all alike. ``--peer`` and ``--work`` choose; ``--rounds`` and ``--messages`` set how much.
+what else the machine does hits all alike. Messages are transient: with persistent ones a publish that waits for its
+confirm waits for the broker's disk, whoever publishes. ``--peer`` and ``--work`` choose; ``--rounds`` and ``--messages``
+set how much.
 """
 
 from __future__ import annotations
@@ -57,14 +59,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", action="append", choices=PEERS)
     parser.add_argument("--work", action="append", choices=WORKS)
-    parser.add_argument("--transient", action="store_true", help="messages that the broker need not keep on disk")
+    parser.add_argument("--persistent", action="store_true", help="messages that the broker keeps on disk, at its pace")
     parser.add_argument("--run", nargs=4, metavar=("PEER", "WORK", "QUEUE", "MESSAGES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     uri = os.environ["BROKER"]
     if options.run:
         peer, work, queue, messages = options.run
         sys.path.insert(0, str(HERE / "peers"))
-        getattr(importlib.import_module(peer), work)(uri, queue, int(messages), not options.transient)
+        getattr(importlib.import_module(peer), work)(uri, queue, int(messages), options.persistent)
         return 0
     best = measure(uri, options)
     report(best)
@@ -111,8 +113,8 @@ def fill(client: object, queue: str, messages: int) -> None:
 
 def run(peer: str, work: str, queue: str, messages: int, options: argparse.Namespace) -> Optional[Sample]:
     command = [sys.executable, __file__, "--run", peer, work, queue, str(messages)]
-    if options.transient:
-        command.append("--transient")
+    if options.persistent:
+        command.append("--persistent")
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if lines:
