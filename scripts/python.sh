@@ -93,8 +93,8 @@ run)
     ;;
 lint)
     develop
-    .venv/bin/ruff format --check --quiet python ffi-tests
-    .venv/bin/ruff check --quiet python ffi-tests
+    .venv/bin/ruff format --check --quiet python ffi-tests examples
+    .venv/bin/ruff check --quiet python ffi-tests examples
     .venv/bin/mypy
     MYPYPATH=python .venv/bin/stubtest murano_messaging --mypy-config-file pyproject.toml --allowlist python/stubtest-allowlist
     ;;
