@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+import threading
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -29,12 +30,22 @@ class Child(subprocess.Popen[str]):
 
     def end(self, timeout: float = 60) -> str:
         """What else it prints, until it ends well and silently on stderr."""
-        try:
-            out, err = self.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            out, err = self.communicate()
-            raise AssertionError(f"not within {timeout} s:\n{out}\n{err}") from None
+        assert self.stdout is not None
+        assert self.stderr is not None
+        # Not `communicate`, which would miss what `line` has read ahead.
+        late = threading.Timer(timeout, self.kill)
+        late.start()
+        errors: list[str] = []
+        reader = threading.Thread(target=lambda stderr: errors.append(stderr.read()), args=(self.stderr,))
+        reader.start()
+        out = self.stdout.read()
+        reader.join()
+        self.wait()
+        in_time = late.is_alive()
+        late.cancel()
+        late.join()
+        (err,) = errors
+        assert in_time, f"not within {timeout} s:\n{out}\n{err}"
         assert (self.returncode, err) == (0, ""), f"exit code {self.returncode}:\n{out}\n{err}"
         return out
 

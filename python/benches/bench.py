@@ -1,9 +1,9 @@
 """Measures the Python clients side by side: CPU time of the client process per message, and rates.
 
-Each measurement is a process of its own; rounds go through all peers in turn, and the best round of each counts, so that
-what else the machine does hits all alike. Messages are transient: with persistent ones a publish that waits for its
-confirm waits for the broker's disk, whoever publishes. ``--peer`` and ``--work`` choose; ``--rounds`` and ``--messages``
-set how much.
+Each measurement is a process of its own; rounds go through all peers in turn, and the best round of each counts, so
+that what else the machine does hits all alike. Messages are transient: with persistent ones a publish that waits for
+its confirm waits for the broker's disk, whoever publishes. ``--peer`` and ``--work`` choose; ``--rounds`` and
+``--messages`` set how much.
 """
 
 from __future__ import annotations
