@@ -76,7 +76,9 @@ pub fn check_interpreter(_py: Python<'_>) -> PyResult<()> {
     if number == 0 {
         return Ok(());
     }
-    Err(PyImportError::new_err("murano_messaging does not support subinterpreters: import it in the main interpreter"))
+    Err(PyImportError::new_err(
+        "murano_messaging does not support subinterpreters: import it in the main interpreter",
+    ))
 }
 
 // ---- the end of the interpreter ------------------------------------------------------------------------------
