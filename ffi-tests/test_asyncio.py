@@ -245,3 +245,16 @@ def test_without_a_loop_there_is_a_clear_error(uri):
     operation = aio.connect(uri)
     with pytest.raises(RuntimeError, match="loop"):
         operation.send(None)
+
+
+def test_a_forgotten_await_is_warned_of(run, uri, queue):
+    async def main():
+        async with aio.connect(uri) as client:
+            with pytest.warns(RuntimeWarning, match="never awaited"):
+                client.declare_queue(queue)
+            with pytest.raises(mm.NotFoundError):
+                await client.queue_info(queue)
+            # Given up on purpose.
+            client.declare_queue(queue).close()
+
+    run(main())

@@ -44,6 +44,37 @@ async def test_a_confirmation_can_be_awaited_more_than_once(face, broker, queue)
         assert confirmation.done
 
 
+async def test_one_confirmation_can_be_waited_for_by_many(face, broker, queue):
+    async with face.connect(broker) as client:
+        await client.declare_queue(queue, expires=60)
+        for _ in range(20):
+            confirmation = await client.publish_nowait(b"x", routing_key=queue)
+
+            async def wait(confirmation=confirmation):
+                await confirmation.wait(timeout=30)
+                return confirmation.done
+
+            assert all(await face.together(*[wait] * 8))
+
+
+async def test_cancelling_wakes_who_waits(face, broker, queue):
+    async with face.connect(broker, window_messages=1) as client:
+        await client.declare_queue(queue, expires=60)
+        confirmation = await client.publish_nowait(b"x", routing_key=queue)
+
+        async def wait():
+            try:
+                await confirmation.wait(timeout=30)
+            except mm.ClosedError:
+                pass
+
+        async def cancel():
+            confirmation.cancel()
+
+        await face.together(wait, wait, cancel)
+        assert confirmation.done
+
+
 async def test_an_unroutable_message_comes_back_with_its_own_publish(face, broker, queue):
     async with face.connect(broker) as client:
         await client.declare_queue(queue, expires=60)

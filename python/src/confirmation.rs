@@ -3,16 +3,15 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
 };
 
 use murano_messaging::{Confirmation as Core, Error, ErrorKind};
 use pyo3::prelude::*;
 
 use crate::{
-    engine,
-    errors::{self, OrPyErr},
+    engine, errors,
     outcome::{Outcome, run},
     process::Owned,
     time,
@@ -20,8 +19,58 @@ use crate::{
 };
 
 enum State {
-    Waiting(Core),
+    Waiting { core: Core, waiters: Waiters },
     Known(Result<(), Error>),
+}
+
+/// Who waits for one answer: nearly always nobody or one, but any thread or task may.
+enum Waiters {
+    None,
+    One(Waker),
+    Many(Arc<All>),
+}
+
+/// Wakes all of them: the core knows one waker only.
+#[derive(Default)]
+struct All(Mutex<Vec<Waker>>);
+
+impl All {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+}
+
+impl Wake for All {
+    fn wake(self: Arc<Self>) {
+        let wakers = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Waiters {
+    /// Adds one who waits, and returns whom the core is to wake.
+    fn with(&mut self, waker: &Waker) -> Waker {
+        match self {
+            Self::One(known) if !known.will_wake(waker) => {
+                let all = Arc::new(All::default());
+                all.add(known);
+                all.add(waker);
+                *self = Self::Many(all.clone());
+                all.into()
+            }
+            Self::None | Self::One(_) => {
+                *self = Self::One(waker.clone());
+                waker.clone()
+            }
+            Self::Many(all) => {
+                all.add(waker);
+                all.clone().into()
+            }
+        }
+    }
 }
 
 /// The broker's answer to one publish, now or later.
@@ -38,7 +87,8 @@ pub struct Confirmation {
 pub struct AioConfirmation;
 
 pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
-    let confirmation = Confirmation { state: Owned::new(Mutex::new(State::Waiting(core))), face };
+    let state = State::Waiting { core, waiters: Waiters::None };
+    let confirmation = Confirmation { state: Owned::new(Mutex::new(state)), face };
     Ok(match face {
         Face::Blocking => Bound::new(py, confirmation)?.into_any(),
         Face::Asyncio => {
@@ -52,7 +102,7 @@ impl Confirmation {
         Ok(self.state.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The answer. One task at a time waits for it.
+    /// The answer.
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let Ok(mut state) = self.state() else {
             return Poll::Ready(Err(Error::new(
@@ -62,8 +112,9 @@ impl Confirmation {
         };
         match &mut *state {
             State::Known(result) => Poll::Ready(result.clone()),
-            State::Waiting(core) => {
-                let Poll::Ready(result) = Pin::new(core).poll(cx) else {
+            State::Waiting { core, waiters } => {
+                let waker = waiters.with(cx.waker());
+                let Poll::Ready(result) = Pin::new(core).poll(&mut Context::from_waker(&waker)) else {
                     return Poll::Pending;
                 };
                 *state = State::Known(result.clone());
@@ -74,13 +125,13 @@ impl Confirmation {
 }
 
 /// Waits for the answers, in order.
-struct All {
+struct InOrder {
     confirmations: Vec<Py<Confirmation>>,
     next: usize,
     failed: Option<Error>,
 }
 
-impl Future for All {
+impl Future for InOrder {
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -108,7 +159,7 @@ fn wait_for<'py>(
         confirmation.get().state.get()?;
     }
     let count = confirmations.len();
-    let all = Timeout::new(engine::handle(py)?, timeout, All { confirmations, next: 0, failed: None });
+    let all = Timeout::new(engine::handle(py)?, timeout, InOrder { confirmations, next: 0, failed: None });
     run(py, face, async move {
         match all.await {
             Some(result) => result.map(|()| Outcome::None),
@@ -163,7 +214,7 @@ impl Confirmation {
     fn done(&self) -> PyResult<bool> {
         Ok(match &*self.state()? {
             State::Known(_) => true,
-            State::Waiting(core) => core.is_ready(),
+            State::Waiting { core, .. } => core.is_ready(),
         })
     }
 
@@ -189,28 +240,29 @@ impl Confirmation {
     }
 
     /// Gives the publish up: it is not sent if it has not been, and never sent again.
-    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+    fn cancel(&self) -> PyResult<()> {
         let error = Error::new(ErrorKind::Closed, "the publish was cancelled");
         let before = {
             let mut state = self.state()?;
             match &*state {
                 State::Known(_) => return Ok(()),
-                State::Waiting(core) if core.is_ready() => return Ok(()),
-                State::Waiting(_) => std::mem::replace(&mut *state, State::Known(Err(error))),
+                State::Waiting { core, .. } if core.is_ready() => return Ok(()),
+                State::Waiting { .. } => std::mem::replace(&mut *state, State::Known(Err(error))),
             }
         };
-        if let State::Waiting(core) = before {
+        if let State::Waiting { core, .. } = before {
+            // Whoever waits for it hears of it.
             core.cancel();
         }
-        Ok::<_, Error>(()).or_py(py)
+        Ok(())
     }
 
     fn __repr__(&self) -> PyResult<String> {
         Ok(match &*self.state()? {
             State::Known(Ok(())) => "<Confirmation: confirmed>".into(),
             State::Known(Err(error)) => format!("<Confirmation: failed: {error}>"),
-            State::Waiting(core) if core.is_ready() => "<Confirmation: answered>".into(),
-            State::Waiting(_) => "<Confirmation: waiting>".into(),
+            State::Waiting { core, .. } if core.is_ready() => "<Confirmation: answered>".into(),
+            State::Waiting { .. } => "<Confirmation: waiting>".into(),
         })
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use murano_messaging::Error;
 use pyo3::{
-    exceptions::{PyRuntimeError, PyStopIteration},
+    exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration},
     prelude::*,
     types::PyType,
 };
@@ -29,11 +29,14 @@ struct Place {
 
 struct Running {
     work: Owned<Work>,
+    /// It was polled, so that it is no mistake to drop it.
+    begun: bool,
     place: Option<Place>,
 }
 
 impl Running {
     fn poll(&mut self, waker: &Waker) -> PyResult<Poll<Result<Outcome, Error>>> {
+        self.begun = true;
         Ok(self.work.get_mut()?.as_mut().poll(&mut Context::from_waker(waker)))
     }
 
@@ -67,13 +70,15 @@ pub struct Operation {
 
 impl Operation {
     pub fn new(work: Work) -> Self {
-        let running = Running { work: Owned::new(work), place: None };
+        let running = Running { work: Owned::new(work), begun: false, place: None };
         Self { running: Mutex::new(Some(running)), keeps: false, kept: Mutex::default() }
     }
 
     /// An operation that keeps its result for [`Self::take_kept`].
     pub fn keeping(work: Work) -> Self {
-        Self { keeps: true, ..Self::new(work) }
+        let mut operation = Self::new(work);
+        operation.keeps = true;
+        operation
     }
 
     pub fn take_kept(&self) -> Option<Py<PyAny>> {
@@ -117,6 +122,25 @@ impl Operation {
         running.wait(future.clone().unbind());
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
         Ok(Step::Wait(future))
+    }
+}
+
+impl Drop for Operation {
+    /// Nothing was done: as for a coroutine, a forgotten `await` is worth a warning.
+    fn drop(&mut self) {
+        let Some(running) = self.take() else { return };
+        if running.begun || running.work.is_inherited() {
+            return;
+        }
+        // `None` when the interpreter is ending.
+        Python::try_attach(|py| {
+            let category = py.get_type::<PyRuntimeWarning>();
+            if let Err(error) =
+                PyErr::warn(py, &category, c"an operation of murano_messaging.aio was never awaited", 1)
+            {
+                error.write_unraisable(py, None);
+            }
+        });
     }
 }
 
