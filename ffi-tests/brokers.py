@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import itertools
 import os
 import pathlib
 import signal
 import subprocess
 import uuid
+from collections.abc import Iterator
 
 import murano_messaging as mm
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 _numbers = itertools.count(1)
+
+
+@contextlib.contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Keep other processes that run tests from making the same thing at the same time."""
+    with open(ROOT / "target" / f"{what}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def unique(prefix: str) -> str:

@@ -32,11 +32,12 @@ def _python() -> str:
 def peer() -> str:
     """The interpreter that has Puka 0.0.8."""
     python = PEER / "bin" / "python"
-    if not (PEER / "complete").exists():
-        subprocess.run([_python(), "-m", "venv", "--clear", PEER], check=True, timeout=120)
-        install = [python, "-m", "pip", "install", "--quiet", "puka==0.0.8", "future==1.0.0"]
-        subprocess.run(install, check=True, timeout=300)
-        (PEER / "complete").touch()
+    with brokers.alone("puka-peer"):
+        if not (PEER / "complete").exists():
+            subprocess.run([_python(), "-m", "venv", "--clear", PEER], check=True, timeout=120)
+            install = [python, "-m", "pip", "install", "--quiet", "puka==0.0.8", "future==1.0.0"]
+            subprocess.run(install, check=True, timeout=300)
+            (PEER / "complete").touch()
     return str(python)
 
 
