@@ -155,7 +155,6 @@ pub(crate) struct Engine {
     sync: Option<oneshot::Receiver<Result<command::Answer>>>,
     /// When the publishing connection stops waiting for the other one.
     sync_until: Option<Instant>,
-    over: Option<Error>,
 }
 
 impl Engine {
@@ -184,7 +183,6 @@ impl Engine {
             live: Live::none(),
             sync: None,
             sync_until: None,
-            over: None,
         }
     }
 
@@ -226,8 +224,9 @@ impl Engine {
                 }
             }
         };
-        self.events.send(Event::Closed { role: self.role, reason: reason.clone() });
-        self.over = reason;
+        // First, so that whoever hears of the end finds everything refused.
+        self.end(&reason.clone().unwrap_or_else(closed));
+        self.events.send(Event::Closed { role: self.role, reason });
     }
 
     /// Takes over a connection that was just opened.
@@ -293,15 +292,15 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
-    /// Also when the runtime drops the task: nobody may wait for an engine that is gone.
-    fn drop(&mut self) {
-        let error = self.over.take().unwrap_or_else(closed);
+impl Engine {
+    /// Refuses what is asked from now on with `error`, and fails what waits.
+    fn end(&mut self, error: &Error) {
         self.link.writer().detach();
-        let commands = self.link.close(&error);
+        // The windows first: once the link is closed, a publish opens the window again for another engine.
         for publishing in self.windows() {
-            publishing.with(|window| window.close(&error));
+            publishing.with(|window| window.close(error));
         }
+        let commands = self.link.close(error);
         for channel in self.live.channels.drain() {
             for rpc in channel.rpcs {
                 if let Some(command) = rpc.waiter.into_command(rpc.method) {
@@ -320,6 +319,15 @@ impl Drop for Engine {
                 asked.answer(Err(error.clone()));
             }
             consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
+        }
+    }
+}
+
+impl Drop for Engine {
+    /// Also when the runtime drops the task: nobody may wait for an engine that is gone.
+    fn drop(&mut self) {
+        if !self.link.is_closed() {
+            self.end(&closed());
         }
         if let Some(mut closing) = self.closing.take() {
             let result = if closing.late { Err(closed_late()) } else { Ok(()) };

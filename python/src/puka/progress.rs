@@ -18,11 +18,12 @@ impl Promises {
     /// Looks at the promises that were woken.
     pub fn drain(&self) {
         loop {
+            // Taken under the lock: another thread that finds nothing woken finds what came of it in the table.
+            let mut table = self.table();
             let woken = self.signals.take();
             if woken.is_empty() {
                 return;
             }
-            let mut table = self.table();
             for number in &woken {
                 self.advance(&mut table, *number);
             }

@@ -74,16 +74,12 @@ impl Signals {
         state.show();
     }
 
-    /// Registers a waiter; not when there is something to look at already, which is said by `false`.
-    pub fn wait(&self, waker: &Waker) -> bool {
+    /// Registers a waiter, until it is woken once.
+    pub fn wait(&self, waker: &Waker) {
         let mut state = self.lock();
-        if !state.woken.is_empty() {
-            return false;
-        }
         if !state.waiters.iter().any(|known| known.will_wake(waker)) {
             state.waiters.push(waker.clone());
         }
-        true
     }
 
     /// Takes the registration back.

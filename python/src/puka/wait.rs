@@ -62,30 +62,28 @@ impl PukaBase {
         let mut registered: Option<Waker> = None;
         let waited = {
             let ready = pin!(poll_fn(|cx| {
-                loop {
-                    promises.drain();
-                    let ready = match numbers {
-                        Some(numbers) => promises.first_ready(numbers).map(Waited::Ready),
-                        None => (promises.any_ready() || self.broken.load(Ordering::Relaxed))
-                            .then_some(Waited::Ready(0)),
-                    };
-                    if let Some(ready) = ready {
-                        return Poll::Ready(ready);
-                    }
-                    let never = match numbers {
-                        Some(numbers) => !promises.any_waits(numbers),
-                        None => !promises.is_alive(),
-                    };
-                    if never && timeout.is_none() {
-                        return Poll::Ready(Waited::Never);
-                    }
-                    if !registered.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                        registered = Some(cx.waker().clone());
-                    }
-                    if promises.signals.wait(cx.waker()) {
-                        return Poll::Pending;
-                    }
+                // Before looking, so that what another thread finds is not missed.
+                if !registered.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                    registered = Some(cx.waker().clone());
                 }
+                promises.signals.wait(cx.waker());
+                promises.drain();
+                let ready = match numbers {
+                    Some(numbers) => promises.first_ready(numbers).map(Waited::Ready),
+                    None => (promises.any_ready() || self.broken.load(Ordering::Relaxed))
+                        .then_some(Waited::Ready(0)),
+                };
+                if let Some(ready) = ready {
+                    return Poll::Ready(ready);
+                }
+                let never = match numbers {
+                    Some(numbers) => !promises.any_waits(numbers),
+                    None => !promises.is_alive(),
+                };
+                if never && timeout.is_none() {
+                    return Poll::Ready(Waited::Never);
+                }
+                Poll::Pending
             }));
             let timed = pin!(Timeout::new(engine::handle(py)?, timeout, ready));
             if self.is_green() { wait::block_imported(py, timed) } else { wait::block(py, timed) }
