@@ -1,9 +1,13 @@
 //! Closing a client that is busy: being closed already, or with publishes that wait for their connection.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 
-use murano_messaging::{Client, ErrorKind, Message, Options, Queue};
+use murano_messaging::{Broker, Client, Error, ErrorKind, Message, Options, Publisher, Queue, Recovery};
 use murano_testkit::{Proxy, shared_node, unique, within};
+use tracing::{Level, Metadata, Subscriber, span};
 
 #[tokio::test]
 async fn a_second_close_waits_for_the_same_end() {
@@ -65,4 +69,64 @@ async fn a_close_does_not_wait_for_a_connection_that_cannot_be_made() {
     proxy.refuse(true);
     drop(within("the close", Duration::from_secs(10), client.close()).await);
     within("the failure", Duration::from_secs(10), publish).await.unwrap_err();
+}
+
+/// Publishes in the moment in which the end of a client is told, in the thread that tells it.
+struct PublishAtTheEnd {
+    publisher: Arc<OnceLock<Publisher>>,
+    outcome: Arc<Mutex<Option<Result<(), Error>>>>,
+}
+
+impl Subscriber for PublishAtTheEnd {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "murano_messaging::events"
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        // Only the event of the end has neither a host nor anything of a queue.
+        let fields = event.metadata().fields();
+        if let Some(publisher) = self.publisher.get()
+            && *event.metadata().level() == Level::DEBUG
+            && fields.field("reason").is_some()
+        {
+            let outcome = publisher.enqueue(Message::text("too late")).map(drop);
+            *self.outcome.lock().unwrap() = Some(outcome);
+        }
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test]
+async fn whoever_hears_of_the_end_finds_publishes_refused() {
+    let (publisher, outcome) = (Arc::default(), Arc::default());
+    let told = PublishAtTheEnd { publisher: Arc::clone(&publisher), outcome: Arc::clone(&outcome) };
+    let _subscribed = tracing::subscriber::set_default(told);
+    let broker = Broker::named("closing");
+    let client = Options::from_uri("memory://closing")
+        .unwrap()
+        .recovery(Recovery { enabled: false, ..Recovery::default() })
+        .separate_publish_connection(false)
+        .connect()
+        .await
+        .unwrap();
+    let _ = publisher.set(client.publisher("", "nobody"));
+    broker.drop_connections();
+    let refused = async {
+        loop {
+            if let Some(outcome) = outcome.lock().unwrap().take() {
+                return outcome;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let error = within("the end", Duration::from_secs(10), refused).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
 }
