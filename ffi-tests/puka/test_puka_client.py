@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -307,6 +308,107 @@ def test_threads_share_a_client(connect, queue):
         thread.join()
     assert not errors
     assert sorted(bodies, key=int) == [str(number) for number in range(400)]
+
+
+def started(*works):
+    """Threads other than the main one, which wait without looking up: a lost wake-up holds them for ever."""
+    threads = [threading.Thread(target=work, daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def ended(threads):
+    deadline = time.monotonic() + 60
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
+
+
+def test_threads_that_wait_for_promises_of_their_own(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    done = []
+
+    def publish():
+        for number in range(2000):
+            client.wait(client.basic_publish("", queue, body=str(number)))
+        done.append("publish")
+
+    def declare():
+        for _ in range(2000):
+            client.wait(client.queue_declare(queue, passive=True))
+        done.append("declare")
+
+    assert ended(started(publish, publish, declare, declare)), f"only {done} ended"
+    assert sorted(done) == ["declare", "declare", "publish", "publish"]
+
+
+def test_a_loop_while_another_thread_publishes_and_waits(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    seen, errors = [], []
+
+    def on_delivery(number, message):
+        client.basic_ack(message)
+        seen.append(message["body"])
+        if len(seen) == 1000:
+            client.loop_break()
+
+    def publish():
+        try:
+            for number in range(1000):
+                promise = client.basic_publish("", queue, body=str(number))
+                # The loop may have taken its result by now.
+                with contextlib.suppress(KeyError):
+                    client.wait(promise)
+        except Exception as error:
+            errors.append(error)
+
+    client.basic_consume(queue, callback=on_delivery)
+    assert ended(started(client.loop, publish)), f"stuck after {len(seen)} deliveries"
+    assert not errors
+    assert seen == [str(number) for number in range(1000)]
+
+
+def waiting(client, work):
+    """Have a thread wait in `work`; returns it and what it came to."""
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(work())
+        except Exception as error:
+            outcome.append(error)
+
+    threads = started(run)
+    # Until it waits, which nothing shows from outside; a thread that came late would only find what is there.
+    time.sleep(0.2)
+    return threads, outcome
+
+
+def test_what_is_ready_at_once_wakes_a_loop_of_another_thread(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    threads, outcome = waiting(client, client.loop)
+    # A consumer that has not started is given up, and the promise of that has its result as soon as it is made.
+    consume = client.basic_consume(queue)
+    client.basic_cancel(consume, callback=lambda number, result: client.loop_break())
+    assert ended(threads), "the loop was not woken"
+    assert outcome == [None]
+
+
+def test_an_ack_wakes_who_waits_for_the_next_delivery(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, exclusive=True))
+    client.wait_for_all([client.basic_publish("", queue, body=str(number)) for number in range(2)])
+    consume = client.basic_consume(queue, prefetch_count=1)
+    first = client.wait(consume)
+    client.wait(client.basic_qos(consume, prefetch_count=1))
+    threads, outcome = waiting(client, lambda: client.wait(consume)["body"])
+    client.basic_ack(first)
+    assert ended(threads), "the wait was not woken"
+    assert outcome == ["1"]
 
 
 def test_waiting_does_not_keep_other_threads_from_running(connect, queue):

@@ -38,6 +38,15 @@ impl Promises {
         self.signals.set_ready(!table.ready.is_empty());
     }
 
+    /// As [`Self::show`], after this promise was advanced although no signal has asked for it: who waits in another
+    /// thread has not been woken for what came of that.
+    pub fn tell(&self, table: &Table, number: u64) {
+        self.show(table);
+        if table.ready.contains(&number) {
+            self.signals.wake_all();
+        }
+    }
+
     pub fn advance(&self, table: &mut Table, number: u64) {
         let Some(promise) = table.promises.get_mut(&number) else { return };
         match &mut promise.work {

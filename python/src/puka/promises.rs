@@ -170,7 +170,7 @@ impl Promises {
         let promise = Promise { no_ack, ..Promise::new(work, callback) };
         table.promises.insert(number, promise);
         self.advance(&mut table, number);
-        self.show(&table);
+        self.tell(&table, number);
         number
     }
 
@@ -196,7 +196,7 @@ impl Promises {
         });
         if closing.is_some() {
             self.advance(&mut table, number);
-            self.show(&table);
+            self.tell(&table, number);
         }
         drop(table);
         drop(dropped);
@@ -227,6 +227,8 @@ impl Promises {
         let spent = promise.is_spent().then(|| table.promises.remove(&number));
         drop(table);
         drop(spent);
+        // Whoever waits for it waits for nothing.
+        self.signals.wake_all();
         true
     }
 
@@ -288,7 +290,7 @@ impl Promises {
         }
         if table.promises.get(&number).is_some_and(|promise| promise.limit > 0) {
             self.advance(&mut table, number);
-            self.show(&table);
+            self.tell(&table, number);
         }
     }
 
@@ -317,7 +319,7 @@ impl Promises {
         let settled = how(&delivery).map_err(Unsettled::Failed);
         if promise.limit > 0 {
             self.advance(&mut table, number);
-            self.show(&table);
+            self.tell(&table, number);
         }
         let spent = table.promises.get(&number).is_some_and(Promise::is_spent);
         let spent = spent.then(|| table.promises.remove(&number));
