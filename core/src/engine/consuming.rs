@@ -373,6 +373,16 @@ impl Engine {
             what.answer(Ok(()));
             return;
         }
+        if consumer.state == State::Starting {
+            // RabbitMQ 3.10 ends the connection (541) over a `basic.cancel` that comes right behind its `basic.consume`.
+            // Nothing of this channel was handed out before its consume-ok, so that closing it gives everything back.
+            let number = consumer.channel;
+            self.close_channel(number);
+            self.drop_consumer(id);
+            self.consumer_settled();
+            what.answer(Ok(()));
+            return;
+        }
         consumer.state = State::Cancelling;
         consumer.cancel_until = Some(what.deadline);
         let (number, consumer_tag) = (consumer.channel, consumer.wire_tag());

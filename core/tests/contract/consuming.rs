@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::poll_fn,
+    future::{Future, poll_fn},
     pin::Pin,
     task::Poll,
 };
@@ -27,6 +27,7 @@ contract!(
     tasks_that_share_a_consumer_get_each_delivery_once,
     a_consumer_has_the_tag_it_asked_for,
     hundreds_of_queues_and_thousands_of_operations_share_a_connection,
+    a_consumer_that_is_given_up_while_it_starts_gives_everything_back,
 );
 
 async fn deliveries_come_in_order_and_say_where_from(env: &Env) {
@@ -291,4 +292,22 @@ async fn hundreds_of_queues_and_thousands_of_operations_share_a_connection(env: 
     let stats = client.stats();
     assert_eq!((stats.confirmed, stats.acked), (u64::from(QUEUES) * 10, u64::from(QUEUES) * 10));
     assert_eq!((stats.reconnects, stats.recorded), (0, 0));
+}
+
+async fn a_consumer_that_is_given_up_while_it_starts_gives_everything_back(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    send(&client, &queue, numbers(0..10)).await;
+    let mut events = client.events();
+    for _ in 0..50 {
+        let mut starting = Box::pin(client.consume(queue.as_str()).start());
+        let begun = poll_fn(|cx| Poll::Ready(starting.as_mut().poll(cx).is_pending())).await;
+        assert!(begun, "nobody has answered yet");
+        drop(starting);
+        tokio::task::yield_now().await;
+    }
+    until_ready(&client, &queue, 10).await;
+    let consumer = client.consume(queue.as_str()).start().await.unwrap();
+    assert_eq!(next_text(&consumer).await, "0");
+    assert!(events.try_next().is_none(), "the connection was lost over it");
 }
