@@ -26,16 +26,18 @@ wheel: ## Build the Python wheel (manylinux) and sdist into dist/, and try the w
 	@scripts/setup.sh rabbitmq python
 	@scripts/python.sh wheel
 
-bench: ## Measure against lapin, amqprs and rabbitmq-c in one run (BROKER=amqp://..., ARGS='--transient ...')
+bench: ## Measure Rust and Python against their peers (BROKER=amqp://..., ARGS='--transient ...', PYTHON_ARGS='--rounds 2 ...')
 	@scripts/setup.sh rabbitmq bench
 	@cargo build --quiet -p murano-testkit --bin rabbitmq
 	cargo build --release --quiet -p murano-bench
 ifdef BROKER
 	@BROKER='$(BROKER)' target/release/murano-bench $(ARGS)
 	@BROKER='$(BROKER)' scripts/bench-murano.sh
+	@BROKER='$(BROKER)' scripts/python.sh bench $(PYTHON_ARGS)
 else
 	@target/debug/rabbitmq exec target/release/murano-bench $(ARGS)
 	@target/debug/rabbitmq exec scripts/bench-murano.sh
+	@scripts/python.sh bench $(PYTHON_ARGS)
 endif
 
 simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1; TRACE=1 with one seed shows what happened)
