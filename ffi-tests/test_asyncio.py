@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import threading
 
 import pytest
@@ -74,8 +75,6 @@ def test_cancelling_a_publish_frees_its_place_at_the_confirm(run, uri, queue):
 
 def test_cancelling_a_connect(run):
     async def main():
-        import socket
-
         with socket.create_server(("127.0.0.1", 0)) as silent:
             port = silent.getsockname()[1]
             with pytest.raises(asyncio.TimeoutError):
@@ -241,10 +240,12 @@ def test_a_task_that_is_cancelled_when_its_result_is_there(run, uri, queue):
     run(main())
 
 
-def test_without_a_loop_there_is_a_clear_error(uri):
-    operation = aio.connect(uri)
-    with pytest.raises(RuntimeError, match="loop"):
-        operation.send(None)
+def test_without_a_loop_there_is_a_clear_error():
+    # A peer that stays silent: an operation that is done at once needs no loop.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        operation = aio.connect(f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(RuntimeError, match="loop"):
+            operation.send(None)
 
 
 def test_a_forgotten_await_is_warned_of(run, uri, queue):
