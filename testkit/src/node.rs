@@ -278,9 +278,15 @@ impl Node {
         tokio::task::block_in_place(|| self.start_again_blocking());
     }
 
-    /// SIGSTOP: the node keeps its sockets and answers nothing.
+    /// SIGSTOP: the node keeps its sockets and answers nothing, from the moment this returns.
     pub fn freeze(&self) {
-        signal("STOP", self.pid());
+        let pid = self.pid();
+        signal("STOP", pid);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_stopped(pid) {
+            assert!(Instant::now() < deadline, "process {pid} does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// SIGCONT.
@@ -334,6 +340,16 @@ fn is_root() -> bool {
 fn signal(name: &str, pid: u32) {
     // A process that is gone has what it was to get.
     let _ = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).stderr(Stdio::null()).status();
+}
+
+/// Whether all threads of a process have stopped: each does when it comes to see the signal, one after the other.
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may have any character in it.
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
 }
 
 fn set_mode(path: &Path, mode: &str) {
