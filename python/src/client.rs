@@ -10,7 +10,7 @@ use pyo3::{
 };
 
 use crate::{
-    confirmation, consumer, delivery,
+    confirmation, consumer, delivery, engine,
     errors::{self, OrPyErr},
     events, exit, message,
     outcome::{Outcome, run},
@@ -179,12 +179,14 @@ impl BaseClient {
         let mut work = Box::pin(async move { publisher.publish_nowait(message).await });
         if face == Face::Blocking {
             let core = wait::block(py, work.as_mut())?.or_py(py)?;
+            engine::call_back(py);
             return confirmation::to_python(py, face, core);
         }
         // While there is room in the window, there is nothing to wait for.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match work.as_mut().poll(&mut context) {
             std::task::Poll::Ready(core) => {
+                engine::call_back(py);
                 let value = confirmation::to_python(py, face, core.or_py(py)?)?;
                 Ok(Bound::new(py, Ready::new(value.unbind()))?.into_any())
             }

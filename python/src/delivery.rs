@@ -7,7 +7,7 @@ use pyo3::{
     types::{PyBytes, PyDict, PyString},
 };
 
-use crate::{errors::OrPyErr, message, outcome::Outcome, process::Owned, time, wait::Face};
+use crate::{engine, errors::OrPyErr, message, outcome::Outcome, process::Owned, time, wait::Face};
 
 /// A message from the broker. It is yours until it is acked, nacked, rejected or requeued.
 #[pyclass(frozen, subclass, module = "murano_messaging")]
@@ -204,23 +204,31 @@ impl Delivery {
     ///
     /// Raises `AlreadySettledError` the second time. On a stale delivery it does nothing: the broker delivers it again.
     fn ack(&self, py: Python<'_>) -> PyResult<()> {
-        self.core()?.ack().or_py(py)
+        self.core()?.ack().or_py(py)?;
+        engine::call_back(py);
+        Ok(())
     }
 
     /// Refuses the message: back to its queue, or dropped (dead-lettered if its queue says so).
     #[pyo3(signature = (requeue=true))]
     fn nack(&self, py: Python<'_>, requeue: bool) -> PyResult<()> {
-        self.core()?.nack(requeue).or_py(py)
+        self.core()?.nack(requeue).or_py(py)?;
+        engine::call_back(py);
+        Ok(())
     }
 
     /// Drops the message, or dead-letters it if its queue says so.
     fn reject(&self, py: Python<'_>) -> PyResult<()> {
-        self.core()?.reject().or_py(py)
+        self.core()?.reject().or_py(py)?;
+        engine::call_back(py);
+        Ok(())
     }
 
     /// Puts the message back into its queue.
     fn requeue(&self, py: Python<'_>) -> PyResult<()> {
-        self.core()?.requeue().or_py(py)
+        self.core()?.requeue().or_py(py)?;
+        engine::call_back(py);
+        Ok(())
     }
 
     fn __repr__(&self) -> PyResult<String> {

@@ -1,49 +1,53 @@
-//! The one thread that drives every client of this process.
+//! The runtime that all clients of this process share, and who drives it.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    thread,
-};
+mod driver;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 
+pub use self::driver::{Driver, Seat, forget_driving};
 use crate::{process::generation, service};
 
 struct Engine {
     generation: u32,
-    handle: Handle,
+    driver: Arc<Driver>,
 }
 
 /// Only taken, and given back, while attached to the interpreter, so that no thread holds it across a fork.
 static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
 
-/// The runtime, started at first use and again in a forked child.
-pub fn handle(py: Python<'_>) -> PyResult<Handle> {
-    let handle = {
-        let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(engine) = &*engine
-            && engine.generation == generation()
-        {
-            return Ok(engine.handle.clone());
-        }
-        let handle = start().map_err(|error| {
-            PyRuntimeError::new_err(format!("the thread that drives connections cannot be started: {error}"))
-        })?;
-        let engine_of_parent = engine.replace(Engine { generation: generation(), handle: handle.clone() });
-        // Its thread is not in this process; its epoll descriptor is shared with the parent.
-        std::mem::forget(engine_of_parent);
-        handle
-    };
-    service::start(py)?;
-    Ok(handle)
+/// Who drives the clients of this process, once there are some.
+pub fn driver(_py: Python<'_>) -> Option<Arc<Driver>> {
+    let engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+    engine.as_ref().filter(|engine| engine.generation == generation()).map(|engine| engine.driver.clone())
 }
 
-fn start() -> std::io::Result<Handle> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let handle = runtime.handle().clone();
-    thread::Builder::new()
-        .name("murano-messaging".into())
-        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+/// Something was asked that no blocking call waits for: whoever drives now may not come to it soon.
+pub fn call_back(py: Python<'_>) {
+    if driver::is_missed()
+        && let Some(driver) = driver(py)
+    {
+        driver.call_back();
+    }
+}
+
+/// The runtime, started at first use and again in a forked child.
+pub fn handle(py: Python<'_>) -> PyResult<Handle> {
+    if let Some(driver) = driver(py) {
+        return Ok(driver.handle());
+    }
+    let driver = Driver::start().map_err(|error| {
+        PyRuntimeError::new_err(format!("the thread that drives connections cannot be started: {error}"))
+    })?;
+    let handle = driver.handle();
+    let engine_of_parent = {
+        let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+        engine.replace(Engine { generation: generation(), driver })
+    };
+    // Its thread is not in this process; its epoll descriptor is shared with the parent.
+    std::mem::forget(engine_of_parent);
+    service::start(py)?;
     Ok(handle)
 }

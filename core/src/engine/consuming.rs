@@ -196,6 +196,12 @@ impl Engine {
 
     /// The broker refused `basic.consume`, or no channel was free for it.
     pub(super) fn consume_refused(&mut self, id: u64, error: &Error) {
+        self.give_up_or_retry(id, error);
+        // Whatever became of it, a recovery waits for it no longer.
+        self.consumer_settled();
+    }
+
+    fn give_up_or_retry(&mut self, id: u64, error: &Error) {
         let heartbeat = self.options.heartbeat.max(Duration::from_secs(1));
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
@@ -241,7 +247,6 @@ impl Engine {
                 }
             }
         }
-        self.consumer_settled();
     }
 
     /// Tries the consumer again later.

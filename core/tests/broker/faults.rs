@@ -107,6 +107,26 @@ async fn a_frozen_broker_is_noticed_and_survived() {
     client.publish("", "q", Message::text("after")).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_consumer_that_is_refused_by_the_next_connection_holds_nothing_up() {
+    let broker = Broker::new();
+    let owner = client(&broker).await;
+    owner.declare_queue(&Queue::new("transient").durable(false)).await.unwrap();
+    owner.close().await.unwrap();
+    let client = client(&broker).await;
+    let mut events = client.events();
+    broker.stall(true);
+    let starting = tokio::spawn(client.consume("transient").start());
+    // The clock only goes on when all is quiet: the request is on its way.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    broker.restart();
+    broker.stall(false);
+    let refused = within("the consumer", STEP, starting).await.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
+    until(&mut events, "the recovery", |event| matches!(event, Event::Recovered { .. })).await;
+    client.declare_queue(&Queue::new("q")).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_broker_that_is_down_or_refuses_logins_says_so() {
     let broker = Broker::new();

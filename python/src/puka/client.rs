@@ -20,7 +20,7 @@ use super::{
     frames::{self, Given},
     promises::{Operation, Promises, Work},
 };
-use crate::{errors, process::Owned};
+use crate::{engine, errors, process::Owned};
 
 /// A longer timeout is as good as this one.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -102,7 +102,7 @@ impl PukaBase {
     }
 
     /// Sends what was queued; `now` if the caller is about to wait for it.
-    pub fn flush(&self, now: bool) -> PyResult<()> {
+    pub fn flush(&self, py: Python<'_>, now: bool) -> PyResult<()> {
         if self.unsent.swap(false, Ordering::Relaxed)
             && let Some(core) = self.promises()?.client()
         {
@@ -110,6 +110,7 @@ impl PukaBase {
                 core.flush();
             } else {
                 core.flush_later();
+                engine::call_back(py);
             }
         }
         Ok(())
@@ -122,7 +123,7 @@ impl PukaBase {
 
     /// The connection, with what was published before on its way.
     pub fn ready(&self, py: Python<'_>) -> PyResult<std::sync::Arc<Core>> {
-        self.flush(true)?;
+        self.flush(py, true)?;
         self.core(py)
     }
 }

@@ -54,7 +54,10 @@ impl PukaBase {
         let number = message.get_item(pyo3::intern!(py, "promise_number"))?.extract::<u64>()?;
         let tag = message.get_item(pyo3::intern!(py, "delivery_tag"))?.extract::<u64>()?;
         match self.promises()?.settle(number, tag, how) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                engine::call_back(py);
+                Ok(())
+            }
             Err(Unsettled::UnknownPromise) => Err(PyKeyError::new_err(number)),
             Err(Unsettled::NoAck) => Err(PyAssertionError::new_err("the message was consumed without acks")),
             Err(Unsettled::Settled) => Err(PyAssertionError::new_err(format!(
@@ -167,7 +170,7 @@ impl PukaClient {
     )]
     fn close(slf: &Bound<'_, Self>, callback: Option<Bound<'_, PyAny>>) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
-        this.flush(false)?;
+        this.flush(py, false)?;
         let promises = this.promises()?;
         promises.drain();
         let core = promises.client();

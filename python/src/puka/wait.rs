@@ -154,7 +154,7 @@ impl PukaBase {
         promises.drain();
         let deadline = timeout.map(|_| Instant::now());
         let mut ready = promises.first_ready(&numbers);
-        self.flush(ready.is_none())?;
+        self.flush(py, ready.is_none())?;
         loop {
             if let Some(number) = ready
                 && let Some(result) = self.hand_out(py, number, raise_errors.0)?
@@ -219,14 +219,14 @@ impl PukaBase {
             if left.is_some_and(|left| left.is_zero()) {
                 break;
             }
-            self.flush(!promises.any_ready())?;
+            self.flush(py, !promises.any_ready())?;
             match self.wait_until(py, None, left)? {
                 Some(Waited::Ready(_)) => py.check_signals()?,
                 Some(Waited::Never) => return Err(no_connection(py)),
                 None => break,
             }
         }
-        self.flush(true)
+        self.flush(py, true)
     }
 
     /// Ends a running `loop`.
@@ -282,8 +282,9 @@ impl PukaBase {
     }
 
     /// Sends what was published.
-    fn on_write(&self) -> PyResult<()> {
-        self.flush(true)
+    fn on_write(&self, py: Python<'_>) -> PyResult<()> {
+        engine::call_back(py);
+        self.flush(py, true)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

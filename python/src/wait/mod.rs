@@ -14,14 +14,17 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread, ThreadId},
+    task::{Context, Poll, Waker},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
 use pyo3::prelude::*;
 
-use crate::process::detached;
+use crate::{
+    engine::{self, Seat},
+    process::detached,
+};
 
 /// How a client's calls wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,20 +63,11 @@ fn slice() -> Duration {
     }
 }
 
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
 thread_local! {
-    static UNPARK: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    static SEAT: (Arc<Seat>, Waker) = {
+        let seat = Seat::new();
+        (seat.clone(), seat.into())
+    };
 }
 
 /// Waits until `future` is ready; other threads, or other green threads, go on meanwhile.
@@ -101,7 +95,7 @@ enum Kind {
 }
 
 fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyResult<F::Output> {
-    let waker = UNPARK.with(Clone::clone);
+    let (seat, waker) = SEAT.with(Clone::clone);
     let mut context = Context::from_waker(&waker);
     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
         return Ok(output);
@@ -111,8 +105,12 @@ fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyRes
         return green::wait(&hub, future, kind == Kind::Background);
     }
     let slice = slice();
+    let driver = if kind == Kind::Background { None } else { engine::driver(py) };
     loop {
-        detached(py, || thread::park_timeout(slice));
+        detached(py, || match &driver {
+            Some(driver) => driver.wait(&seat, slice),
+            None => thread::park_timeout(slice),
+        });
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }

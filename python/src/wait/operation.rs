@@ -15,7 +15,7 @@ use pyo3::{
 };
 
 use super::{asyncio, completions::Completions};
-use crate::{errors::OrPyErr, outcome::Outcome, process::Owned};
+use crate::{engine, errors::OrPyErr, outcome::Outcome, process::Owned};
 
 /// What an operation does. It starts when it is first polled, and is given up when it is dropped.
 pub type Work = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
@@ -116,6 +116,7 @@ impl Operation {
         if let Poll::Ready(result) = running.poll(&waker)? {
             return self.done(py, result);
         }
+        engine::call_back(py);
         let future = asyncio::running_loop(py)?.call_method0(pyo3::intern!(py, "create_future"))?;
         // What `yield from future` would do (the protocol of asyncio's tasks).
         future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;

@@ -1,0 +1,215 @@
+//! Who drives the runtime: a thread of its own, or, for a while, the one thread that waits.
+//!
+//! A blocking publish costs little but its two changes of thread: the engine's thread is woken by the confirm, and wakes
+//! the caller. So when all that happens is that one thread waits, again and again and never long, the engine's thread steps
+//! aside, and the caller drives the runtime in its waits. The thread comes back
+//!
+//! * when no wait has ended for a moment ([`PAUSE`]): the caller does something else, or waits long;
+//! * when a second thread waits: one thread that drives for all costs the fewest hand-overs;
+//! * when something was asked that nobody waits for ([`Driver::call_back`]).
+//!
+//! Whatever the callers do, the runtime is without a driver for no longer than two pauses.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    sync::Notify,
+};
+
+/// After so many short waits in a row the caller drives.
+const SHORT_WAITS: u32 = 32;
+
+/// A wait is short if it has ended so soon after the one before; and so long the engine's thread sleeps between its looks
+/// at what the callers do.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Short waits in a row, of one thread with nothing else going on.
+static IN_A_ROW: AtomicU32 = AtomicU32::new(0);
+/// The engine's thread has stepped aside.
+static ASIDE: AtomicBool = AtomicBool::new(false);
+
+/// Something was asked that no blocking call waits for. Whether [`Driver::call_back`] must follow.
+pub fn is_missed() -> bool {
+    IN_A_ROW.store(0, Ordering::Relaxed);
+    ASIDE.load(Ordering::Relaxed)
+}
+
+/// In a forked child nobody drives yet.
+pub fn forget_driving() {
+    IN_A_ROW.store(0, Ordering::Relaxed);
+    ASIDE.store(false, Ordering::Relaxed);
+}
+
+/// Where a thread waits: parked, or driving.
+pub struct Seat {
+    thread: Thread,
+    woken: AtomicBool,
+    /// Ends its driving.
+    driving: Mutex<Option<Waker>>,
+}
+
+impl Seat {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { thread: thread::current(), woken: AtomicBool::new(false), driving: Mutex::default() })
+    }
+
+    fn driving(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.driving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Seat {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        let driving = self.driving().take();
+        match driving {
+            Some(waker) => waker.wake(),
+            None => self.thread.unpark(),
+        }
+    }
+}
+
+pub struct Driver {
+    runtime: Runtime,
+    step_aside: Notify,
+    thread: OnceLock<Thread>,
+    state: Mutex<State>,
+}
+
+struct State {
+    waiting: u32,
+    /// Who drives.
+    seat: Option<Arc<Seat>>,
+    /// Waits that have ended, and when the last one did.
+    ended: u64,
+    last: Instant,
+}
+
+impl Driver {
+    pub fn start() -> std::io::Result<Arc<Self>> {
+        let driver = Arc::new(Self {
+            runtime: Builder::new_current_thread().enable_all().build()?,
+            step_aside: Notify::new(),
+            thread: OnceLock::new(),
+            state: Mutex::new(State { waiting: 0, seat: None, ended: 0, last: Instant::now() }),
+        });
+        let its = driver.clone();
+        let thread = thread::Builder::new().name("murano-messaging".into()).spawn(move || its.run())?;
+        // Nobody else sets it.
+        let _ = driver.thread.set(thread.thread().clone());
+        Ok(driver)
+    }
+
+    pub fn handle(&self) -> Handle {
+        self.runtime.handle().clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The engine's thread.
+    fn run(&self) {
+        loop {
+            self.runtime.block_on(self.step_aside.notified());
+            let mut ended = None;
+            while self.stays_aside(&mut ended) {
+                thread::park_timeout(PAUSE);
+            }
+        }
+    }
+
+    fn stays_aside(&self, ended: &mut Option<u64>) -> bool {
+        let state = self.state();
+        if ended.replace(state.ended) == Some(state.ended) {
+            self.come_back(&state);
+        }
+        ASIDE.load(Ordering::Relaxed)
+    }
+
+    /// Has the engine's thread drive again.
+    pub fn call_back(&self) {
+        self.come_back(&self.state());
+    }
+
+    fn come_back(&self, state: &State) {
+        IN_A_ROW.store(0, Ordering::Relaxed);
+        if ASIDE.swap(false, Ordering::Relaxed) {
+            if let Some(thread) = self.thread.get() {
+                thread.unpark();
+            }
+            // It looks again at what it waits for, and parks.
+            if let Some(seat) = &state.seat {
+                seat.wake_by_ref();
+            }
+        }
+    }
+
+    /// A wait of `seat` begins. Whether it drives meanwhile.
+    fn begin(&self, seat: &Arc<Seat>) -> bool {
+        let mut state = self.state();
+        state.waiting += 1;
+        if state.waiting > 1 {
+            self.come_back(&state);
+            return false;
+        }
+        if !ASIDE.load(Ordering::Relaxed) {
+            if IN_A_ROW.load(Ordering::Relaxed) < SHORT_WAITS {
+                return false;
+            }
+            ASIDE.store(true, Ordering::Relaxed);
+            self.step_aside.notify_one();
+        }
+        state.seat = Some(seat.clone());
+        true
+    }
+
+    fn end(&self, drove: bool) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.waiting -= 1;
+        if drove {
+            state.seat = None;
+        }
+        state.ended += 1;
+        if state.waiting == 0 && now - state.last < PAUSE {
+            IN_A_ROW.fetch_add(1, Ordering::Relaxed);
+        } else {
+            IN_A_ROW.store(0, Ordering::Relaxed);
+        }
+        state.last = now;
+    }
+
+    /// Waits until `seat` is woken, or, if nobody else needs this thread to drive, at most `longest`.
+    pub fn wait(&self, seat: &Arc<Seat>, longest: Duration) {
+        let drives = self.begin(seat);
+        if drives {
+            self.runtime.block_on(poll_fn(|cx| {
+                if seat.woken.swap(false, Ordering::Acquire) {
+                    return Poll::Ready(());
+                }
+                *seat.driving() = Some(cx.waker().clone());
+                // One that came between the two looks has only unparked the thread.
+                if seat.woken.swap(false, Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+            }));
+            seat.driving().take();
+        } else {
+            thread::park_timeout(longest);
+        }
+        self.end(drives);
+    }
+}
