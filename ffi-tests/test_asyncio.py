@@ -6,9 +6,11 @@ import asyncio
 import gc
 import socket
 import threading
+import time
 
 import pytest
 
+import children
 import murano_messaging as mm
 from murano_messaging import aio
 from proxy import Proxy
@@ -257,5 +259,127 @@ def test_a_forgotten_await_is_warned_of(run, uri, queue):
                 await client.queue_info(queue)
             # Given up on purpose.
             client.declare_queue(queue).close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("filters", ["default", "ignore", "error"])
+def test_an_operation_that_is_dropped_by_an_exception_leaves_it_alone(uri, filters):
+    children.run(
+        f"""
+        import asyncio, sys, warnings
+        from murano_messaging import aio
+
+        warnings.simplefilter("{filters}", RuntimeWarning)
+        # What cannot be raised is printed.
+        sys.stderr = open("/dev/null", "w")
+
+        async def main():
+            async with aio.connect(sys.argv[1]) as client:
+                for _ in range(100):
+                    try:
+                        await asyncio.gather(client.publish(b"a", routing_key="q"), client.publish(object()))
+                    except TypeError:
+                        pass
+                    try:
+                        [client.declare_queue("q"), 1 / 0]
+                    except ZeroDivisionError:
+                        pass
+                    try:
+                        await asyncio.gather(*(client.get("q") if n else client.get(n) for n in (1, 0)))
+                    except TypeError:
+                        pass
+                await client.declare_queue("", exclusive=True)
+
+        asyncio.run(main())
+        """,
+        uri,
+    )
+
+
+def test_a_backlog_leaves_turns_to_the_others(run, uri, queue):
+    def work():
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+
+    async def main():
+        ticks = 0
+
+        async def tick():
+            nonlocal ticks
+            while True:
+                ticks += 1
+                await asyncio.sleep(0)
+
+        ticker = asyncio.ensure_future(tick())
+        async with aio.connect(uri) as client:
+            await client.declare_queue(queue, expires=60)
+            pending = [await client.publish_nowait(b"x", routing_key=queue) for _ in range(500)]
+            await aio.wait_all(pending)
+            for take in ("iterate", "get", "publish"):
+                async with client.consume(queue, prefetch=500) as deliveries:
+                    while client.stats().undelivered_bytes < 500:
+                        await asyncio.sleep(0.001)
+                    before, taken = ticks, []
+                    if take == "iterate":
+                        async for delivery in deliveries:
+                            taken.append(delivery)
+                            work()
+                            if len(taken) == 500:
+                                break
+                    while len(taken) < 500:
+                        taken.append(await deliveries.get())
+                        work()
+                        if take == "publish":
+                            await client.publish_nowait(b"y", routing_key=queue)
+                    # Half a second of work: a turn at least every 5 ms of it, and a margin of five.
+                    assert ticks - before >= 20, (take, ticks - before)
+                    for delivery in taken:
+                        await delivery.requeue()
+        ticker.cancel()
+        await asyncio.gather(ticker, return_exceptions=True)
+
+    run(main())
+
+
+def test_what_is_ready_at_once_is_a_coroutine_too(run, uri, queue):
+    async def main():
+        async with aio.connect(uri) as client:
+            await client.declare_queue(queue, expires=60)
+            for _ in range(100):
+                confirmation = await asyncio.get_running_loop().create_task(client.publish_nowait(b"x", routing_key=queue))
+                await confirmation
+            async with client.consume(queue) as deliveries:
+                for _ in range(100):
+                    delivery = await asyncio.get_running_loop().create_task(deliveries.__anext__())
+                    await delivery.ack()
+            ready = client.publish_nowait(b"x", routing_key=queue)
+            with pytest.raises(KeyError):
+                ready.throw(KeyError("thrown"))
+            with pytest.raises(RuntimeError, match="reuse"):
+                await ready
+
+    run(main())
+
+
+def test_a_consumer_that_is_only_polled_starts_all_the_same(run, uri, queue):
+    async def main():
+        async with aio.connect(uri) as client:
+            await client.declare_queue(queue, expires=60)
+            await client.publish(b"x", routing_key=queue)
+            deliveries = client.consume(queue)
+            until = time.monotonic() + 30
+            while (delivery := await deliveries.get(timeout=0)) is None:
+                assert time.monotonic() < until
+                await asyncio.sleep(0)
+            await delivery.ack()
+            await deliveries.cancel()
+            # One that is cancelled before it has started is not there.
+            deliveries = client.consume(queue)
+            assert await deliveries.get(timeout=0) is None
+            await deliveries.cancel()
+            while (await client.queue_info(queue)).consumer_count:
+                await asyncio.sleep(0)
 
     run(main())

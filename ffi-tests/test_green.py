@@ -394,3 +394,84 @@ print(waiting.value.body)
         uri,
     )
     assert out == "b'x'\n"
+
+
+def test_a_backlog_leaves_turns_to_the_others(green, uri):
+    out = green(
+        """
+        ticks = 0
+
+        def tick():
+            global ticks
+            while True:
+                ticks += 1
+                sleep(0)
+
+        def work(seconds):
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                pass
+
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            mm.wait_all([client.publish_nowait(b"x", routing_key=queue) for _ in range(500)])
+            spawn(tick)
+            for take in ("iterate", "get", "get_many"):
+                with client.consume(queue, prefetch=500) as deliveries:
+                    eventually(lambda: client.stats().undelivered_bytes >= 500)
+                    before, taken = ticks, []
+                    if take == "iterate":
+                        for delivery in deliveries:
+                            taken.append(delivery)
+                            work(0.001)
+                            if len(taken) == 500:
+                                break
+                    while len(taken) < 500:
+                        taken += [deliveries.get()] if take == "get" else deliveries.get_many(10)
+                        work(0.001)
+                    # Half a second of work, or 50 ms: a turn at least every 5 ms of it, and a margin of five.
+                    assert ticks - before >= (2 if take == "get_many" else 20), (take, ticks - before)
+                    for delivery in taken:
+                        delivery.requeue()
+        print("done")
+        """,
+        uri,
+    )
+    assert out == "done\n"
+
+
+def test_a_raw_greenlet_that_fails_takes_nobody_with_it(green, uri):
+    out = green(
+        """
+        import greenlet
+
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            consumers = [client.consume(queue, prefetch=1) for _ in range(6)]
+            seen = []
+
+            def fail():
+                consumers[0].get().ack()
+                seen.append("failed")
+                raise ValueError("in a raw greenlet")
+
+            def get(consumer):
+                consumer.get().ack()
+                seen.append("went on")
+
+            sys.stderr = open(os.devnull, "w")
+            if "gevent" in sys.modules:
+                gevent.spawn_raw(fail)
+            else:
+                eventlet.spawn_n(fail)
+            threads = [spawn(get, consumer) for consumer in consumers[1:]]
+            sleep(0)
+            mm.wait_all([client.publish_nowait(b"x", routing_key=queue) for _ in range(6)])
+            join(threads)
+            eventually(lambda: len(seen) == 6)
+            assert client.queue_info(queue).message_count == 0
+        print(sorted(set(seen)))
+        """,
+        uri,
+    )
+    assert out == "['failed', 'went on']\n"

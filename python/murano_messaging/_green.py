@@ -33,6 +33,13 @@ class _EventletHub:
         finally:
             self.completions.forget(number)
 
+    @staticmethod
+    def give_way() -> None:
+        """Let the others run."""
+        import eventlet
+
+        eventlet.sleep(0)
+
     def _ready(self, _descriptor: int) -> None:
         self.completions.begin()
         self._resume()
@@ -83,10 +90,22 @@ class _GeventHub:
                 self._watcher.ref = self._waiting > 0
             self.completions.forget(number)
 
+    @staticmethod
+    def give_way() -> None:
+        """Let the others run."""
+        import gevent
+
+        gevent.sleep(0)
+
     def _ready(self) -> None:
         self.completions.begin()
         while (waiter := self.completions.next()) is not None:
-            waiter.switch()
+            try:
+                waiter.switch()
+            except BaseException:
+                # A green thread that ends with an error raises it here. The loop would take it for ours, and watch the
+                # descriptor no more.
+                self._hub.handle_error(waiter, *sys.exc_info())
 
 
 def _getcurrent() -> Any:

@@ -188,7 +188,7 @@ impl BaseClient {
             std::task::Poll::Ready(core) => {
                 engine::call_back(py);
                 let value = confirmation::to_python(py, face, core.or_py(py)?)?;
-                Ok(Bound::new(py, Ready::new(value.unbind()))?.into_any())
+                Ok(Bound::new(py, Ready::fair(value.unbind()))?.into_any())
             }
             std::task::Poll::Pending => {
                 run(py, face, async move { Ok(Outcome::Confirmation(face, work.await?)) })

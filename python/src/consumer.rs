@@ -2,42 +2,62 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll},
 };
 
 use murano_messaging::{ConsumeBuilder, Consumer as Core, Delivery, Error, ErrorKind};
 use pyo3::{prelude::*, types::PyType};
-use tokio::sync::OnceCell;
 
 use crate::{
     delivery, engine,
-    errors::OrPyErr,
-    outcome::{Outcome, run},
+    errors::{self, OrPyErr},
+    outcome::{Outcome, run, run_fair},
     process::Owned,
-    time,
+    time, topology,
     wait::{
         self, Face,
         operation::{Operation, Ready},
         timeout::Timeout,
+        turns,
     },
 };
 
 /// A consumer that starts when it is first needed.
 struct Shared {
     builder: ConsumeBuilder,
-    started: OnceCell<Core>,
+    started: OnceLock<Core>,
+    /// The start, once it was asked for: whoever gives up waiting for it leaves it to the next.
+    starting: tokio::sync::Mutex<Option<Starting>>,
     /// Its end, found behind deliveries that were handed out together.
     found: Mutex<VecDeque<Error>>,
 }
 
+type Starting = Pin<Box<dyn Future<Output = Result<Core, Error>> + Send>>;
 type Next = Option<Result<Delivery, Error>>;
 
 impl Shared {
     async fn core(&self) -> Result<&Core, Error> {
-        self.started.get_or_try_init(|| self.builder.clone().start()).await
+        if let Some(core) = self.started.get() {
+            return Ok(core);
+        }
+        let mut starting = self.starting.lock().await;
+        if let Some(core) = self.started.get() {
+            return Ok(core);
+        }
+        let start = starting.get_or_insert_with(|| Box::pin(self.builder.clone().start()));
+        let started = start.as_mut().await;
+        *starting = None;
+        let started = started?;
+        Ok(self.started.get_or_init(|| started))
+    }
+
+    /// The consumer to cancel, if it was ever started. One that is starting is given up.
+    async fn stop(&self) -> Option<&Core> {
+        *self.starting.lock().await = None;
+        self.started.get()
     }
 
     fn found(&self) -> Option<Error> {
@@ -106,7 +126,7 @@ pub fn start<'py>(
     queue: &str,
     builder: ConsumeBuilder,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let shared = Arc::new(Shared { builder, started: OnceCell::new(), found: Mutex::default() });
+    let shared = Arc::new(Shared { builder, started: OnceLock::new(), starting: tokio::sync::Mutex::default(), found: Mutex::default() });
     if face == Face::Blocking {
         wait::block(py, pin!(shared.core()))?.or_py(py)?;
     }
@@ -126,7 +146,7 @@ impl BaseConsumer {
     fn leave<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
-            if let Some(core) = shared.started.get()
+            if let Some(core) = shared.stop().await
                 && let Err(error) = core.cancel().await
                 && !matches!(
                     error.kind(),
@@ -152,7 +172,7 @@ impl BaseConsumer {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let (shared, face) = (self.shared()?.clone(), self.face);
         let engine = engine::handle(py)?;
-        run(py, face, async move {
+        run_fair(py, face, async move {
             let next = pin!(shared.next());
             delivery::outcome(face, Timeout::new(engine, timeout, next).await.flatten())
         })
@@ -164,13 +184,17 @@ impl BaseConsumer {
     fn get_many<'py>(
         &self,
         py: Python<'py>,
-        n: usize,
+        n: &Bound<'py, PyAny>,
         timeout: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        let n: usize = topology::number("n", n)?;
+        if n == 0 {
+            return Err(errors::invalid("n is 0: ask for one delivery or more"));
+        }
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let (shared, face) = (self.shared()?.clone(), self.face);
         let engine = engine::handle(py)?;
-        run(py, face, async move {
+        run_fair(py, face, async move {
             let many = pin!(shared.many(n));
             let batch = Timeout::new(engine, timeout, many).await.unwrap_or(Ok(Vec::new()))?;
             Ok(Outcome::Deliveries(face, batch))
@@ -181,7 +205,7 @@ impl BaseConsumer {
     fn cancel<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
-            if let Some(core) = shared.started.get() {
+            if let Some(core) = shared.stop().await {
                 core.cancel().await?;
             }
             Ok(Outcome::None)
@@ -189,7 +213,12 @@ impl BaseConsumer {
     }
 
     /// Changes how many unsettled messages the broker sends ahead; 0 for no limit, which streams do not take.
-    fn set_prefetch<'py>(&self, py: Python<'py>, messages: u16) -> PyResult<Bound<'py, PyAny>> {
+    fn set_prefetch<'py>(
+        &self,
+        py: Python<'py>,
+        messages: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let messages = topology::number("messages", messages)?;
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
             shared.core().await?.set_prefetch(messages).await?;
@@ -239,6 +268,7 @@ impl Consumer {
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = slf.py();
+        wait::let_others_run(py)?;
         let shared = slf.as_super().get().shared()?;
         let next = match shared.try_next() {
             Poll::Ready(next) => next,
@@ -279,7 +309,9 @@ impl AioConsumer {
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let shared = slf.as_super().get().shared()?;
-        match shared.try_next() {
+        // When it is the others' turn, nothing may be taken before.
+        let next = if turns::is_due() { Poll::Pending } else { shared.try_next() };
+        match next {
             Poll::Ready(Some(Ok(delivery))) => {
                 let delivery = delivery::to_python(py, Face::Asyncio, delivery)?;
                 Ok(Bound::new(py, Ready::new(delivery.unbind()))?.into_any())
@@ -287,7 +319,7 @@ impl AioConsumer {
             Poll::Ready(next) => run(py, Face::Asyncio, async move { iterated(next) }),
             Poll::Pending => {
                 let shared = shared.clone();
-                run(py, Face::Asyncio, async move { iterated(shared.next().await) })
+                run_fair(py, Face::Asyncio, async move { iterated(shared.next().await) })
             }
         }
     }

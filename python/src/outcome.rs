@@ -1,5 +1,7 @@
 //! What an operation of the core results in, and what that is in Python.
 
+use std::pin::pin;
+
 use murano_messaging::{Client, Confirmation, Delivery, Error, Event, QueueInfo};
 use pyo3::{
     prelude::*,
@@ -7,7 +9,12 @@ use pyo3::{
     types::{PyList, PyType},
 };
 
-use crate::{client, confirmation, delivery, errors::OrPyErr, events, wait::Face};
+use crate::{
+    client, confirmation, delivery,
+    errors::OrPyErr,
+    events,
+    wait::{self, Face, operation::Operation},
+};
 
 pub enum Outcome {
     None,
@@ -57,13 +64,25 @@ where
     F: Future<Output = Result<Outcome, Error>> + Send + 'static,
 {
     match face {
-        Face::Blocking => {
-            let work = std::pin::pin!(work);
-            crate::wait::block(py, work)?.or_py(py)?.into_python(py)
-        }
-        Face::Asyncio => {
-            let operation = crate::wait::operation::Operation::new(Box::pin(work));
-            Ok(Bound::new(py, operation)?.into_any())
-        }
+        Face::Blocking => block(py, work),
+        Face::Asyncio => Ok(Bound::new(py, Operation::new(Box::pin(work)))?.into_any()),
     }
+}
+
+/// As [`run`], for work that takes something that is often there already: other tasks have their turns all the same.
+pub fn run_fair<F>(py: Python<'_>, face: Face, work: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = Result<Outcome, Error>> + Send + 'static,
+{
+    match face {
+        Face::Blocking => block(py, work),
+        Face::Asyncio => Ok(Bound::new(py, Operation::fair(Box::pin(work)))?.into_any()),
+    }
+}
+
+fn block<F>(py: Python<'_>, work: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = Result<Outcome, Error>>,
+{
+    wait::block(py, pin!(work))?.or_py(py)?.into_python(py)
 }

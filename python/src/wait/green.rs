@@ -8,7 +8,7 @@ use std::{
 
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyDict};
 
-use super::completions::Completions;
+use super::{completions::Completions, turns};
 use crate::engine;
 
 /// The hub to wait in: `None` when nothing is monkey-patched, or this thread has no hub.
@@ -51,5 +51,6 @@ pub fn wait<F: Future>(
         }
         engine::call_back(py);
         hub.call_method1(pyo3::intern!(py, "wait"), (number, background))?;
+        turns::given();
     }
 }

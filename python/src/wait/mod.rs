@@ -9,6 +9,7 @@ pub mod descriptor;
 mod green;
 pub mod operation;
 pub mod timeout;
+pub mod turns;
 
 use std::{
     future::Future,
@@ -94,14 +95,35 @@ enum Kind {
     Imported,
 }
 
+fn hub(py: Python<'_>, kind: Kind) -> PyResult<Option<Bound<'_, PyAny>>> {
+    if kind == Kind::Imported { green::imported_hub(py) } else { green::hub(py) }
+}
+
+/// Lets other green threads run if they have not for long. Called before something is taken: they may throw into this one.
+pub fn let_others_run(py: Python<'_>) -> PyResult<()> {
+    give_way(py, Kind::Work)
+}
+
+fn give_way(py: Python<'_>, kind: Kind) -> PyResult<()> {
+    if turns::is_due() {
+        if let Some(hub) = hub(py, kind)? {
+            hub.call_method0(pyo3::intern!(py, "give_way"))?;
+        }
+        turns::given();
+    }
+    Ok(())
+}
+
 fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyResult<F::Output> {
+    if kind != Kind::Background {
+        give_way(py, kind)?;
+    }
     let (seat, waker) = SEAT.with(Clone::clone);
     let mut context = Context::from_waker(&waker);
     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
         return Ok(output);
     }
-    let hub = if kind == Kind::Imported { green::imported_hub(py)? } else { green::hub(py)? };
-    if let Some(hub) = hub {
+    if let Some(hub) = hub(py, kind)? {
         return green::wait(&hub, future, kind == Kind::Background);
     }
     let slice = slice();

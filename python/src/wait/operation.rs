@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -14,7 +17,7 @@ use pyo3::{
     types::PyType,
 };
 
-use super::{asyncio, completions::Completions};
+use super::{asyncio, completions::Completions, turns};
 use crate::{engine, errors::OrPyErr, outcome::Outcome, process::Owned};
 
 /// What an operation does. It starts when it is first polled, and is given up when it is dropped.
@@ -65,13 +68,22 @@ pub struct Operation {
     running: Mutex<Option<Running>>,
     /// Whether the result is to be kept, and the result.
     keeps: bool,
+    /// Whether others have their turn first if it is due: for what is often there already.
+    fair: bool,
     kept: Mutex<Option<Py<PyAny>>>,
 }
 
 impl Operation {
     pub fn new(work: Work) -> Self {
         let running = Running { work: Owned::new(work), begun: false, place: None };
-        Self { running: Mutex::new(Some(running)), keeps: false, kept: Mutex::default() }
+        Self { running: Mutex::new(Some(running)), keeps: false, fair: false, kept: Mutex::default() }
+    }
+
+    /// An operation that takes something that is often there already.
+    pub fn fair(work: Work) -> Self {
+        let mut operation = Self::new(work);
+        operation.fair = true;
+        operation
     }
 
     /// An operation that keeps its result for [`Self::take_kept`].
@@ -93,15 +105,25 @@ impl Operation {
         Ok(Step::Done(value))
     }
 
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self) -> Option<Running> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.lock().take()
     }
 
     /// Goes on until the result is there, or there is something to wait for.
     fn step<'py>(&self, py: Python<'py>) -> PyResult<Step<'py>> {
         let Some(mut running) = self.take() else {
-            return Err(PyRuntimeError::new_err("cannot reuse an operation that was awaited already"));
+            return Err(reused());
         };
+        if self.fair && !running.begun && turns::is_due() {
+            // Nothing was taken yet, so that nothing is lost if the task is cancelled here.
+            turns::given();
+            *self.lock() = Some(running);
+            return Ok(Step::Yield);
+        }
         if running.place.is_none() {
             // Many operations are done at once; the others need to know where to be woken.
             if let Poll::Ready(result) = running.poll(Waker::noop())? {
@@ -117,11 +139,12 @@ impl Operation {
             return self.done(py, result);
         }
         engine::call_back(py);
+        turns::given();
         let future = asyncio::running_loop(py)?.call_method0(pyo3::intern!(py, "create_future"))?;
         // What `yield from future` would do (the protocol of asyncio's tasks).
         future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
         running.wait(future.clone().unbind());
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        *self.lock() = Some(running);
         Ok(Step::Wait(future))
     }
 }
@@ -135,19 +158,56 @@ impl Drop for Operation {
         }
         // `None` when the interpreter is ending.
         Python::try_attach(|py| {
+            // An exception may be on its way through the frame that drops this.
+            let pending = PyErr::take(py);
             let category = py.get_type::<PyRuntimeWarning>();
             if let Err(error) =
                 PyErr::warn(py, &category, c"an operation of murano_messaging.aio was never awaited", 1)
             {
                 error.write_unraisable(py, None);
             }
+            if let Some(pending) = pending {
+                pending.restore(py);
+            }
         });
     }
 }
 
 enum Step<'py> {
+    /// The loop has a turn, and then this goes on.
+    Yield,
     Wait(Bound<'py, PyAny>),
     Done(Bound<'py, PyAny>),
+}
+
+/// The exception that a coroutine's `throw` is to raise.
+fn thrown<'py>(
+    py: Python<'py>,
+    kind: Bound<'py, PyAny>,
+    value: Option<Bound<'py, PyAny>>,
+    traceback: Option<Bound<'py, PyAny>>,
+) -> PyResult<PyErr> {
+    let exception = match (value, kind.cast::<PyType>()) {
+        (Some(value), _) if value.is_instance_of::<pyo3::exceptions::PyBaseException>() => value,
+        (Some(value), Ok(class)) => class.call1((value,))?,
+        (None, Ok(class)) => class.call0()?,
+        (_, Err(_)) => kind,
+    };
+    if let Some(traceback) = traceback {
+        exception.setattr(pyo3::intern!(py, "__traceback__"), traceback)?;
+    }
+    Ok(PyErr::from_value(exception))
+}
+
+fn nothing_but_none(value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_none() {
+        return Ok(());
+    }
+    Err(pyo3::exceptions::PyTypeError::new_err("an operation takes nothing but None"))
+}
+
+fn reused() -> PyErr {
+    PyRuntimeError::new_err("cannot reuse an operation that was awaited already")
 }
 
 fn stop(value: Bound<'_, PyAny>) -> PyErr {
@@ -175,6 +235,7 @@ impl Operation {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.step(py)? {
+            Step::Yield => Ok(Some(py.None().into_bound(py))),
             Step::Wait(future) => Ok(Some(future)),
             // The end of an iteration without a value is the value None, and cheaper.
             Step::Done(value) if value.is_none() => Ok(None),
@@ -184,10 +245,9 @@ impl Operation {
 
     /// Goes on; a coroutine's method.
     fn send<'py>(&self, py: Python<'py>, value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        if !value.is_none() {
-            return Err(pyo3::exceptions::PyTypeError::new_err("an operation takes nothing but None"));
-        }
+        nothing_but_none(&value)?;
         match self.step(py)? {
+            Step::Yield => Ok(py.None().into_bound(py)),
             Step::Wait(future) => Ok(future),
             Step::Done(value) => Err(stop(value)),
         }
@@ -203,16 +263,7 @@ impl Operation {
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         self.close();
-        let exception = match (value, kind.cast::<PyType>()) {
-            (Some(value), _) if value.is_instance_of::<pyo3::exceptions::PyBaseException>() => value,
-            (Some(value), Ok(class)) => class.call1((value,))?,
-            (None, Ok(class)) => class.call0()?,
-            (_, Err(_)) => kind,
-        };
-        if let Some(traceback) = traceback {
-            exception.setattr(pyo3::intern!(py, "__traceback__"), traceback)?;
-        }
-        Err(PyErr::from_value(exception))
+        Err(thrown(py, kind, value, traceback)?)
     }
 
     /// Gives the operation up; a coroutine's method.
@@ -223,15 +274,30 @@ impl Operation {
     }
 }
 
-/// A result that is there already, to be awaited.
+/// A result that is there already, to be awaited like an [`Operation`].
 #[pyclass(frozen, module = "murano_messaging.aio")]
 pub struct Ready {
     value: Mutex<Option<Py<PyAny>>>,
+    /// The loop has a turn before.
+    yields: AtomicBool,
 }
 
 impl Ready {
     pub fn new(value: Py<PyAny>) -> Self {
-        Self { value: Mutex::new(Some(value)) }
+        Self { value: Mutex::new(Some(value)), yields: AtomicBool::new(false) }
+    }
+
+    /// As [`Self::new`], and the others have their turn first if it is due.
+    pub fn fair(value: Py<PyAny>) -> Self {
+        let due = turns::is_due();
+        if due {
+            turns::given();
+        }
+        Self { value: Mutex::new(Some(value)), yields: AtomicBool::new(due) }
+    }
+
+    fn take(&self) -> Option<Py<PyAny>> {
+        self.value.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -241,10 +307,42 @@ impl Ready {
         slf
     }
 
-    fn __next__(&self) -> PyResult<Option<()>> {
-        match self.value.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(value) => Err(PyStopIteration::new_err((value,))),
-            None => Err(PyRuntimeError::new_err("cannot reuse an operation that was awaited already")),
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.yields.swap(false, Ordering::Relaxed) {
+            return Ok(Some(py.None().into_bound(py)));
         }
+        match self.take() {
+            Some(value) => Err(PyStopIteration::new_err((value,))),
+            None => Err(reused()),
+        }
+    }
+
+    /// Has the result; a coroutine's method.
+    #[allow(clippy::needless_pass_by_value, reason = "the signature of a coroutine's method")]
+    fn send<'py>(&self, value: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        nothing_but_none(&value)?;
+        self.__next__(value.py())
+    }
+
+    /// Gives the result up and raises; a coroutine's method.
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        self.close();
+        Err(thrown(py, kind, value, traceback)?)
+    }
+
+    /// Gives the result up; a coroutine's method.
+    fn close(&self) {
+        drop(self.take());
     }
 }
