@@ -55,6 +55,17 @@ async def test_get_many_takes_what_is_there(face, broker, queue):
             assert received == list(range(10))
 
 
+@pytest.mark.parametrize("call", [("get_many", 0), ("get_many", -1), ("set_prefetch", -1), ("set_prefetch", 70_000)])
+async def test_numbers_out_of_range_take_nothing(face, broker, queue, call):
+    name, number = call
+    async with face.connect(broker) as client:
+        await fill(client, queue, 1)
+        async with client.consume(queue) as deliveries:
+            with pytest.raises(mm.InvalidArgumentError):
+                await getattr(deliveries, name)(number)
+            assert (await deliveries.get(timeout=10)).body == b"0"
+
+
 async def test_prefetch_bounds_what_is_handed_out(face, broker, queue):
     async with face.connect(broker) as client:
         await fill(client, queue, 10)
