@@ -28,7 +28,7 @@ BROKER=${BROKER:-memory://demo} target/debug/examples/demo
 echo
 echo '== Murano in small: APIs, conductors and agents as processes, some of which are killed'
 export PYTHONPATH="$folder/python"
-broker=${BROKER:+--broker=$BROKER}
-"$python" examples/murano/demo.py $broker
+broker=(${BROKER:+"--broker=$BROKER"})
+"$python" examples/murano/demo.py "${broker[@]}"
 echo
-"$python" examples/murano/demo.py $broker --conductor target/debug/examples/conductor
+"$python" examples/murano/demo.py "${broker[@]}" --conductor target/debug/examples/conductor
