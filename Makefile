@@ -10,7 +10,7 @@ demo: ## Run Murano in small on the embedded broker (or on a RabbitMQ: BROKER=am
 	@scripts/demo.sh
 
 test: ## Run every test, on private RabbitMQ nodes
-	@scripts/setup.sh rabbitmq python
+	@scripts/setup.sh rabbitmq python openssl
 	@scripts/test.sh
 	@scripts/python.sh test
 

@@ -248,9 +248,7 @@ def main() -> int:
     parser.add_argument("--conductor", help="a program to take the place of conductor.py")
     arguments = parser.parse_args()
     if (arguments.broker or "").startswith("memory:"):
-        print(
-            "demo: a memory:// broker is inside one process, and these are several: leave --broker out", file=sys.stderr
-        )
+        print("demo: a memory:// broker is inside one process, and these are several: leave it out", file=sys.stderr)
         return 2
     demo = Demo()
     try:
