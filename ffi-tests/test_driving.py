@@ -17,6 +17,7 @@ import children
 import murano_messaging as mm
 from brokers import unique
 from murano_messaging import aio
+from murano_messaging._native import _driven_waits
 from proxy import Proxy
 
 
@@ -37,6 +38,25 @@ def client(uri, queue):
     with mm.connect(uri) as client:
         client.declare_queue(queue, expires=60)
         yield client
+
+
+def test_a_thread_that_only_sleeps_is_in_nobodys_way(uri, client, queue):
+    heard = []
+    client.on_event(heard.append)
+    idle = threading.Thread(target=client.consume(queue).get)
+    idle.start()
+    with mm.connect(uri) as other:
+        nobodys = unique("q")
+        other.declare_queue(nobodys, exclusive=True)
+        before = _driven_waits()
+        until = time.monotonic() + 60
+        # Not at once: on a busy machine some waits are long.
+        while _driven_waits() < before + 100:
+            assert time.monotonic() < until
+            burst(other, nobodys)
+    client.publish(b"x", routing_key=queue)
+    idle.join(30)
+    assert not idle.is_alive()
 
 
 def test_what_nobody_waits_for_is_done_too(uri, client, queue):

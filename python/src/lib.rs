@@ -46,6 +46,7 @@ mod _native {
         connect::connect,
         consumer::{BaseConsumer, Consumer},
         delivery::Delivery,
+        engine::_driven_waits,
         events::{BaseEvents, Events},
         exit::_at_exit,
         process::_after_fork_in_child,

@@ -128,9 +128,10 @@ fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyRes
     }
     let slice = slice();
     let driver = if kind == Kind::Background { None } else { engine::driver(py) };
+    let mut long = false;
     loop {
         detached(py, || match &driver {
-            Some(driver) => driver.wait(&seat, slice),
+            Some(driver) => driver.wait(&seat, slice, &mut long),
             None => thread::park_timeout(slice),
         });
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
