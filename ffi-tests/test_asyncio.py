@@ -348,12 +348,14 @@ def test_what_is_ready_at_once_is_a_coroutine_too(run, uri, queue):
         async with aio.connect(uri) as client:
             await client.declare_queue(queue, expires=60)
             for _ in range(100):
-                confirmation = await asyncio.get_running_loop().create_task(client.publish_nowait(b"x", routing_key=queue))
+                confirmation = await asyncio.get_running_loop().create_task(
+                    client.publish_nowait(b"x", routing_key=queue)
+                )
                 await confirmation
             async with client.consume(queue) as deliveries:
                 for _ in range(100):
                     delivery = await asyncio.get_running_loop().create_task(deliveries.__anext__())
-                    await delivery.ack()
+                    await asyncio.get_running_loop().create_task(delivery.ack())
             ready = client.publish_nowait(b"x", routing_key=queue)
             with pytest.raises(KeyError):
                 ready.throw(KeyError("thrown"))

@@ -126,7 +126,12 @@ pub fn start<'py>(
     queue: &str,
     builder: ConsumeBuilder,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let shared = Arc::new(Shared { builder, started: OnceLock::new(), starting: tokio::sync::Mutex::default(), found: Mutex::default() });
+    let shared = Arc::new(Shared {
+        builder,
+        started: OnceLock::new(),
+        starting: tokio::sync::Mutex::default(),
+        found: Mutex::default(),
+    });
     if face == Face::Blocking {
         wait::block(py, pin!(shared.core()))?.or_py(py)?;
     }

@@ -2,12 +2,21 @@
 
 use murano_messaging::{Delivery as Core, Error};
 use pyo3::{
+    exceptions::PyStopIteration,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyString},
 };
 
-use crate::{engine, errors::OrPyErr, message, outcome::Outcome, process::Owned, time, wait::Face};
+use crate::{
+    engine,
+    errors::OrPyErr,
+    message,
+    outcome::Outcome,
+    process::Owned,
+    time,
+    wait::{Face, operation},
+};
 
 /// A message from the broker. It is yours until it is acked, nacked, rejected or requeued.
 #[pyclass(frozen, subclass, module = "murano_messaging")]
@@ -260,10 +269,38 @@ impl Done {
         slf
     }
 
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
     #[allow(clippy::unused_self, reason = "the method of an iterator")]
     fn __next__(&self) -> Option<()> {
         None
     }
+
+    /// Is done; a coroutine's method.
+    #[allow(clippy::unused_self, reason = "the method of a coroutine")]
+    fn send(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
+        operation::nothing_but_none(&value)?;
+        Err(PyStopIteration::new_err(()))
+    }
+
+    /// Raises; a coroutine's method.
+    #[allow(clippy::unused_self, reason = "the method of a coroutine")]
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        Err(operation::thrown(py, kind, value, traceback)?)
+    }
+
+    /// There is nothing to give up; a coroutine's method.
+    #[allow(clippy::unused_self, reason = "the method of a coroutine")]
+    fn close(&self) {}
 }
 
 #[pymethods]

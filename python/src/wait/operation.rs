@@ -181,7 +181,7 @@ enum Step<'py> {
 }
 
 /// The exception that a coroutine's `throw` is to raise.
-fn thrown<'py>(
+pub fn thrown<'py>(
     py: Python<'py>,
     kind: Bound<'py, PyAny>,
     value: Option<Bound<'py, PyAny>>,
@@ -199,7 +199,8 @@ fn thrown<'py>(
     Ok(PyErr::from_value(exception))
 }
 
-fn nothing_but_none(value: &Bound<'_, PyAny>) -> PyResult<()> {
+/// What a coroutine that asks for nothing may be sent.
+pub fn nothing_but_none(value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_none() {
         return Ok(());
     }
