@@ -138,6 +138,44 @@ def test_clients_that_are_dropped_leave_nothing_behind(uri):
     assert int(out) <= 0
 
 
+def test_waits_that_are_given_up_leave_nothing_with_their_publish(uri):
+    out = children.run(
+        """
+        import asyncio, sys
+        from murano_messaging import aio
+        from proxy import Proxy
+
+        def resident():
+            with open("/proc/self/status") as status:
+                return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) / 1024
+
+        async def main():
+            proxy = Proxy(sys.argv[1])
+            async with aio.connect(proxy.uri) as client:
+                await client.publish(b"", routing_key="nowhere", mandatory=False)
+                proxy.stall()
+                pending = await client.publish_nowait(b"", routing_key="nowhere", mandatory=False)
+                waiting = asyncio.ensure_future(pending.wait())
+                await asyncio.sleep(0)
+                for n in range(-2, 20):
+                    if n == 0:
+                        before = resident()
+                    for _ in range(1000):
+                        wait = pending.wait()
+                        wait.send(None)
+                        wait.close()
+                print(resident() - before)
+                proxy.resume()
+                await waiting
+
+        asyncio.run(main())
+        """,
+        uri,
+    )
+    # A waker and its map entry take more than 100 bytes.
+    assert float(out) < 1, f"{out.strip()} MiB more after 20,000 waits"
+
+
 def test_errors_keep_nothing_alive(uri):
     """A caught exception of a wait does not keep its client."""
     out = children.run(

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, final
 
 from typing_extensions import Buffer, Self, TypeAlias
 
-from ._types import QueueInfo, Recovery, Stats
+from ._types import QueueInfo, Recovery, ServerInfo, Stats
 from .errors import MessagingError
 from .events import Event
 
@@ -112,7 +112,7 @@ class Client:
         exclusive: bool = False,
         tag: str | None = None,
         priority: int | None = None,
-        stream_offset: str | int | datetime | None = None,
+        stream_offset: str | int | datetime | timedelta | None = None,
         resume: bool = False,
         arguments: _Table | None = None,
     ) -> Consumer: ...
@@ -165,6 +165,7 @@ class Client:
     def forget(self, name: str) -> None: ...
     def events(self) -> Events: ...
     def stats(self) -> Stats: ...
+    def server(self) -> ServerInfo | None: ...
     @property
     def closed(self) -> bool: ...
     @property
@@ -336,7 +337,7 @@ class AioClient:
         exclusive: bool = False,
         tag: str | None = None,
         priority: int | None = None,
-        stream_offset: str | int | datetime | None = None,
+        stream_offset: str | int | datetime | timedelta | None = None,
         resume: bool = False,
         arguments: _Table | None = None,
     ) -> AioConsumer: ...
@@ -393,6 +394,7 @@ class AioClient:
     def forget(self, name: str) -> None: ...
     def events(self) -> AioEvents: ...
     def stats(self) -> Stats: ...
+    def server(self) -> ServerInfo | None: ...
     @property
     def closed(self) -> bool: ...
     @property

@@ -6,7 +6,7 @@ use murano_messaging::{Binding, Client as Core, Message, Publisher};
 use pyo3::{
     prelude::*,
     sync::PyOnceLock,
-    types::{PyDict, PyString, PyType},
+    types::{PyDict, PyString, PyTuple, PyType},
 };
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     events, exit, message,
     outcome::{Outcome, run},
     process::Owned,
-    time, topology,
+    time, topology, value,
     wait::{self, Face, operation::Ready},
 };
 
@@ -207,7 +207,8 @@ impl BaseClient {
     /// * `no_ack`: the broker considers a message done when it has sent it; one that is lost on its way is lost.
     /// * `exclusive`: refuses other consumers. `priority`: consumers with a higher one get messages first.
     /// * `tag`: the consumer tag, at most 240 bytes; made up if there is none.
-    /// * `stream_offset`: where to start in a stream: `"first"`, `"last"`, `"next"`, an int, a `datetime`, or `"7D"`.
+    /// * `stream_offset`: where to start in a stream: `"first"`, `"last"`, `"next"`, an int, a `datetime`, or how long ago as a
+    ///   `timedelta` (rounded up to seconds) or as text such as `"7D"`.
     /// * `resume`: after a cancel by the broker (its queue was deleted), goes on when the queue is there again.
     /// * `arguments`: raw arguments of `basic.consume`.
     ///
@@ -463,6 +464,23 @@ impl BaseClient {
         CLASS.import(py, "murano_messaging._types", "Stats")?.call((), Some(&fields))
     }
 
+    /// What the broker said of itself when the connection, or the last one, was opened, as `ServerInfo`. Never waits.
+    ///
+    /// >>> client.server().properties["product"]
+    /// 'RabbitMQ'
+    fn server<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let Some(server) = self.core()?.server() else { return Ok(None) };
+        let list = |text: &str| PyTuple::new(py, text.split_ascii_whitespace().collect::<Vec<_>>());
+        let fields = (
+            server.version,
+            value::table_to_python(py, &server.properties)?,
+            list(&server.mechanisms)?,
+            list(&server.locales)?,
+        );
+        CLASS.import(py, "murano_messaging._types", "ServerInfo")?.call1(fields).map(Some)
+    }
+
     /// Whether the client was closed, or gave up.
     #[getter]
     fn closed(&self) -> PyResult<bool> {
@@ -503,6 +521,10 @@ impl BaseClient {
 
     /// As `close`, and waits up to `timeout` (30 seconds by default) until the deliveries that were handed out are settled: what
     /// a handler of SIGTERM wants. Consumers end at once; what they had not handed out goes back to its queue.
+    ///
+    /// A signal handler must have another thread do it (`threading.Thread(target=client.drain).start()`): it interrupts the very
+    /// code that is to settle its delivery, which does not go on before the handler returns. `examples/python/service.py` shows
+    /// it.
     #[pyo3(signature = (timeout=None))]
     fn drain<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;

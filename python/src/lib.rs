@@ -8,12 +8,13 @@
 //! | `outcome` | results, and the two ways to run an operation |
 //! | `connect`, `client` | clients |
 //! | `confirmation`, `consumer`, `delivery`, `events` | what clients give out |
-//! | `message`, `topology`, `value`, `time` | arguments and results |
+//! | `arguments`, `message`, `topology`, `value`, `time` | arguments and results |
 //! | `errors` | exceptions |
 //! | `broker` | the embedded broker on a port |
 //! | `puka` | the native half of the drop-in for Puka |
 //! | `service`, `logging`, `exit` | what Python does for the core, and what is done at the end |
 
+mod arguments;
 mod broker;
 mod client;
 mod confirmation;
