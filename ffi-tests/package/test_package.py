@@ -28,6 +28,7 @@ MODULES = {
     "_overwritten.py",
     "_service.py",
     "_types.py",
+    "_watcher.py",
     "aio.py",
     "compat/__init__.py",
     "compat/_murano.py",
