@@ -264,5 +264,5 @@ def test_the_window_is_that_of_the_core_by_default():
     core = source("core/src/options.rs")
     python = source("python/src/connect.rs")
     (messages,) = re.findall(r"window_messages: ([\d_]+),", core)
-    (size,) = re.findall(r"window_bytes: (\d+ << \d+|[\d_ *]+),", core)
-    assert f"let mut window = ({messages.replace('_', '')}, {size});" in python
+    (mebibytes,) = re.findall(r"window_bytes: (\d+) \* MIB,", core)
+    assert f"let mut window = ({messages}, {mebibytes} << 20);" in python

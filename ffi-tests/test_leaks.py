@@ -7,6 +7,7 @@ import os
 import pytest
 
 import children
+import murano_messaging as mm
 
 PROGRAM = """
     import asyncio, gc, sys
@@ -174,6 +175,97 @@ def test_waits_that_are_given_up_leave_nothing_with_their_publish(uri):
     )
     # A waker and its map entry take more than 100 bytes.
     assert float(out) < 1, f"{out.strip()} MiB more after 20,000 waits"
+
+
+def test_loops_that_are_closed_with_something_pending_leave_nothing_behind(uri):
+    out = children.run(
+        """
+        import asyncio, gc, logging, os, sys, time, weakref
+        import murano_messaging as mm
+        from murano_messaging import aio
+        from brokers import unique
+
+        # "Task was destroyed but it is pending!" is true.
+        logging.disable(logging.CRITICAL)
+        uri, queue = sys.argv[1], unique("q")
+        tasks, loops = [], weakref.WeakSet()
+
+        async def use():
+            client = await aio.connect(uri)
+            consumer = await client.consume(queue)
+            tasks.append(asyncio.ensure_future(consumer.get()))
+            await asyncio.sleep(0)
+
+        with mm.connect(uri) as other:
+            other.declare_queue(queue, exclusive=False, expires=60)
+            for _ in range(20):
+                loop = asyncio.new_event_loop()
+                loops.add(loop)
+                loop.run_until_complete(use())
+                loop.close()
+                tasks.clear()
+            del loop
+            gc.collect()
+            until = time.monotonic() + 30
+            while other.queue_info(queue).consumer_count and time.monotonic() < until:
+                time.sleep(0.01)
+            print(len(loops), other.queue_info(queue).consumer_count)
+            other.delete_queue(queue)
+        """,
+        uri,
+    )
+    assert out == "0 0\n"
+
+
+def test_callbacks_that_lead_to_their_client_are_collected_with_it(uri):
+    out = children.run(
+        """
+        import gc, sys, threading, time, weakref
+        import murano_messaging as mm
+
+        uri = sys.argv[1]
+
+        class Asked:
+            def __init__(self):
+                self.client = mm.connect(uri, credentials=self.credentials)
+
+            def credentials(self):
+                return "guest", "guest"
+
+        class Told:
+            def __init__(self):
+                self.client = mm.connect(uri)
+                self.client.on_event(self.told)
+
+            def told(self, event):
+                pass
+
+        references = [weakref.ref(kind()) for kind in (Asked, Told) for _ in range(20)]
+        until = time.monotonic() + 30
+        # A thread that has just called one may not have ended yet.
+        while any(reference() is not None for reference in references) and time.monotonic() < until:
+            gc.collect()
+            time.sleep(0.01)
+        print(sum(reference() is not None for reference in references))
+        # The threads of `on_event` end with their clients.
+        while any(t.name == "murano-messaging-events" for t in threading.enumerate()) and time.monotonic() < until:
+            time.sleep(0.01)
+        print([t.name for t in threading.enumerate() if t.name == "murano-messaging-events"])
+        """,
+        uri,
+    )
+    assert out == "0\n[]\n"
+
+
+def test_a_dropped_client_still_asks_for_credentials_to_send_what_it_was_given(uri, unique):
+    queue = unique("q")
+    with mm.connect(uri) as other:
+        other.declare_queue(queue, expires=60)
+        client = mm.connect(uri, credentials=lambda: ("guest", "guest"))
+        client.publish_nowait(b"x", routing_key=queue)
+        del client
+        with other.consume(queue) as deliveries:
+            assert deliveries.get(timeout=30).body == b"x"
 
 
 def test_errors_keep_nothing_alive(uri):

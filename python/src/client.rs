@@ -1,20 +1,24 @@
 //! Clients: what they can do is written once, and waits in the way of their face.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use murano_messaging::{Binding, Client as Core, Message, Publisher};
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     sync::PyOnceLock,
     types::{PyDict, PyString, PyTuple, PyType},
 };
 
 use crate::{
+    callback::Callback,
     confirmation, consumer, delivery, engine,
     errors::{self, OrPyErr},
-    events, exit, message,
+    events::{self, Heard},
+    exit, message,
     outcome::{Outcome, run},
     process::Owned,
+    service::Source,
     time, topology, value,
     wait::{self, Face, operation::Ready},
 };
@@ -31,6 +35,10 @@ struct LastRoute {
 pub struct BaseClient {
     core: Owned<Core>,
     last: Mutex<Option<LastRoute>>,
+    /// Knows the credentials, if no name and password do.
+    source: Option<Arc<Source>>,
+    /// What `on_event` was given.
+    listeners: Mutex<Vec<Arc<Callback>>>,
     face: Face,
 }
 
@@ -42,9 +50,20 @@ pub struct Client;
 #[pyclass(frozen, extends = BaseClient, weakref, name = "Client", module = "murano_messaging.aio")]
 pub struct AioClient;
 
-pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
+pub fn to_python(
+    py: Python<'_>,
+    face: Face,
+    core: Core,
+    source: Option<Arc<Source>>,
+) -> PyResult<Bound<'_, PyAny>> {
     exit::remember(py, &core);
-    let base = BaseClient { core: Owned::new(core), last: Mutex::default(), face };
+    let base = BaseClient {
+        core: Owned::new(core),
+        last: Mutex::default(),
+        source,
+        listeners: Mutex::default(),
+        face,
+    };
     Ok(match face {
         Face::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Client))?.into_any(),
         Face::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioClient))?.into_any(),
@@ -58,6 +77,10 @@ impl BaseClient {
 
     fn last(&self) -> MutexGuard<'_, Option<LastRoute>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Arc<Callback>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publisher(
@@ -536,6 +559,24 @@ impl BaseClient {
         })
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(source) = &self.source {
+            source.function.visit(&visit)?;
+        }
+        if let Ok(listeners) = self.listeners.try_lock() {
+            listeners.iter().try_for_each(|listener| listener.visit(&visit))?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        if let Some(source) = &self.source {
+            source.function.clear();
+        }
+        let listeners = std::mem::take(&mut *self.listeners());
+        listeners.iter().for_each(|listener| listener.clear());
+    }
+
     fn __repr__(&self) -> PyResult<String> {
         let core = self.core()?;
         let hosts: Vec<_> = core.options().host_list().iter().map(ToString::to_string).collect();
@@ -568,14 +609,19 @@ impl BaseClient {
 
 #[pymethods]
 impl Client {
-    /// Has `callback` called with each event from now on, in a thread of its own, until the client is closed.
+    /// Has `callback` called with each event from now on, in a thread of its own, until the client is closed. The client
+    /// keeps the callback alive, and not the other way round.
     fn on_event<'py>(slf: &Bound<'py, Self>, callback: Bound<'py, PyAny>) -> PyResult<()> {
         let py = slf.py();
         if !callback.is_callable() {
             return Err(errors::wrong_type("callback", "a function that takes an event", &callback));
         }
-        let events = slf.as_super().get().events(py)?;
-        py.import("murano_messaging._service")?.call_method1("listen", (events, callback)).map(|_| ())
+        let this = slf.as_super().get();
+        let events = this.events(py)?;
+        let listener = Arc::new(Callback::new(callback.unbind()));
+        let heard = Bound::new(py, Heard::new(listener.clone()))?;
+        this.listeners().push(listener);
+        py.import("murano_messaging._service")?.call_method1("listen", (events, heard)).map(|_| ())
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

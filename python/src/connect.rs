@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -19,7 +20,8 @@ use crate::{
     engine, errors,
     errors::OrPyErr,
     outcome::{Outcome, run},
-    service, time, value,
+    service::{self, Source},
+    time, value,
     wait::{Face, operation::Operation},
 };
 
@@ -127,9 +129,7 @@ fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
     Ok(Recovery {
         enabled: flag("enabled")?,
         retry_initial: flag("retry_initial")?,
-        max_attempts: (!max_attempts.is_none())
-            .then(|| number("max_attempts", &max_attempts))
-            .transpose()?,
+        max_attempts: (!max_attempts.is_none()).then(|| number("max_attempts", &max_attempts)).transpose()?,
         max_elapsed: (!max_elapsed.is_none())
             .then(|| time::duration("max_elapsed", &max_elapsed))
             .transpose()?,
@@ -140,13 +140,20 @@ fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
     })
 }
 
-fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>) -> PyResult<Options> {
+/// The options, and the function that knows the credentials if one was given.
+fn options(
+    py: Python<'_>,
+    face: Face,
+    uri: Option<&str>,
+    given: Option<&Bound<'_, PyDict>>,
+) -> PyResult<(Options, Option<Arc<Source>>)> {
     let mut options = match uri {
         Some(uri) => Options::from_uri(uri).or_py(py)?,
         None => Options::new(),
     };
     let mut tls = Tls::default();
     let mut hosts = None;
+    let mut source = None;
     let mut user: (Option<String>, Option<String>) = (None, None);
     let mut window = (1000, 64 << 20);
     let mut recover = Recovery::default();
@@ -167,8 +174,8 @@ fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>)
                 options
             }
             "credentials" => {
-                let callback = service::callback(&given)?;
-                options.credentials_from(move || service::credentials(callback.clone()))
+                let known = source.insert(Source::new(&given, face)?).clone();
+                options.credentials_from(move || service::credentials(known.clone()))
             }
             "vhost" => options.vhost(text(&key, &given)?),
             "mechanism" => {
@@ -227,7 +234,7 @@ fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>)
         };
         options = options.hosts(hosts);
     }
-    Ok(options)
+    Ok((options, source))
 }
 
 fn tls_option(tls: &mut Tls, key: &str, given: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -298,9 +305,18 @@ fn connecting(
     uri: Option<&str>,
     given: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<impl Future<Output = Result<Outcome, Error>> + Send + 'static> {
-    let options = options(uri, given, py)?;
+    let (options, source) = options(py, face, uri, given)?;
     let future = Within { engine: engine::handle(py)?, future: Box::pin(options.connect()) };
-    Ok(async move { Ok(Outcome::Client(face, Box::new(future.await?))) })
+    service::renew(py)?;
+    Ok(async move {
+        if face == Face::Asyncio
+            && let Some(source) = &source
+        {
+            // Without a loop it is not going to wait.
+            let _ = Python::attach(|py| source.note_loop(py));
+        }
+        Ok(Outcome::Client(face, Box::new(future.await?), source))
+    })
 }
 
 /// Connects to RabbitMQ.

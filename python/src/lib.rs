@@ -12,10 +12,11 @@
 //! | `errors` | exceptions |
 //! | `broker` | the embedded broker on a port |
 //! | `puka` | the native half of the drop-in for Puka |
-//! | `service`, `logging`, `exit` | what Python does for the core, and what is done at the end |
+//! | `service`, `callback`, `logging`, `exit` | what Python does for the core, and what is done at the end |
 
 mod arguments;
 mod broker;
+mod callback;
 mod client;
 mod confirmation;
 mod connect;
@@ -47,12 +48,13 @@ mod _native {
         connect::connect,
         consumer::{BaseConsumer, Consumer},
         delivery::Delivery,
-        events::{BaseEvents, Events},
+        events::{BaseEvents, Events, Heard},
         exit::_at_exit,
+        logging::{log_level_is_old, set_log_level},
         process::_after_fork_in_child,
         puka::{client::PukaBase, messages::PukaClient, topology::PukaTopology},
-        service::{Reply, next_job, pending_job},
-        wait::{completions::Completions, operation::Operation},
+        service::{Reply, end_server, new_server, next_job, pending_job},
+        wait::{completions::Completions, in_main_thread, operation::Operation},
     };
     use pyo3::prelude::*;
 

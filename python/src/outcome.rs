@@ -1,5 +1,7 @@
 //! What an operation of the core results in, and what that is in Python.
 
+use std::sync::Arc;
+
 use murano_messaging::{Client, Confirmation, Delivery, Error, Event, QueueInfo};
 use pyo3::{
     prelude::*,
@@ -7,13 +9,14 @@ use pyo3::{
     types::{PyList, PyType},
 };
 
-use crate::{client, confirmation, delivery, errors::OrPyErr, events, wait::Face};
+use crate::{client, confirmation, delivery, errors::OrPyErr, events, service::Source, wait::Face};
 
 pub enum Outcome {
     None,
     Count(u32),
     Queue(QueueInfo),
-    Client(Face, Box<Client>),
+    /// With the function that knows its credentials, if there is one.
+    Client(Face, Box<Client>, Option<Arc<Source>>),
     Confirmation(Face, Confirmation),
     Delivery(Face, Option<Box<Delivery>>),
     Deliveries(Face, Vec<Delivery>),
@@ -33,7 +36,7 @@ impl Outcome {
                 let class = CLASS.import(py, "murano_messaging._types", "QueueInfo")?;
                 class.call1((info.name, info.message_count, info.consumer_count))
             }
-            Self::Client(face, client) => client::to_python(py, face, *client),
+            Self::Client(face, client, source) => client::to_python(py, face, *client, source),
             Self::Confirmation(face, confirmation) => confirmation::to_python(py, face, confirmation),
             Self::Delivery(face, Some(delivery)) => delivery::to_python(py, face, *delivery),
             Self::None | Self::Delivery(_, None) | Self::Event(None) => Ok(py.None().into_bound(py)),

@@ -63,9 +63,9 @@ pub fn unix_seconds(what: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     let epoch = datetime(py)?.call_method1("fromtimestamp", (0, utc(py)?))?;
     let second = timedelta(py)?.call1((0, 1))?;
     let seconds = aware.call_method1("__sub__", (epoch,))?.call_method1("__floordiv__", (second,))?;
-    seconds.extract::<u64>().map_err(|_| {
-        errors::invalid(format!("{what}: AMQP timestamps start at 1970; {value} is earlier"))
-    })
+    seconds
+        .extract::<u64>()
+        .map_err(|_| errors::invalid(format!("{what}: AMQP timestamps start at 1970; {value} is earlier")))
 }
 
 /// An aware `datetime` in UTC; the plain number when `datetime` ends before that moment.
