@@ -43,7 +43,7 @@ def test_what_nobody_waits_for_is_done_too(uri, client, queue):
     for _ in range(20):
         burst(client, queue)
         confirmation = client.publish_nowait(b"x", routing_key=queue)
-        wait_until(lambda: confirmation.done)
+        wait_until(lambda its=confirmation: its.done)
     delivery = client.get(queue)
     burst(client, queue)
     delivery.ack()

@@ -15,4 +15,7 @@ name=$(ls "$unpacked")
     echo "sdist.sh: the dependencies of the sdist are not here: run cargo fetch" >&2
     exit 1
 }
-tar --sort=name --owner=0 --group=0 --numeric-owner --format=ustar -czf "$1/$name.tar.gz" -C "$unpacked" "$name"
+out=$(realpath "$1")
+cd "$unpacked"
+find "$name" -type f | LC_ALL=C sort |
+    tar --owner=0 --group=0 --numeric-owner --format=ustar -czf "$out/$name.tar.gz" --files-from=-

@@ -574,7 +574,9 @@ impl BaseClient {
             source.function.clear();
         }
         let listeners = std::mem::take(&mut *self.listeners());
-        listeners.iter().for_each(|listener| listener.clear());
+        for listener in listeners {
+            listener.clear();
+        }
     }
 
     fn __repr__(&self) -> PyResult<String> {
