@@ -25,7 +25,8 @@ pub struct Delivery {
     body: PyOnceLock<Py<PyBytes>>,
 }
 
-/// As [`Delivery`]; its methods may be awaited, which does nothing more.
+/// A message from the broker. It is yours until it is acked, nacked, rejected or requeued. Its methods may be awaited, which
+/// does nothing more.
 #[pyclass(frozen, extends = Delivery, name = "Delivery", module = "murano_messaging.aio")]
 pub struct AioDelivery;
 
@@ -55,12 +56,12 @@ impl Delivery {
         Ok(body.bind(py).clone())
     }
 
-    /// The body as text in UTF-8.
+    /// The body as text in UTF-8. Raises `UnicodeDecodeError` when it is not.
     fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(self.body(py)?.call_method0(pyo3::intern!(py, "decode"))?.cast_into::<PyString>()?)
     }
 
-    /// The body read as JSON.
+    /// The body read as JSON. Raises `JsonError` when it is not.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         message::from_json(&self.body(py)?)
     }
@@ -305,22 +306,28 @@ impl Done {
 
 #[pymethods]
 impl AioDelivery {
+    /// Tells the broker that the message is done (`basic.ack`). Never waits: acks leave together, within one turn of the engine.
+    ///
+    /// Raises `AlreadySettledError` the second time. On a stale delivery it does nothing: the broker delivers it again.
     fn ack<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().ack(slf.py())?;
         Done::get(slf.py())
     }
 
+    /// Refuses the message: back to its queue, or dropped (dead-lettered if its queue says so).
     #[pyo3(signature = (requeue=true))]
     fn nack<'py>(slf: &Bound<'py, Self>, requeue: bool) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().nack(slf.py(), requeue)?;
         Done::get(slf.py())
     }
 
+    /// Drops the message, or dead-letters it if its queue says so.
     fn reject<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().reject(slf.py())?;
         Done::get(slf.py())
     }
 
+    /// Puts the message back into its queue.
     fn requeue<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().requeue(slf.py())?;
         Done::get(slf.py())

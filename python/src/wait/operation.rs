@@ -12,6 +12,7 @@ use std::{
 
 use murano_messaging::Error;
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration},
     prelude::*,
     types::PyType,
@@ -224,6 +225,23 @@ impl Operation {
         item: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         class.py().import("types")?.getattr("GenericAlias")?.call1((class, item))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(running) = self.running.try_lock()
+            && let Some(place) = running.as_ref().and_then(|running| running.place.as_ref())
+        {
+            visit.call(&place.completions)?;
+        }
+        match self.kept.try_lock().as_deref() {
+            Ok(Some(kept)) => visit.call(kept),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        self.close();
+        drop(self.take_kept());
     }
 
     fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
