@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 class ControlledNode:
@@ -42,6 +42,10 @@ class ControlledNode:
     def start(self) -> None:
         """Start again, on the same port and data."""
         self._do("start")
+
+    def ctl(self, *arguments: str) -> None:
+        """Have ``rabbitmqctl`` do something to it."""
+        self._do(" ".join(("ctl", *arguments)))
 
     def __enter__(self) -> ControlledNode:
         return self
