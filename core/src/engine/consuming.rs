@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    error::Reply,
+    error::{NOT_IMPLEMENTED, Reply},
     events::{Event, NotRestored},
     topology::{Queue, QueueType},
 };
@@ -50,9 +50,6 @@ pub(crate) struct Consumer {
     cancel_until: Option<Instant>,
 }
 
-/// The reply code of what a kind of queue does not have (AMQP 0-9-1 section 1.2, `not-implemented`).
-const NOT_IMPLEMENTED: u16 = 540;
-
 /// The first delay before a refused consumer is tried again; it doubles up to the recovery's longest delay.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
@@ -76,8 +73,7 @@ impl Engine {
             // auto-delete queue.
             let single = recorded.is_some_and(Queue::is_single_active_consumer);
             let may_be_classic = recorded.is_none_or(|queue| queue.kind() == QueueType::Classic);
-            settings.global_prefetch |=
-                may_be_classic && !settings.stream && (single || settings.exclusive);
+            settings.global_prefetch |= may_be_classic && !settings.stream && (single || settings.exclusive);
             (settings.stream && settings.prefetch == 0).then(no_stream_prefetch)
         };
         if let Some(error) = refused {
