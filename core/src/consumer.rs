@@ -196,6 +196,11 @@ impl Consumer {
         self.incoming.settings().queue.clone()
     }
 
+    /// Deliveries that have arrived and were not handed out yet.
+    pub fn undelivered(&self) -> usize {
+        self.incoming.undelivered()
+    }
+
     /// Deliveries handed out so far.
     pub fn delivered(&self) -> u64 {
         self.incoming.delivered()
