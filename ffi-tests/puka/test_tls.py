@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import pathlib
 import ssl
 import warnings
 
@@ -120,6 +122,18 @@ def test_without_an_authority_anything_goes_with_a_warning(front, self_signed):
                 works(front(**options), made)
 
 
+def test_the_warning_is_said_once(front):
+    uri = front()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            client = puka.Client(uri)
+            client.wait(client.connect(), timeout=20)
+            client.wait(client.close(), timeout=20)
+    assert [warning.category for warning in said] == [puka.InsecureTLSWarning]
+    assert said[0].filename == __file__
+
+
 def test_a_self_signed_certificate_that_is_known(front, self_signed, ca):
     certificate, both = self_signed
     works(front(certificate=both), parameters(ca_certs=certificate))
@@ -136,6 +150,11 @@ def test_a_client_certificate(front, authority, ca, tmp_path):
     works(front(client=True), parameters(ca_certs=ca, **made))
     works(front(client=True), parameters(ca_certs=ca, certfile=str(tmp_path / "both.pem")))
     assert "certificate" in refused(front(client=True), parameters(ca_certs=ca))
+    for kind in (os.fsencode, pathlib.Path):
+        files = {name: kind(path) for name, path in made.items()}
+        works(front(client=True), parameters(ca_certs=kind(ca), **files))
+    with pytest.raises(ValueError, match="certfile"):
+        puka.Client(front(), ssl_parameters=parameters(ca_certs=ca, keyfile=made["keyfile"])).connect()
 
 
 def test_a_broker_without_tls(uri, ca):

@@ -137,6 +137,6 @@ def _seconds(heartbeat: float | None) -> int:
         return 0
     if not isinstance(heartbeat, (int, float)):
         raise TypeError(f"heartbeat is a number of seconds, not {type(heartbeat).__name__}")
-    if heartbeat != int(heartbeat) or not 0 <= heartbeat < 2**16:
+    if not 0 <= heartbeat < 2**16 or heartbeat != int(heartbeat):
         raise ValueError(f"heartbeat is {heartbeat}: give whole seconds, 1 to 65535, or 0 for none")
     return int(heartbeat)
