@@ -12,7 +12,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import puka
 from tls_front import TlsFront
@@ -32,8 +32,11 @@ def ca(authority, tmp_path):
 
 @pytest.fixture
 def self_signed(tmp_path):
+    return sign_itself(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+
+
+def sign_itself(tmp_path, key):
     """A certificate that nobody but itself has signed, with its key, and without a name that anybody asks for."""
-    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "some broker")])
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
@@ -139,6 +142,13 @@ def test_a_self_signed_certificate_that_is_known(front, self_signed, ca):
     works(front(certificate=both), parameters(ca_certs=certificate))
     refused(front(certificate=both), parameters(ca_certs=ca))
     refused(front(), parameters(ca_certs=certificate))
+
+
+@pytest.mark.filterwarnings("ignore::murano_messaging.compat.InsecureTLSWarning")
+def test_a_short_key_is_refused_as_the_migration_guide_says(front, tmp_path):
+    certificate, both = sign_itself(tmp_path, rsa.generate_private_key(65537, 1024))
+    refused(front(certificate=both), parameters(ca_certs=certificate))
+    refused(front(certificate=both), parameters())
 
 
 def test_a_client_certificate(front, authority, ca, tmp_path):
