@@ -589,7 +589,11 @@ def s_refused_properties(s):
         client = s.client()
         queue = s.queue(client)
         seen = []
-        promise = client.basic_publish("", queue, headers=headers, callback=lambda number, result: seen.append(result))
+
+        def callback(number, result, seen=seen):
+            seen.append(result)
+
+        promise = client.basic_publish("", queue, headers=headers, callback=callback)
         s.note(what, refusal(client, promise))
         s.note("callback", len(seen))
         s.note("goes on", client.wait(client.basic_publish("", queue, body="x")))
@@ -773,8 +777,12 @@ def s_qos_of_an_exclusive_consumer(s):
 
 def arrived(s, client, consume, *queues):
     """Have all deliveries of a consumer at the client."""
-    for queue in queues:
-        s.eventually(lambda: client.wait(client.queue_declare(queue, passive=True))["message_count"] == 0)
+
+    def left():
+        promises = [client.queue_declare(queue, passive=True) for queue in queues]
+        return sum(client.wait(promise)["message_count"] for promise in promises)
+
+    s.eventually(lambda: left() == 0)
     # What is asked on their channel is answered behind them.
     client.wait(client.basic_qos(consume, prefetch_count=0))
 

@@ -13,11 +13,11 @@ import time
 import weakref
 
 import pytest
+from fake_broker import FakeBroker
 
 import children
 import murano_messaging.compat.puka
 import puka
-from fake_broker import FakeBroker
 from nodes import ControlledNode
 from proxy import Proxy
 

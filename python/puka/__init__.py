@@ -20,7 +20,7 @@ from .client import Client  # noqa: F401
 __all__ = list(_all)
 
 
-def loop(clients: Sequence[Any]) -> NoReturn:
+def loop(clients: Sequence[Any]) -> NoReturn:  # type: ignore[no-redef]
     """Run the callbacks of all clients, until one of them has lost its connection: raises its ``ConnectionBroken``."""
     # The module of this package, which eventlet may have replaced.
     _loop.loop(clients, select=select)

@@ -8,13 +8,12 @@ from murano_messaging.compat.puka import client as _client
 
 __all__ = ["Client"]
 
+Client = _client.Client
+
 if socket.__name__.startswith("eventlet."):
 
-    class Client(_client.Client):
+    class Client(_client.Client):  # type: ignore[no-redef]
         """A client whose waits yield to eventlet's green threads."""
 
         _socket = socket
         _green = True
-
-else:
-    Client = _client.Client  # type: ignore[misc]

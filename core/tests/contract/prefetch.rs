@@ -39,6 +39,12 @@ async fn first_deliveries(consumer: &Consumer, numbers: std::ops::Range<u32>) ->
     held
 }
 
+fn ack_all(held: &[Delivery]) {
+    for delivery in held {
+        delivery.ack().unwrap();
+    }
+}
+
 async fn raised(env: &Env, kind: QueueType, exclusive: bool) {
     let client = env.client().await;
     let queue = env.queue_with(&client, |queue| queue.queue_type(kind)).await;
@@ -227,7 +233,7 @@ async fn a_queue_that_is_deleted_with_its_exclusive_consumer_stays(env: &Env) {
         held.extend(first_deliveries(&consumer, 1..5).await);
         until_ready(declaring, &name, 15).await;
         assert!(consumer.try_next().is_pending());
-        held.iter().for_each(|delivery| delivery.ack().unwrap());
+        ack_all(&held);
         assert_eq!(next_texts(&consumer, 15).await, numbers(5..20));
     }
 }
@@ -239,7 +245,7 @@ async fn an_exclusive_consumer_without_a_limit_gets_one(env: &Env) {
     send(&client, &queue, numbers(0..20)).await;
     let held = first_deliveries(&consumer, 0..20).await;
     consumer.set_prefetch(3).await.unwrap();
-    held.iter().for_each(|delivery| delivery.ack().unwrap());
+    ack_all(&held);
     send(&client, &queue, numbers(20..30)).await;
     let held = first_deliveries(&consumer, 20..23).await;
     until_ready(&client, &queue, 7).await;
@@ -260,5 +266,5 @@ async fn an_exclusive_consumer_of_somebody_elses_quorum_queue(env: &Env) {
     let mut held = first_deliveries(&consumer, 0..2).await;
     within("the change", STEP, consumer.set_prefetch(5)).await.unwrap();
     held.extend(first_deliveries(&consumer, 2..5).await);
-    held.iter().for_each(|delivery| delivery.ack().unwrap());
+    ack_all(&held);
 }
