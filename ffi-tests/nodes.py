@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pathlib
 import subprocess
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import brokers
 
 
 class ControlledNode:
     """A private node on free ports; its data survives until the block is left."""
 
     def __init__(self) -> None:
-        program = ROOT / "target" / "debug" / "rabbitmq"
+        program = brokers.ROOT / "target" / "debug" / "rabbitmq"
         assert program.exists(), "run cargo build -p murano-testkit --bin rabbitmq"
         self._process = subprocess.Popen(
             [program, "control"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
