@@ -7,10 +7,10 @@ help: ## List the targets
 
 demo: ## Run Murano in small on the embedded broker (or on a RabbitMQ: BROKER=amqp://...), with kills
 	@scripts/setup.sh python
-	@BROKER='$(BROKER)' scripts/demo.sh
+	@scripts/demo.sh
 
 test: ## Run every test, on private RabbitMQ nodes
-	@scripts/setup.sh rabbitmq python
+	@scripts/setup.sh rabbitmq python openssl
 	@scripts/test.sh
 	@scripts/python.sh test
 

@@ -27,7 +27,19 @@ fn say(start: Instant, text: &str) {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() {
+    match run().await {
+        Ok(true) => {}
+        Ok(false) => std::process::exit(1),
+        Err(error) => {
+            eprintln!("demo: {error}");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Whether everything came about as it should.
+async fn run() -> Result<bool> {
     let start = Instant::now();
     let broker = std::env::var("BROKER").unwrap_or_else(|_| "memory://demo".into());
     if broker.starts_with("memory:") {
@@ -85,10 +97,7 @@ async fn main() -> Result<()> {
     };
     say(start, if expired { "the queue is gone by itself" } else { "the queue is still there" });
     client.close().await?;
-    if !exactly_once || !expired {
-        std::process::exit(1);
-    }
-    Ok(())
+    Ok(exactly_once && expired)
 }
 
 async fn work(

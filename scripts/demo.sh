@@ -14,6 +14,8 @@ if ! "$python" -c 'import eventlet' 2>/dev/null; then
     }
     "$python" -m pip install --quiet --disable-pip-version-check eventlet
 fi
+# Minutes the first time, seconds afterwards.
+echo 'demo: building'
 cargo build --quiet -p murano-messaging-python
 cargo build --quiet -p murano-messaging --example conductor --example demo
 rm -rf "$folder/python"
@@ -26,9 +28,10 @@ echo '== Plans wait in a queue with a TTL; two workers come, do each exactly onc
 BROKER=${BROKER:-memory://demo} target/debug/examples/demo
 
 echo
-echo '== Murano in small: APIs, conductors and agents as processes, some of which are killed'
+echo '== Murano in small: APIs, conductors and agents as processes, some of which are killed; the conductors in Python'
 export PYTHONPATH="$folder/python"
-broker=${BROKER:+--broker=$BROKER}
-"$python" examples/murano/demo.py $broker
+broker=(${BROKER:+"--broker=$BROKER"})
+"$python" examples/murano/demo.py "${broker[@]}"
 echo
-"$python" examples/murano/demo.py $broker --conductor target/debug/examples/conductor
+echo '== The same with the conductors in Rust'
+"$python" examples/murano/demo.py "${broker[@]}" --conductor target/debug/examples/conductor

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target needs and is missing: setup.sh [rabbitmq] [bench] [python]
+# Installs what a target needs and is missing: setup.sh [rabbitmq] [bench] [python] [openssl]
 set -euo pipefail
 
 fail() {
@@ -37,6 +37,7 @@ for part in "$@"; do
     rabbitmq) command -v rabbitmq-server >/dev/null || install_packages rabbitmq-server ;;
     bench) [ -e /usr/include/amqp.h ] || [ -e /usr/include/rabbitmq-c/amqp.h ] || install_packages librabbitmq-dev ;;
     python) python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv ;;
+    openssl) command -v openssl >/dev/null || install_packages openssl ;;
     *) fail "unknown part: $part" ;;
     esac
 done

@@ -80,6 +80,8 @@ pub enum TlsFailure {
     UnsupportedCertificate,
     /// The broker speaks no TLS version that is accepted here (1.2 and 1.3).
     ProtocolVersion,
+    /// The broker and we have no cipher suite, no key exchange or no kind of key in common.
+    NothingInCommon,
     /// The broker wants a client certificate and none was given.
     ClientCertificateRequired,
     /// The broker does not accept the client certificate.

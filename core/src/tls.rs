@@ -3,17 +3,21 @@
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
     client::{
-        WebPkiServerVerifier,
+        ResolvesClientCert, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    sign::CertifiedKey,
 };
 use zeroize::Zeroizing;
 
@@ -23,6 +27,7 @@ mod failure;
 #[cfg(feature = "broker")]
 mod server;
 
+use failure::Finding;
 pub(crate) use failure::{handshake_error, tls_error};
 #[cfg(feature = "broker")]
 pub use server::ServerTls;
@@ -62,7 +67,7 @@ pub struct TlsOptions {
     verify_hostname: bool,
     pinned: bool,
     /// The configuration, where no file could change it.
-    config: Arc<OnceLock<Arc<ClientConfig>>>,
+    config: Arc<OnceLock<Config>>,
 }
 
 impl fmt::Debug for TlsOptions {
@@ -145,7 +150,7 @@ impl TlsOptions {
     }
 
     /// Also accepts a broker whose very certificate is among those of [`Self::ca_pem`] or [`Self::ca_file`], whatever its
-    /// name, its dates and its issuer: what knowing a self-signed certificate means. Default: false.
+    /// name and its issuer: what knowing a self-signed certificate means. It must not have expired. Default: false.
     pub fn pinned(self, pinned: bool) -> Self {
         self.changed(|tls| tls.pinned = pinned)
     }
@@ -157,11 +162,11 @@ impl TlsOptions {
             .map_err(|_| Error::invalid(format!("'{name}' cannot be the name in a certificate")))
     }
 
-    pub(crate) fn client_config(&self) -> Result<Arc<ClientConfig>> {
+    pub(crate) fn client_config(&self) -> Result<Config> {
         if let Some(config) = self.config.get() {
             return Ok(config.clone());
         }
-        let config = Arc::new(self.build()?);
+        let config = self.build()?;
         let is_file = |pem: &Pem| matches!(pem, Pem::File(_));
         let from_files = self.ca.as_ref().is_some_and(is_file)
             || self.identity.as_ref().is_some_and(|(chain, key)| is_file(chain) || is_file(key));
@@ -171,7 +176,7 @@ impl TlsOptions {
         Ok(config)
     }
 
-    fn build(&self) -> Result<ClientConfig> {
+    fn build(&self) -> Result<Config> {
         let provider = Arc::new(ring::default_provider());
         let verifier = self.verifier(&provider)?;
         let builder = ClientConfig::builder_with_provider(provider)
@@ -192,7 +197,12 @@ impl TlsOptions {
             }
         };
         config.enable_sni = self.sni;
-        Ok(config)
+        let identity = Arc::new(ClientIdentity {
+            resolver: config.client_auth_cert_resolver.clone(),
+            asked: AtomicBool::new(false),
+        });
+        config.client_auth_cert_resolver = identity.clone();
+        Ok(Config { rustls: Arc::new(config), identity })
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
@@ -231,6 +241,38 @@ impl TlsOptions {
             return Err(Error::invalid("the CA file has no certificate that can be used as an authority"));
         }
         Ok((roots, pinned))
+    }
+}
+
+/// What a connection needs of its options.
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub rustls: Arc<ClientConfig>,
+    pub identity: Arc<ClientIdentity>,
+}
+
+/// The client certificate, if there is one, and whether a broker asked for it: what the alert `handshake_failure` means
+/// depends on that. Shared by the connections of a configuration, because rustls resumes sessions only with the same one.
+#[derive(Debug)]
+pub(crate) struct ClientIdentity {
+    resolver: Arc<dyn ResolvesClientCert>,
+    asked: AtomicBool,
+}
+
+impl ClientIdentity {
+    fn asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl ResolvesClientCert for ClientIdentity {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.resolver.resolve(issuers, schemes)
+    }
+
+    fn has_certs(&self) -> bool {
+        self.resolver.has_certs()
     }
 }
 
@@ -274,12 +316,23 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         };
         if pinned.iter().any(|certificate| certificate.as_ref() == end_entity.as_ref()) {
-            return Ok(ServerCertVerified::assertion());
+            // The dates of the certificate itself are what webpki looks at first, and those of trusted ones it does not.
+            return match check.verify_server_cert(end_entity, &[], server_name, ocsp_response, now) {
+                Err(rustls::Error::InvalidCertificate(bad)) if failure::is_about_dates(&bad) => {
+                    Err(bad.into())
+                }
+                _ => Ok(ServerCertVerified::assertion()),
+            };
         }
         match check.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.verify_hostname => Ok(ServerCertVerified::assertion()),
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(other)))
+                if failure::is_authority_as_own(&other) && is_self_signed(end_entity) =>
+            {
+                Err(Finding::SelfSignedAuthority.into())
+            }
             result => result,
         }
     }
@@ -291,6 +344,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+            .map_err(about_own_key)
     }
 
     fn verify_tls13_signature(
@@ -300,9 +354,22 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+            .map_err(about_own_key)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Tells a signature of the broker's own key from one of its issuer's.
+fn about_own_key(error: rustls::Error) -> rustls::Error {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::BadSignature) => Finding::OwnSignature.into(),
+        other => other,
+    }
+}
+
+fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+    webpki::EndEntityCert::try_from(certificate).is_ok_and(|parsed| parsed.issuer() == parsed.subject())
 }

@@ -1,12 +1,13 @@
 """Murano's agent in small: takes the plans of its host and carries each out once, also when it is killed.
 
-agent.py BROKER RUN HOST FOLDER
+agent.py BROKER RUN HOST JOURNAL
+
+JOURNAL is what it did to its host: one line for each time that a plan was carried out, with the result.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import sys
 import time
@@ -20,12 +21,13 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def execute(plan: dict, folder: pathlib.Path) -> dict:
+def execute(plan: dict, journal: pathlib.Path) -> dict:
     """Carry out ``plan``, or return what came of it before."""
-    kept = folder / f"{plan['ID']}.json"
-    if kept.exists():
-        say(f"did {plan['ID']} before: sends its result again")
-        return json.loads(kept.read_text())
+    for line in journal.read_text().splitlines():
+        result = json.loads(line)
+        if result["SourceID"] == plan["ID"]:
+            say(f"did {plan['ID']} before: sends its result again")
+            return result
     say(f"carries out {plan['ID']}")
     time.sleep(0.2)
     result = {
@@ -37,14 +39,13 @@ def execute(plan: dict, folder: pathlib.Path) -> dict:
         "Body": plan["Body"].removeprefix("return ").strip("'"),
         "Time": str(datetime.now()),
     }
-    # All of it or nothing, whenever this process ends.
-    unfinished = kept.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(result))
-    os.replace(unfinished, kept)
+    # The deed and the memory of it are one write, so that no end of this process comes between them.
+    with journal.open("a") as file:
+        file.write(json.dumps(result) + "\n")
     return result
 
 
-def work(client: MqClient, queue: str, host: str, folder: pathlib.Path) -> None:
+def work(client: MqClient, queue: str, host: str, journal: pathlib.Path) -> None:
     with client.open(queue, prefetch_count=1) as subscription:
         say(f"takes plans from {queue}")
         while True:
@@ -52,17 +53,17 @@ def work(client: MqClient, queue: str, host: str, folder: pathlib.Path) -> None:
             plan = json.loads(message.body)
             answer = Message()
             answer.id = plan["ID"]
-            answer.body = {**execute(plan, folder), "Host": host}
+            answer.body = {**execute(plan, journal), "Host": host}
             client.send(message=answer, key=plan["ReplyTo"])
             message.ack()
 
 
-def main(broker: str, run: str, host: str, folder: pathlib.Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def main(broker: str, run: str, host: str, journal: pathlib.Path) -> None:
+    journal.touch()
     while True:
         with MqClient.from_url(broker) as client:
             try:
-                work(client, f"e{run}-h{host}", host, folder)
+                work(client, f"e{run}-h{host}", host, journal)
             except mm.NotFoundError:
                 # Nobody sent a plan yet, or those that were sent expired.
                 time.sleep(0.2)

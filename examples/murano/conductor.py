@@ -10,7 +10,6 @@ import eventlet
 eventlet.monkey_patch()
 
 import sys  # noqa: E402
-from urllib.parse import urlsplit  # noqa: E402
 
 from muranocommon.messaging import Message, MqClient  # noqa: E402
 
@@ -24,24 +23,54 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def is_task(body: object) -> bool:
+    return (
+        isinstance(body, dict)
+        and all(isinstance(body.get(key), str) for key in ("ID", "Environment", "ReplyTo"))
+        and isinstance(body.get("Hosts"), list)
+        # Nobody could be told otherwise.
+        and 0 < len(body["ReplyTo"].encode()) <= 255
+    )
+
+
 class Conductor:
     """Takes tasks, and works on several at once."""
 
     def __init__(self, broker: str, run: str) -> None:
-        parts = urlsplit(broker)
-        self.login = (parts.username or "guest", parts.password or "guest", parts.hostname, parts.port or 5672)
-        self.virtual_host = parts.path[1:] or "/"
+        self.broker = broker
         self.run = run
 
     def client(self) -> MqClient:
-        return MqClient(*self.login, self.virtual_host)
+        return MqClient.from_url(self.broker)
 
     def listen(self) -> None:
+        listener = eventlet.getcurrent()
         with self.client() as client:
             client.declare(f"{self.run}-tasks", ttl=600000)
             with client.open(f"{self.run}-tasks", prefetch_count=2) as subscription:
                 while True:
-                    eventlet.spawn(self.deploy, subscription.get_message())
+                    eventlet.spawn(self.work, subscription.get_message(), listener)
+
+    def work(self, message: Message, listener: eventlet.greenlet.greenlet) -> None:
+        """Settle ``message``, whatever comes of it: unacked ones count in ``prefetch_count``, and two would be all."""
+        try:
+            self.attempt(message.body)
+            # Until here the broker gives the task to another conductor if this one dies.
+            message.ack()
+        except Exception:
+            # Not even a failure can be reported: this conductor ends, and the broker gives its tasks to another one.
+            eventlet.kill(listener, *sys.exc_info())
+
+    def attempt(self, task: object) -> None:
+        if not is_task(task):
+            # The wrapper of 2014 cannot reject: an ack takes it out of the queue too.
+            say(f"drops what is no task: {task!r:.60}")
+            return
+        try:
+            self.deploy(task)
+        except Exception as error:
+            say(f"could not do {task['ID']}: {error}")
+            self.report(task, "failure", Kind="failure", Text=str(error))
 
     def send(self, body: dict, id: str, queue: str) -> None:
         message = Message()
@@ -51,8 +80,7 @@ class Conductor:
         with self.client() as client:
             client.send(message=message, key=queue)
 
-    def deploy(self, message: Message) -> None:
-        task = message.body
+    def deploy(self, task: dict) -> None:
         results_queue = f"-execution-results-{task['ID']}-{self.run}"
         self.report(task, "started", Kind="progress", Text="started")
         results: dict[str, str] = {}
@@ -71,8 +99,6 @@ class Conductor:
                             results[result["Host"]] = result["Body"]
                             self.report(task, result["Host"], Kind="progress", Text=f"{result['Host']} is ready")
         self.report(task, "result", Kind="result", Results=results)
-        # Until here the broker gives the task to another conductor if this one dies.
-        message.ack()
 
     def send_plans(self, client: MqClient, task: dict, results_queue: str, results: dict) -> None:
         for host in task["Hosts"]:

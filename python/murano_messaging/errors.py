@@ -87,7 +87,8 @@ class TlsError(MessagingError, ConnectionError):
 
     tls_failure: str | None = None
     """Which check failed: ``expired``, ``wrong_name``, ``unknown_issuer``, ``unsupported_certificate``,
-    ``protocol_version``, ``client_certificate_required``, ``client_certificate_refused``, ``not_tls`` or ``other``."""
+    ``protocol_version``, ``nothing_in_common``, ``client_certificate_required``, ``client_certificate_refused``,
+    ``not_tls`` or ``other``."""
 
 
 class OperationTimeoutError(MessagingError, TimeoutError):

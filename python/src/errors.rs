@@ -47,6 +47,7 @@ fn tls_failure_name(failure: TlsFailure) -> &'static str {
         TlsFailure::UnknownIssuer => "unknown_issuer",
         TlsFailure::UnsupportedCertificate => "unsupported_certificate",
         TlsFailure::ProtocolVersion => "protocol_version",
+        TlsFailure::NothingInCommon => "nothing_in_common",
         TlsFailure::ClientCertificateRequired => "client_certificate_required",
         TlsFailure::ClientCertificateRefused => "client_certificate_refused",
         TlsFailure::NotTls => "not_tls",

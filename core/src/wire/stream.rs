@@ -59,11 +59,11 @@ impl Connector for TcpConnector {
                 return Ok(Stream::tcp(tcp, host.to_string()));
             };
             let name = tls.name_for(host)?;
-            let connector = TlsConnector::from(tls.client_config()?);
-            let stream = connector
+            let config = tls.client_config()?;
+            let stream = TlsConnector::from(config.rustls)
                 .connect(name, tcp)
                 .await
-                .map_err(|error| tls::handshake_error(error, &host.to_string()))?;
+                .map_err(|error| tls::handshake_error(error, &host.to_string(), &config.identity))?;
             Ok(Stream::new(stream, host.to_string()))
         })
     }

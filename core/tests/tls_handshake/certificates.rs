@@ -61,10 +61,15 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub fn new(common_name: &str) -> Self {
+        Self::with(common_name, |_| {})
+    }
+
+    pub fn with(common_name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::default();
         params.distinguished_name = named(common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        change(&mut params);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("an authority"))
     }
@@ -98,10 +103,15 @@ impl Authority {
 
 /// A certificate that its own key signed. With `authority`, one that says it is an authority, as many tools make them.
 pub fn self_signed(authority: bool) -> Identity {
+    self_signed_for(authority, |_| {})
+}
+
+pub fn self_signed_for(authority: bool, change: impl FnOnce(&mut CertificateParams)) -> Identity {
     let mut params = for_names(&["127.0.0.1"]);
     if authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     }
+    change(&mut params);
     let key = KeyPair::generate().expect("a key");
     let certificate = params.self_signed(&key).expect("a certificate");
     Identity { certificate: certificate.der().clone(), key }

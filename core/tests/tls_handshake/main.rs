@@ -5,11 +5,13 @@ mod rabbitmq;
 
 use std::{path::PathBuf, time::Duration};
 
-use certificates::{ANY_VERSION, Authority, Identity, Server, for_names, self_signed, server_config};
+use certificates::{
+    ANY_VERSION, Authority, Identity, Server, for_names, self_signed, self_signed_for, server_config,
+};
 use murano_messaging::{
     Connector, Error, ErrorKind, Host, Options, Result, Stream, TcpConnector, TlsFailure, TlsOptions,
 };
-use rcgen::{KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
 use tokio_rustls::rustls::{
     self,
     version::{TLS12, TLS13},
@@ -137,6 +139,55 @@ async fn self_signed_certificate() {
 }
 
 #[tokio::test]
+async fn pinned_certificate_outside_its_dates() {
+    for authority in [false, true] {
+        for years in [(2020, 2021), (3000, 3001)] {
+            let identity = self_signed_for(authority, |params| {
+                params.not_before = date_time_ymd(years.0, 1, 1);
+                params.not_after = date_time_ymd(years.1, 1, 1);
+            });
+            let server = serve(&identity).await;
+            let tls = TlsOptions::new().ca_pem(identity.pem()).pinned(true);
+            assert_failure(connect(&server, &tls).await, TlsFailure::Expired);
+        }
+    }
+}
+
+#[tokio::test]
+async fn authority_that_has_expired() {
+    // A trusted one is a name and a key: webpki looks at the dates of what it issued only.
+    let authority = Authority::with("our CA", |params| {
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+    });
+    let server = serve(&authority.issue(&for_names(&["127.0.0.1"]))).await;
+    assert_accepted(connect(&server, &TlsOptions::new().ca_pem(authority.pem())).await);
+}
+
+#[tokio::test]
+async fn authority_as_the_brokers_own_certificate() {
+    let authority = Authority::new("our CA");
+    let mut params = for_names(&["127.0.0.1"]);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let identity = authority.issue(&params);
+    let server = serve(&identity).await;
+    let tls = TlsOptions::new().ca_pem(authority.pem());
+    assert_failure(connect(&server, &tls).await, TlsFailure::UnsupportedCertificate);
+    assert_failure(connect(&server, &tls.pinned(true)).await, TlsFailure::UnsupportedCertificate);
+    assert_accepted(connect(&server, &TlsOptions::new().ca_pem(identity.pem()).pinned(true)).await);
+}
+
+#[tokio::test]
+async fn certificate_that_is_not_for_servers() {
+    let authority = Authority::new("our CA");
+    let mut params = for_names(&["127.0.0.1"]);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let server = serve(&authority.issue(&params)).await;
+    let tls = TlsOptions::new().ca_pem(authority.pem());
+    assert_failure(connect(&server, &tls).await, TlsFailure::UnsupportedCertificate);
+}
+
+#[tokio::test]
 async fn insecure_accepts_any_certificate() {
     let authority = Authority::new("nobody's CA");
     let mut params = for_names(&["broker.test"]);
@@ -171,10 +222,14 @@ async fn client_certificate_missing() {
         let error = connect_client(&server, TlsOptions::new().ca_pem(authority.pem())).await;
         assert_error(&error, TlsFailure::ClientCertificateRequired);
     }
-    // RabbitMQ's word for it in TLS 1.2: the alert handshake_failure.
+}
+
+#[tokio::test]
+async fn handshake_failure_before_anything_is_agreed() {
+    // The alert that RabbitMQ also sends, in TLS 1.2, to a client without a certificate: here it asked for none.
     let server = Server::raw(vec![21, 3, 3, 0, 2, 2, 40]).await;
-    let error = connect_client(&server, TlsOptions::new().ca_pem(authority.pem())).await;
-    assert_error(&error, TlsFailure::ClientCertificateRequired);
+    let error = connect_client(&server, TlsOptions::new().insecure(true)).await;
+    assert_error(&error, TlsFailure::NothingInCommon);
 }
 
 #[tokio::test]
