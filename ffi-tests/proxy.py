@@ -20,6 +20,7 @@ class Proxy:
         self._flowing.set()
         self._sockets: list[socket.socket] = []
         self.received = 0
+        self.accepted = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -53,6 +54,7 @@ class Proxy:
             except OSError:
                 return
             with self._lock:
+                self.accepted += 1
                 self._sockets += [client, server]
             for source, target in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(source, target), daemon=True).start()

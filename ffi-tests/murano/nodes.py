@@ -26,10 +26,18 @@ class ControlledNode:
         assert line, "the node's program ended"
         return line
 
-    def _do(self, command: str) -> None:
+    def _do(self, command: str) -> list[str]:
+        """Returns what is printed."""
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
-        assert self._line() == "done"
+        printed = []
+        while (line := self._line()) != "done":
+            printed.append(line)
+        return printed
+
+    def ctl(self, *arguments: str) -> list[str]:
+        """``rabbitmqctl`` with these arguments; returns the lines that it prints."""
+        return self._do("\t".join(("ctl", *arguments)))
 
     def kill(self) -> None:
         """SIGKILL: nothing is put in order."""

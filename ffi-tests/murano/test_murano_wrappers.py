@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib
 import inspect
 import json
@@ -308,15 +307,6 @@ def test_sending_to_an_exchange_that_is_not_there_fails_and_the_client_goes_on(g
         with pytest.raises(mm.NotFoundError):
             client.send(generation.message({}), declared, unique("x"))
         client.send(generation.message({}), declared)
-
-
-def test_a_body_that_has_no_form_in_json_fails_before_anything_is_sent(generation, uri, direct, declared):
-    with generation.client(uri) as client:
-        with pytest.raises(TypeError):
-            client.send(generation.message(object()), declared)
-        client.send(generation.message({"at": datetime.date(2014, 3, 1), "set": {1}}), declared)
-    assert direct.get(declared, no_ack=True).json() == {"at": "2014-03-01", "set": [1]}
-    assert direct.get(declared) is None
 
 
 def test_the_engine_signs_the_very_text_that_is_sent(uri, direct, declared):

@@ -1,8 +1,8 @@
 //! Starts a private `RabbitMQ` node and runs a command against it, or waits for Ctrl-C.
 //!
 //! `rabbitmq exec COMMAND...` gives the command the node's URI as `MURANO_TEST_AMQP` and, unless it is set, `BROKER`.
-//! `rabbitmq control` reads from its input what to do with the node (`stop`, `kill`, `start`) and says `done` after each;
-//! it ends with its input.
+//! `rabbitmq control` reads from its input what to do with the node (`stop`, `kill`, `start`, or `ctl` with arguments for
+//! `rabbitmqctl`, a tab before each) and says `done` after each; it ends with its input.
 
 use std::process::ExitCode;
 
@@ -55,7 +55,11 @@ async fn control() -> ExitCode {
             "stop" => node.stop().await,
             "kill" => node.kill(),
             "start" => node.start_again(),
-            _ => return usage(),
+            other => {
+                let Some(arguments) = other.strip_prefix("ctl\t") else { return usage() };
+                let arguments: Vec<&str> = arguments.split('\t').collect();
+                print!("{}", node.ctl(&arguments).await.unwrap_or_else(|error| panic!("{other:?}: {error}")));
+            }
         }
         println!("done");
     }
