@@ -87,7 +87,7 @@ PLAIN = [
     "naïve",
     [1, (2, "3")],
     {"a": {"b": []}},
-    {1: "a", None: "b", True: "c"},
+    {5: "a", None: "b", True: "c"},
     collections.OrderedDict(b=1, a=2),
     collections.namedtuple("Pair", "a b")(1, 2),
 ]

@@ -344,17 +344,15 @@ def tls_of_kombu(ssl: bool, ssl_version: Optional[str], ca_certs: Optional[str],
 def _verified(ca_certs: Optional[str]) -> dict[str, Any]:
     if not ca_certs:
         _warn(
-            "the system's authorities are trusted for a broker of any name: whoever has a certificate of one can read and "
-            "change everything; give ca_certs, or use from_url, which verifies the name"
+            "the system's authorities are trusted for a broker of any name: whoever has a certificate of one can read "
+            "and change everything; give ca_certs, or use from_url, which verifies the name"
         )
     # Brokers are often reached by address, with a certificate of a private authority or pinned.
     return {"tls": True, "ca_file": ca_certs, "verify_hostname": False, "pinned": bool(ca_certs) or None}
 
 
 def _unverified() -> dict[str, Any]:
-    _warn(
-        "the broker's certificate is not verified: whoever is on the way can read and change everything; give ca_certs"
-    )
+    _warn("the broker's certificate is not verified: whoever is on the way can read and change everything; give ca_certs")
     return {"tls": True, "insecure": True}
 
 
