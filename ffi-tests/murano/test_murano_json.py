@@ -62,13 +62,11 @@ MORE = [
     NOW.replace(tzinfo=datetime.timezone.utc),
     NOW.date(),
     AN_ID,
-    decimal.Decimal("1.50"),
     ipaddress.ip_address("10.0.0.1"),
     ipaddress.ip_address("::1"),
     ipaddress.ip_network("10.0.0.0/30"),
     netaddr.IPAddress("10.0.0.1"),
     netaddr.IPNetwork("10.0.0.0/30"),
-    netaddr.IPRange("10.0.0.1", "10.0.0.2"),
     ValueError("no"),
     bytearray(b"ab"),
     itertools.count(3),
@@ -78,6 +76,8 @@ MORE = [
     [].append,
     (n for n in range(2)),
 ]
+# And what only its later releases have, which do not run on every Python.
+LATER = {decimal.Decimal("1.50"): "1.50", netaddr.IPRange("10.0.0.1", "10.0.0.2"): "10.0.0.1-10.0.0.2"}
 PLAIN = [
     None,
     True,
@@ -124,6 +124,11 @@ def test_the_engine_sends_what_oslo_serialization_makes_of_the_rest(sent, value)
     assert sent(Generation("engine"), value) == jsonutils.dumps(value)
 
 
+@pytest.mark.parametrize("value", LATER, ids=what)
+def test_the_engine_sends_what_later_releases_make_of_it(sent, value):
+    assert json.loads(sent(Generation("engine"), {"value": value})) == {"value": LATER[value]}
+
+
 def test_mappings_keep_what_they_have_however_deep_they_are(sent):
     body = 5
     for _ in range(8):
@@ -131,7 +136,7 @@ def test_mappings_keep_what_they_have_however_deep_they_are(sent):
     assert json.loads(sent(Generation("engine"), body)) == json.loads('{"a": [' * 8 + "5" + "]}" * 8)
 
 
-@pytest.mark.parametrize("value", MORE, ids=what)
+@pytest.mark.parametrize("value", [*MORE, *LATER], ids=what)
 @pytest.mark.parametrize("name", ["2014", "agent"])
 def test_the_others_refuse_the_rest_before_anything_is_sent(sent, name, value):
     with pytest.raises(TypeError, match="has no form in JSON"):
