@@ -15,7 +15,7 @@ from murano_messaging import aio
 
 # What is not awaited in asyncio either.
 PLAIN: dict[type, set[str]] = {
-    mm.Client: {"stats", "forget", "events"},
+    mm.Client: {"stats", "server", "forget", "events"},
     mm.Confirmation: {"error", "cancel"},
     mm.Delivery: {"json", "text"},
     mm.Consumer: set(),

@@ -35,6 +35,12 @@ class Proxy:
     def resume(self) -> None:
         self._flowing.set()
 
+    def inject(self, data: bytes) -> None:
+        """Send this to every client, as if the broker had."""
+        with self._lock:
+            for client in self._sockets[::2]:
+                client.sendall(data)
+
     def cut(self) -> None:
         """Close the connections; new ones are welcome."""
         with self._lock:

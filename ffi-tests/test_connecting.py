@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import threading
+import time
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,6 +26,13 @@ def address(uri: str) -> tuple[str, int]:
 def dead_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
+
+
+def eventually(condition) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.01)
 
 
 def test_hosts_in_any_form_and_the_first_that_answers(uri):
@@ -79,6 +88,10 @@ def test_credentials_from_a_function_that_fails(uri, caplog):
         mm.connect(uri, credentials=credentials)
     assert "LookupError" in str(caught.value)
     assert "hunter2" not in repr(caught.value)
+    eventually(lambda: any("LookupError" in record.getMessage() for record in caplog.records))
+    # Where it failed is said; what was said there is not.
+    assert "in credentials" in caplog.text
+    assert "sealed with hunter2" not in caplog.text.replace('raise LookupError("the vault is sealed with hunter2")', "")
 
 
 @pytest.mark.parametrize("answer", [None, "guest", ("guest",), (1, 2)])
@@ -97,8 +110,40 @@ def test_credentials_from_a_coroutine_function(uri):
             await client.publish(b"x", routing_key="nowhere", mandatory=False)
 
     asyncio.run(main())
-    with pytest.raises(mm.AuthenticationError, match="TypeError"):
-        mm.connect(uri, credentials=credentials)
+
+    class Asked:
+        async def __call__(self):
+            return "guest", "guest"
+
+    for function in (credentials, functools.partial(credentials), Asked()):
+        with pytest.raises(TypeError, match="coroutine function"):
+            mm.connect(uri, credentials=function)
+
+
+def test_a_coroutine_function_for_credentials_survives_the_loop_of_the_connect(uri):
+    loops = []
+
+    async def credentials():
+        loops.append(asyncio.get_running_loop())
+        return "guest", "guest"
+
+    # Made without a loop: it belongs to the one that awaits it.
+    connecting = aio.connect(uri, credentials=credentials)
+
+    async def connect():
+        loops.append(asyncio.get_running_loop())
+        return await connecting
+
+    client = asyncio.run(connect())
+    assert loops[0] is loops[1]
+    # The publishing connection is made now, when that loop is closed.
+    asyncio.run(publish(client))
+    assert len(loops) == 3 and loops[2] is not loops[0]
+
+
+async def publish(client):
+    await client.publish(b"x", routing_key="nowhere", mandatory=False)
+    await client.close()
 
 
 def test_the_first_connect_can_be_retried(uri):

@@ -46,6 +46,18 @@ def test_everything_public_has_a_docstring():
     assert not missing, f"add docstrings to {missing}"
 
 
+def test_docstrings_are_written_for_python():
+    """Not for rustdoc: no links in brackets, no paths with colons."""
+    rust = re.compile(r"\[`|`\]|\w::\w")
+    marked = [name for name, value in PUBLIC.items() if rust.search(inspect.getdoc(value) or "")]
+    assert not marked, f"write the docstrings of {marked} for those who read them in Python"
+
+
+def test_what_asyncio_overrides_is_documented_there():
+    for name in ("ack", "nack", "reject", "requeue"):
+        assert vars(aio.Delivery)[name].__doc__ == vars(mm.Delivery)[name].__doc__
+
+
 @pytest.mark.parametrize(
     "name", [name for name, value in PUBLIC.items() if ">>>" in (getattr(value, "__doc__", "") or "")]
 )

@@ -257,6 +257,32 @@ def test_forking_with_an_asyncio_client(uri):
     assert out == "b'child'\n"
 
 
+def test_a_child_that_makes_no_client_starts_nothing_at_its_end(uri):
+    out = children.run(
+        """
+        import atexit, os, sys
+        import murano_messaging as mm
+
+        parent = os.getpid()
+
+        def look():
+            if os.getpid() != parent:
+                print(len(os.listdir("/proc/self/task")), flush=True)
+
+        # Called after what the package has registered.
+        atexit.register(look)
+        client = mm.connect(sys.argv[1])
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(0)
+        os.waitpid(pid, 0)
+        client.close()
+        """,
+        uri,
+    )
+    assert out == "1\n"
+
+
 def test_clients_cannot_be_pickled(uri):
     import pickle
 

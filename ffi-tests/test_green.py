@@ -475,3 +475,120 @@ def test_a_raw_greenlet_that_fails_takes_nobody_with_it(green, uri):
         uri,
     )
     assert out == "['failed', 'went on']\n"
+
+
+NATIVE = {
+    "eventlet": """
+from eventlet import tpool
+elsewhere = tpool.execute
+""",
+    "gevent": """
+elsewhere = lambda function, *arguments: gevent.get_hub().threadpool.apply(function, arguments)
+""",
+}
+
+
+@pytest.mark.parametrize("kind", PRELUDE)
+def test_the_service_outlives_a_first_client_that_a_native_thread_made(uri, kind):
+    """Log records and credentials come through also where that thread had no hub, or has ended."""
+    out = children.run(
+        PRELUDE[kind]
+        + COMMON
+        + NATIVE[kind]
+        + """
+import logging, threading
+
+records = []
+handler = logging.Handler()
+handler.emit = lambda record: records.append((record.getMessage(), threading.current_thread().name))
+logging.getLogger("murano_messaging").addHandler(handler)
+logging.getLogger("murano_messaging").setLevel(logging.DEBUG)
+
+client = elsewhere(mm.connect, uri)
+# The pool's thread has no hub: there is a service all the same.
+second = elsewhere(lambda: mm.connect(uri, credentials=lambda: ("guest", "guest"), connect_timeout=20))
+third = mm.connect(uri, credentials=lambda: ("guest", "guest"), connect_timeout=20)
+records.clear()
+third.close()
+eventually(lambda: any(text.startswith("closed") for text, _ in records))
+print({name for _, name in records})
+""",
+        uri,
+    )
+    assert out == "{'murano-messaging-service'}\n"
+
+
+def test_asyncio_in_eventlets_own_asyncio_hub(uri):
+    out = children.run(
+        """
+        import os
+        os.environ["EVENTLET_HUB"] = "asyncio"
+        import eventlet
+        eventlet.monkey_patch()
+        import asyncio, sys
+        from eventlet.asyncio import spawn_for_awaitable
+        from murano_messaging import aio
+        from brokers import unique
+
+        async def main():
+            async with aio.connect(sys.argv[1], credentials=lambda: ("guest", "guest")) as client:
+                queue = unique("q")
+                await client.declare_queue(queue, exclusive=True)
+                await client.publish(b"x", routing_key=queue)
+                return (await client.get(queue)).body
+
+        print(spawn_for_awaitable(main()).wait())
+        """,
+        uri,
+    )
+    assert out == "b'x'\n"
+
+
+EXITS = {
+    "an open client": "",
+    "green threads that wait": "threads = [spawn(consumer.get) for _ in range(5)]; sleep(0.05)",
+    "pending confirms": "pending = [client.publish_nowait(b'x', routing_key=other) for _ in range(900)]",
+    "events": "client.on_event(lambda event: None); sleep(0.01)",
+    "a daemon thread that consumes": (
+        "import threading; threading.Thread(target=list, args=(consumer,), daemon=True).start(); sleep(0.05)"
+    ),
+    "an atexit function that uses the client": (
+        "import atexit; atexit.register(lambda: client.publish(b'last', routing_key=other))"
+    ),
+    "green threads that publish": """
+def work():
+    while True:
+        client.publish(b"x", routing_key=other)
+
+threads = [spawn(work) for _ in range(5)]
+sleep(0.05)
+""",
+    "an asyncio client": """
+import asyncio
+from murano_messaging import aio
+
+async def main():
+    global kept, waiting
+    kept = await aio.connect(uri)
+    own = (await kept.declare_queue(unique("q"), exclusive=True)).name
+    waiting = asyncio.ensure_future((await kept.consume(own)).get())
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+
+asyncio.run(main())
+""",
+}
+
+
+@pytest.mark.parametrize("state", EXITS)
+def test_the_interpreter_ends_with(green, uri, state):
+    program = """
+other = unique("q")
+client = mm.connect(uri)
+client.declare_queue(queue, exclusive=True)
+client.declare_queue(other, exclusive=True)
+consumer = client.consume(queue)
+STATE
+print("end", flush=True)
+"""
+    assert green(program.replace("STATE", EXITS[state]), uri) == "end\n"

@@ -106,3 +106,42 @@ def test_a_handler_that_fails_does_not_end_the_logging(uri):
         uri,
     )
     assert int(out) >= 9
+
+
+def test_what_nobody_wants_is_not_handed_to_python(uri):
+    out = children.run(
+        """
+        import logging, sys, threading, time
+        import murano_messaging as mm
+        from murano_messaging import _service
+        from proxy import Proxy
+
+        handed = []
+        log = _service._log
+        _service._log = lambda *record: (handed.append(record), log(*record))
+        began = time.monotonic()
+        for _ in range(50):
+            mm.connect(sys.argv[1]).close()
+        # One each second, to see whether the levels have changed.
+        print(len(handed) <= 2 * (time.monotonic() - began) + 2)
+
+        # That they have is noticed without a connect, too.
+        proxy = Proxy(sys.argv[1])
+        client = mm.connect(proxy.uri)
+        events = client.events()
+        heard = threading.Event()
+        handler = logging.Handler()
+        handler.emit = lambda record: heard.set() if record.levelno == logging.DEBUG else None
+        logger = logging.getLogger("murano_messaging.events")
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        until = time.monotonic() + 30
+        while not heard.is_set() and time.monotonic() < until:
+            proxy.cut()
+            while not isinstance(events.get(timeout=30), mm.events.Recovered):
+                pass
+        print(heard.is_set())
+        """,
+        uri,
+    )
+    assert out == "True\nTrue\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue as queue_module
 import threading
 import time
 
@@ -148,6 +149,25 @@ def test_events_in_asyncio(proxy, queue):
             assert seen[0] == "Lost" and seen[-1] == "Recovered"
 
     asyncio.run(main())
+
+
+def test_the_events_of_a_closed_client_are_its_end(uri):
+    client = mm.connect(uri)
+    client.close()
+    assert list(client.events()) == [mm.events.Closed("main", None)]
+    events = client.events()
+    assert events.get() == mm.events.Closed("main", None)
+    assert events.get() is None
+    heard: queue_module.Queue[mm.events.Event] = queue_module.Queue()
+    client.on_event(heard.put)
+    assert heard.get(timeout=30) == mm.events.Closed("main", None)
+
+    async def main():
+        client = await aio.connect(uri)
+        await client.close()
+        return [event async for event in client.events()]
+
+    assert asyncio.run(asyncio.wait_for(main(), 30)) == [mm.events.Closed("main", None)]
 
 
 def test_a_callback_for_events(proxy, queue):

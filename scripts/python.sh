@@ -108,7 +108,7 @@ wheel)
     rm -rf dist
     # zig links against an old glibc, so that the wheel runs wherever Python 3.9 does.
     PATH=$root/.venv/bin:$PATH .venv/bin/maturin build --quiet --release --zig --compatibility manylinux_2_28 --out dist
-    .venv/bin/maturin sdist --out dist 2>/dev/null
+    scripts/sdist.sh dist
     cargo build --quiet -p murano-testkit --bin rabbitmq
     export MURANO_TEST_DIST=$root/dist MURANO_TEST_PYTHONS=$(awk '{print $2}' <<<"$found")
     [ -n "${MURANO_TEST_AMQP:-}" ] || exec target/debug/rabbitmq exec "$0" check-wheel

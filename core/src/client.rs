@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time::Instant};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, Result,
+    Error, ErrorKind, Result,
     delivery::Delivery,
     engine::{
         Engine, Setup, closed,
@@ -418,9 +418,15 @@ impl Client {
 
     // ---- the connection --------------------------------------------------------------------------------------
 
-    /// What happens to the connections from now on.
+    /// What happens to the connections from now on. Of a client that is closed there is one [`crate::Event::Closed`], and
+    /// the end.
     pub fn events(&self) -> Events {
-        self.0.events.subscribe()
+        // Before the look: an end that comes between the two is told to whoever has subscribed.
+        let events = self.0.events.subscribe();
+        match self.0.main.why_closed() {
+            None => events,
+            Some(error) => Events::of_closed((error.kind() != ErrorKind::Closed).then_some(error)),
+        }
     }
 
     /// What the client did so far.

@@ -219,20 +219,33 @@ impl EventSender {
     }
 
     pub fn subscribe(&self) -> Events {
-        Events(self.0.subscribe())
+        Events { receiver: Some(self.0.subscribe()), closed: None }
     }
 }
 
 /// The events of a client from the moment it was asked for.
 #[derive(Debug)]
-pub struct Events(broadcast::Receiver<Event>);
+pub struct Events {
+    /// `None` for a client that was closed before.
+    receiver: Option<broadcast::Receiver<Event>>,
+    /// All that there is to tell of such a client.
+    closed: Option<Event>,
+}
 
 impl Events {
+    /// The events of a client that is closed: that it is.
+    pub(crate) fn of_closed(reason: Option<Error>) -> Self {
+        Self { receiver: None, closed: Some(Event::Closed { role: Role::Main, reason }) }
+    }
+
     /// The next event; `None` when the client is gone. A listener that falls more than 256 events behind loses the
     /// oldest.
     pub async fn next(&mut self) -> Option<Event> {
+        if let Some(closed) = self.closed.take() {
+            return Some(closed);
+        }
         loop {
-            match self.0.recv().await {
+            match self.receiver.as_mut()?.recv().await {
                 Ok(event) => return Some(event),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "a listener of events does not keep up");
@@ -244,8 +257,11 @@ impl Events {
 
     /// An event that is there already, without waiting.
     pub fn try_next(&mut self) -> Option<Event> {
+        if let Some(closed) = self.closed.take() {
+            return Some(closed);
+        }
         loop {
-            match self.0.try_recv() {
+            match self.receiver.as_mut()?.try_recv() {
                 Ok(event) => return Some(event),
                 Err(broadcast::error::TryRecvError::Lagged(_)) => {}
                 Err(_) => return None,

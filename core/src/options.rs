@@ -348,8 +348,12 @@ impl Options {
             return Err(defect);
         }
         if let Transport::Memory(name) = &self.transport {
+            if self.hosts != [Host::new(name, 0)] {
+                return Err(Error::invalid(format!(
+                    "memory://{name} is a broker in this process: give it no hosts, or another URI"
+                )));
+            }
             self.connector = embedded(name)?;
-            self.hosts = vec![Host::new(name, 0)];
         }
         // `Instant::now()` plus a deadline must not overflow.
         for limit in [&mut self.connect_timeout, &mut self.operation_timeout] {

@@ -7,9 +7,9 @@ import time
 
 import pytest
 from generations import PACKAGES, Generation
-from nodes import ControlledNode
 
 import murano_messaging as mm
+from nodes import ControlledNode
 from proxy import Proxy
 
 

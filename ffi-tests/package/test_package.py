@@ -16,6 +16,7 @@ import zipfile
 import pytest
 
 import children
+import leaks
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PYTHONS = os.environ.get("MURANO_TEST_PYTHONS", sys.executable).split()
@@ -28,6 +29,7 @@ MODULES = {
     "_overwritten.py",
     "_service.py",
     "_types.py",
+    "_watcher.py",
     "aio.py",
     "compat/__init__.py",
     "compat/_murano.py",
@@ -65,10 +67,15 @@ def dist(tmp_path_factory):
     if given:
         return pathlib.Path(given)
     folder = tmp_path_factory.mktemp("dist")
-    for command in (["build", "--compatibility", "off"], ["sdist"]):
-        maturin = [sys.executable, "-m", "maturin", *command, "--out", str(folder)]
-        subprocess.run(maturin, cwd=ROOT, check=True, capture_output=True)
+    maturin = [sys.executable, "-m", "maturin", "build", "--compatibility", "off", "--out", str(folder)]
+    subprocess.run(maturin, cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([ROOT / "scripts" / "sdist.sh", folder], check=True, capture_output=True)
     return folder
+
+
+optimized = pytest.mark.skipif(
+    "MURANO_TEST_DIST" not in os.environ, reason="only of what `make wheel` has built, optimized and for manylinux"
+)
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +122,39 @@ def test_the_contents_of_the_sdist(dist):
     }
     for unwanted in ("tests", "benches", "fuzz", "target", "ffi-tests", "__pycache__"):
         assert not [name for name in names if unwanted in name.split("/")], unwanted
+
+
+@optimized
+def test_the_wheel_runs_on_old_systems(wheel):
+    """The C library of RHEL 8, Debian 10 and Ubuntu 20.04 or older; and Python 3.9."""
+    minor = re.fullmatch(r"murano_messaging-[0-9.]+-cp39-abi3-manylinux_2_(\d+)_\w+\.whl", wheel.name)
+    assert minor, f"{wheel.name} is for no manylinux 2.x"
+    assert int(minor[1]) <= 28
+
+
+@pytest.fixture(scope="session")
+def unpacked(dist, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (inner,) = folder.iterdir()
+    return inner
+
+
+def test_the_lock_file_of_the_sdist_names_what_it_holds(unpacked):
+    command = ["cargo", "metadata", "--locked", "--offline", "--format-version", "1"]
+    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@optimized
+@pytest.mark.timeout(900)
+def test_the_module_is_built_from_the_sdist(unpacked):
+    command = ["cargo", "build", "--locked", "--offline", "--package", "murano-messaging-python"]
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target" / "sdist")}
+    done = subprocess.run(command, cwd=unpacked, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_wheel_says_nothing_of_who_built_it(wheel):
@@ -167,3 +207,15 @@ def test_the_wheel_works_in_a_fresh_virtualenv(wheel, uri, unique, tmp_path, pyt
     pip = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", wheel]
     subprocess.run(pip, check=True)
     assert children.run(SMOKE, uri, unique("q"), python=program, cwd=tmp_path) == "ok\n"
+
+
+@optimized
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("program", [leaks.SYNC, leaks.ASYNCIO], ids=["sync", "asyncio"])
+def test_a_million_messages_leave_nothing_behind(wheel, uri, tmp_path, program):
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", wheel]
+    subprocess.run(pip, check=True)
+    out = children.run(program, uri, "100", python=python, cwd=tmp_path, timeout=280)
+    assert float(out) < leaks.allowed(100), f"{out.strip()} MiB more"

@@ -22,7 +22,7 @@ import os as _os
 
 from . import _native, _overwritten, errors, events
 from ._native import Client, Confirmation, Consumer, Delivery, Events, connect, wait_all
-from ._types import QueueInfo, Recovery, Returned, Stats
+from ._types import QueueInfo, Recovery, Returned, ServerInfo, Stats
 from .errors import (
     AccessRefusedError,
     AlreadySettledError,
@@ -80,6 +80,7 @@ __all__ = [
     "RefusedError",
     "ResourceLockedError",
     "Returned",
+    "ServerInfo",
     "Stats",
     "TlsError",
     "UnroutableError",

@@ -6,7 +6,7 @@ Each hub watches one descriptor, however many green threads wait.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Callable
 
 from ._native import Completions
 
@@ -133,6 +133,39 @@ def _patched_gevent_hub() -> Any:
     from gevent._hub_local import get_hub_if_exists
 
     return get_hub_if_exists()
+
+
+def spawner(main: bool) -> Callable[..., Any] | None:
+    """Return what starts a green thread in the hub of this thread; ``None`` in a thread without one.
+
+    The main thread gets its hub here if nobody made it yet; another may be one of a pool, which never runs a hub.
+    """
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        import eventlet
+        from eventlet import hubs
+
+        if main or hasattr(hubs._threadlocal, "hub"):
+            return eventlet.spawn  # type: ignore[no-any-return]
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        import gevent
+        from gevent._hub_local import get_hub_if_exists
+
+        if main or get_hub_if_exists() is not None:
+            return gevent.spawn  # type: ignore[no-any-return]
+    return None
+
+
+def start_native() -> Callable[..., Any] | None:
+    """Return what starts a native thread where ``threading`` starts green ones."""
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        return patcher.original("_thread").start_new_thread  # type: ignore[no-any-return]
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        return monkey.get_original("_thread", "start_new_thread")  # type: ignore[no-any-return]
+    return None
 
 
 def hub() -> _EventletHub | _GeventHub | None:

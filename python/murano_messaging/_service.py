@@ -1,7 +1,7 @@
 """What the core asks of Python: emitting log records, and calling for credentials.
 
-One daemon thread does it. Under eventlet and gevent, once they have monkey-patched ``threading``, it is a green thread,
-so that handlers and callbacks run where the rest of the program does.
+One daemon thread does it. Under eventlet and gevent, once they have monkey-patched ``threading``, it is a green thread in
+each hub that connects, so that handlers and callbacks run where the rest of the program does.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import logging
 import sys
 import threading
 import traceback
+from concurrent import futures
 from typing import Any, Callable
 
-from . import _native
+from . import _green, _native
 
 _LOGGER = logging.getLogger("murano_messaging")
 # A library leaves it to the application where its records go.
 _LOGGER.addHandler(logging.NullHandler())
+
+# Seconds that a coroutine may take which is asked for credentials; the connect has given up long before.
+_PATIENCE = 60.0
 
 
 def start() -> None:
@@ -32,26 +36,72 @@ def start() -> None:
         from multiprocessing.util import Finalize
 
         Finalize(None, _at_exit, exitpriority=-1)
-    threading.Thread(target=_serve, name="murano-messaging-service", daemon=True).start()
+    renew()
 
 
-def _serve() -> None:
+def renew() -> None:
+    """See to it that somebody serves who can be counted on here; called at each connect."""
+    _look_at_levels()
+    server = _native.new_server(_green.spawner(_native.in_main_thread()) is not None)
+    if server is None:
+        return
+    try:
+        _start("murano-messaging-service", _serve, server)
+    except BaseException:
+        _native.end_server(server)
+        raise
+
+
+def _start(name: str, function: Callable[..., None], *arguments: Any) -> None:
+    """Have something done beside: by a green thread where this thread has a hub, otherwise by a thread."""
+
+    def named() -> None:
+        threading.current_thread().name = name
+        function(*arguments)
+
+    # Not with the patched `threading`: it waits until its thread runs, which a hub cannot, and makes a hub in any thread.
+    spawn = _green.spawner(_native.in_main_thread())
+    start_native = _green.start_native()
+    if spawn is not None:
+        spawn(named)
+    elif start_native is not None:
+        start_native(named, ())
+    else:
+        threading.Thread(target=function, args=arguments, name=name, daemon=True).start()
+
+
+def _serve(server: int) -> None:
     while True:
-        job = _native.next_job()
+        job = _native.next_job(server)
         try:
             _do(job)
         except Exception:
             # A handler that raises must not end what the other handlers live from.
             if logging.raiseExceptions:
                 traceback.print_exc()
+        # While this waits, it keeps nothing of the application's alive.
+        del job
 
 
 def _do(job: tuple[Any, ...]) -> None:
     if job[0] == "log":
         _log(*job[1:])
+        if _native.log_level_is_old():
+            _look_at_levels()
     else:
         # A thread of its own: it may take its time, and records must not wait for it.
-        threading.Thread(target=_credentials, args=job[1:], name="murano-messaging-credentials", daemon=True).start()
+        _start("murano-messaging-credentials", _credentials, *job[1:])
+
+
+def _look_at_levels() -> None:
+    """Tell the core which records nobody wants."""
+    manager = _LOGGER.manager
+    loggers = [
+        logger
+        for name, logger in list(manager.loggerDict.items())
+        if name.startswith("murano_messaging") and isinstance(logger, logging.Logger)
+    ]
+    _native.set_log_level(max(manager.disable + 1, min(logger.getEffectiveLevel() for logger in loggers)))
 
 
 def _log(level: int, name: str, text: str) -> None:
@@ -60,25 +110,38 @@ def _log(level: int, name: str, text: str) -> None:
         logger.handle(logger.makeRecord(name, level, "(murano-messaging)", 0, text, (), None))
 
 
-def _credentials(function: Callable[[], Any], loop: asyncio.AbstractEventLoop | None, reply: _native.Reply) -> None:
+def _credentials(
+    function: Callable[[], Any] | None, loop: asyncio.AbstractEventLoop | None, reply: _native.Reply
+) -> None:
+    if function is None:
+        reply.fail("it was collected with its client")
+        return
     try:
         answer = function()
         if inspect.isawaitable(answer):
-            if loop is None:
-                if inspect.iscoroutine(answer):
-                    answer.close()
-                raise TypeError("a coroutine function can only be used with the asyncio client")
-            answer = asyncio.run_coroutine_threadsafe(_awaited(answer), loop).result()
+            answer = _run(_awaited(answer), loop)
         username, password = answer
         reply.answer(username, password)
     except Exception as error:
         # Only its class: the text may quote what it was given.
         reply.fail(type(error).__name__)
-        _LOGGER.exception("the credentials callback failed")
+        stack = "".join(traceback.format_tb(error.__traceback__))
+        _LOGGER.error("the credentials callback failed with %s:\n%s", type(error).__name__, stack)
 
 
 async def _awaited(awaitable: Any) -> Any:
     return await awaitable
+
+
+def _run(coroutine: Any, loop: asyncio.AbstractEventLoop | None) -> Any:
+    if loop is None or not loop.is_running():
+        return asyncio.run(asyncio.wait_for(coroutine, _PATIENCE))
+    future = asyncio.run_coroutine_threadsafe(coroutine, loop)
+    try:
+        return future.result(_PATIENCE)
+    except futures.TimeoutError:
+        future.cancel()
+        raise
 
 
 def listen(events: Any, callback: Callable[[Any], object]) -> None:
@@ -91,7 +154,7 @@ def listen(events: Any, callback: Callable[[Any], object]) -> None:
             except Exception:
                 _LOGGER.exception("a callback for events failed")
 
-    threading.Thread(target=call, name="murano-messaging-events", daemon=True).start()
+    _start("murano-messaging-events", call)
 
 
 def _at_exit() -> None:

@@ -37,6 +37,19 @@ class Returned(NamedTuple):
     """The properties that are there, under the names that ``publish`` takes them by."""
 
 
+class ServerInfo(NamedTuple):
+    """What a broker says of itself."""
+
+    version: tuple[int, int]
+    """The protocol's version: ``(0, 9)``."""
+    properties: dict[str, Any]
+    """Product, version, capabilities and the like."""
+    mechanisms: tuple[str, ...]
+    """The SASL mechanisms it offers."""
+    locales: tuple[str, ...]
+    """The locales it offers."""
+
+
 class Stats(NamedTuple):
     """What a client did since it was made, over all reconnects."""
 

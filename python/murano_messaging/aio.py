@@ -12,8 +12,8 @@
 >>> asyncio.run(main())
 {'answer': 42}
 
-It runs on any event loop that can watch descriptors (asyncio's selector loops, uvloop), also on those of several
-threads at once. Cancelling a task cancels its operation.
+It runs on any event loop (asyncio's, uvloop), also on those of several threads at once. Cancelling a task cancels its
+operation.
 """
 
 from __future__ import annotations

@@ -1,21 +1,25 @@
 //! Clients: what they can do is written once, and waits in the way of their face.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use murano_messaging::{Binding, Client as Core, Message, Publisher};
 use pyo3::{
+    PyTraverseError, PyVisit,
     prelude::*,
     sync::PyOnceLock,
-    types::{PyDict, PyString, PyType},
+    types::{PyDict, PyString, PyTuple, PyType},
 };
 
 use crate::{
+    callback::Callback,
     confirmation, consumer, delivery, engine,
     errors::{self, OrPyErr},
-    events, exit, message,
+    events::{self, Heard},
+    exit, message,
     outcome::{Outcome, run},
     process::Owned,
-    time, topology,
+    service::Source,
+    time, topology, value,
     wait::{self, Face, operation::Ready},
 };
 
@@ -31,6 +35,10 @@ struct LastRoute {
 pub struct BaseClient {
     core: Owned<Core>,
     last: Mutex<Option<LastRoute>>,
+    /// Knows the credentials, if no name and password do.
+    source: Option<Arc<Source>>,
+    /// What `on_event` was given.
+    listeners: Mutex<Vec<Arc<Callback>>>,
     face: Face,
 }
 
@@ -42,9 +50,20 @@ pub struct Client;
 #[pyclass(frozen, extends = BaseClient, weakref, name = "Client", module = "murano_messaging.aio")]
 pub struct AioClient;
 
-pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
+pub fn to_python(
+    py: Python<'_>,
+    face: Face,
+    core: Core,
+    source: Option<Arc<Source>>,
+) -> PyResult<Bound<'_, PyAny>> {
     exit::remember(py, &core);
-    let base = BaseClient { core: Owned::new(core), last: Mutex::default(), face };
+    let base = BaseClient {
+        core: Owned::new(core),
+        last: Mutex::default(),
+        source,
+        listeners: Mutex::default(),
+        face,
+    };
     Ok(match face {
         Face::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Client))?.into_any(),
         Face::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioClient))?.into_any(),
@@ -58,6 +77,10 @@ impl BaseClient {
 
     fn last(&self) -> MutexGuard<'_, Option<LastRoute>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Arc<Callback>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn publisher(
@@ -207,7 +230,8 @@ impl BaseClient {
     /// * `no_ack`: the broker considers a message done when it has sent it; one that is lost on its way is lost.
     /// * `exclusive`: refuses other consumers. `priority`: consumers with a higher one get messages first.
     /// * `tag`: the consumer tag, at most 240 bytes; made up if there is none.
-    /// * `stream_offset`: where to start in a stream: `"first"`, `"last"`, `"next"`, an int, a `datetime`, or `"7D"`.
+    /// * `stream_offset`: where to start in a stream: `"first"`, `"last"`, `"next"`, an int, a `datetime`, or how long ago as a
+    ///   `timedelta` (rounded up to seconds) or as text such as `"7D"`.
     /// * `resume`: after a cancel by the broker (its queue was deleted), goes on when the queue is there again.
     /// * `arguments`: raw arguments of `basic.consume`.
     ///
@@ -463,6 +487,23 @@ impl BaseClient {
         CLASS.import(py, "murano_messaging._types", "Stats")?.call((), Some(&fields))
     }
 
+    /// What the broker said of itself when the connection, or the last one, was opened, as `ServerInfo`. Never waits.
+    ///
+    /// >>> client.server().properties["product"]
+    /// 'RabbitMQ'
+    fn server<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        let Some(server) = self.core()?.server() else { return Ok(None) };
+        let list = |text: &str| PyTuple::new(py, text.split_ascii_whitespace().collect::<Vec<_>>());
+        let fields = (
+            server.version,
+            value::table_to_python(py, &server.properties)?,
+            list(&server.mechanisms)?,
+            list(&server.locales)?,
+        );
+        CLASS.import(py, "murano_messaging._types", "ServerInfo")?.call1(fields).map(Some)
+    }
+
     /// Whether the client was closed, or gave up.
     #[getter]
     fn closed(&self) -> PyResult<bool> {
@@ -503,6 +544,10 @@ impl BaseClient {
 
     /// As `close`, and waits up to `timeout` (30 seconds by default) until the deliveries that were handed out are settled: what
     /// a handler of SIGTERM wants. Consumers end at once; what they had not handed out goes back to its queue.
+    ///
+    /// A signal handler must have another thread do it (`threading.Thread(target=client.drain).start()`): it interrupts the very
+    /// code that is to settle its delivery, which does not go on before the handler returns. `examples/python/service.py` shows
+    /// it.
     #[pyo3(signature = (timeout=None))]
     fn drain<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
@@ -512,6 +557,26 @@ impl BaseClient {
             core.drain(timeout).await?;
             Ok(Outcome::None)
         })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(source) = &self.source {
+            source.function.visit(&visit)?;
+        }
+        if let Ok(listeners) = self.listeners.try_lock() {
+            listeners.iter().try_for_each(|listener| listener.visit(&visit))?;
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        if let Some(source) = &self.source {
+            source.function.clear();
+        }
+        let listeners = std::mem::take(&mut *self.listeners());
+        for listener in listeners {
+            listener.clear();
+        }
     }
 
     fn __repr__(&self) -> PyResult<String> {
@@ -546,14 +611,19 @@ impl BaseClient {
 
 #[pymethods]
 impl Client {
-    /// Has `callback` called with each event from now on, in a thread of its own, until the client is closed.
+    /// Has `callback` called with each event from now on, in a thread of its own, until the client is closed. The client
+    /// keeps the callback alive, and not the other way round.
     fn on_event<'py>(slf: &Bound<'py, Self>, callback: Bound<'py, PyAny>) -> PyResult<()> {
         let py = slf.py();
         if !callback.is_callable() {
             return Err(errors::wrong_type("callback", "a function that takes an event", &callback));
         }
-        let events = slf.as_super().get().events(py)?;
-        py.import("murano_messaging._service")?.call_method1("listen", (events, callback)).map(|_| ())
+        let this = slf.as_super().get();
+        let events = this.events(py)?;
+        let listener = Arc::new(Callback::new(callback.unbind()));
+        let heard = Bound::new(py, Heard::new(listener.clone()))?;
+        this.listeners().push(listener);
+        py.import("murano_messaging._service")?.call_method1("listen", (events, heard)).map(|_| ())
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -1,9 +1,13 @@
 //! The broker's answers to publishes, to wait for one at a time or all together.
 
 use std::{
+    collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -23,66 +27,78 @@ enum State {
     Known(Result<(), Error>),
 }
 
+/// A number for each wait, so that one that is over can take itself off.
+static NEXT_WAIT: AtomicU64 = AtomicU64::new(1);
+
 /// Who waits for one answer: nearly always nobody or one, but any thread or task may.
 enum Waiters {
     None,
-    One(Waker),
+    One(u64, Waker),
     Many(Arc<All>),
 }
 
 /// Wakes all of them: the core knows one waker only.
 #[derive(Default)]
-struct All(Mutex<Vec<Waker>>);
+struct All(Mutex<HashMap<u64, Waker>>);
 
 impl All {
-    fn add(&self, waker: &Waker) {
-        let mut wakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !wakers.iter().any(|known| known.will_wake(waker)) {
-            wakers.push(waker.clone());
-        }
+    fn wakers(&self) -> MutexGuard<'_, HashMap<u64, Waker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Wake for All {
     fn wake(self: Arc<Self>) {
-        let wakers = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        wakers.into_iter().for_each(Waker::wake);
+        let wakers = std::mem::take(&mut *self.wakers());
+        wakers.into_values().for_each(Waker::wake);
     }
 }
 
 impl Waiters {
-    /// Adds one who waits, and returns whom the core is to wake.
-    fn with(&mut self, waker: &Waker) -> Waker {
+    /// Adds the wait `number`, and returns whom the core is to wake.
+    fn with(&mut self, number: u64, waker: &Waker) -> Waker {
         match self {
-            Self::One(known) if !known.will_wake(waker) => {
-                let all = Arc::new(All::default());
-                all.add(known);
-                all.add(waker);
+            Self::One(known, its) if *known != number => {
+                let wakers = HashMap::from([(*known, its.clone()), (number, waker.clone())]);
+                let all = Arc::new(All(Mutex::new(wakers)));
                 *self = Self::Many(all.clone());
                 all.into()
             }
-            Self::None | Self::One(_) => {
-                *self = Self::One(waker.clone());
+            Self::None | Self::One(..) => {
+                *self = Self::One(number, waker.clone());
                 waker.clone()
             }
             Self::Many(all) => {
-                all.add(waker);
+                all.wakers().insert(number, waker.clone());
                 all.clone().into()
             }
+        }
+    }
+
+    /// The wait `number` is over.
+    fn without(&mut self, number: u64) {
+        match self {
+            Self::One(known, _) if *known == number => *self = Self::None,
+            Self::Many(all) => {
+                all.wakers().remove(&number);
+            }
+            Self::None | Self::One(..) => {}
         }
     }
 }
 
 /// The broker's answer to one publish, now or later.
 ///
-/// Dropping it does not cancel the publish. An asyncio confirmation can be awaited.
+/// Dropping it does not cancel the publish.
 #[pyclass(frozen, subclass, module = "murano_messaging")]
 pub struct Confirmation {
     state: Owned<Mutex<State>>,
     face: Face,
 }
 
-/// As [`Confirmation`], to be awaited.
+/// The broker's answer to one publish, now or later: to be awaited.
+///
+/// Dropping it does not cancel the publish.
 #[pyclass(frozen, extends = Confirmation, name = "Confirmation", module = "murano_messaging.aio")]
 pub struct AioConfirmation;
 
@@ -102,8 +118,8 @@ impl Confirmation {
         Ok(self.state.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The answer.
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+    /// The answer, for the wait `number`.
+    fn poll(&self, number: u64, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let Ok(mut state) = self.state() else {
             return Poll::Ready(Err(Error::new(
                 ErrorKind::Closed,
@@ -113,7 +129,7 @@ impl Confirmation {
         match &mut *state {
             State::Known(result) => Poll::Ready(result.clone()),
             State::Waiting { core, waiters } => {
-                let waker = waiters.with(cx.waker());
+                let waker = waiters.with(number, cx.waker());
                 let Poll::Ready(result) = Pin::new(core).poll(&mut Context::from_waker(&waker)) else {
                     return Poll::Pending;
                 };
@@ -126,9 +142,28 @@ impl Confirmation {
 
 /// Waits for the answers, in order.
 struct InOrder {
+    number: u64,
     confirmations: Vec<Py<Confirmation>>,
     next: usize,
     failed: Option<Error>,
+}
+
+impl InOrder {
+    fn new(confirmations: Vec<Py<Confirmation>>) -> Self {
+        let number = NEXT_WAIT.fetch_add(1, Ordering::Relaxed);
+        Self { number, confirmations, next: 0, failed: None }
+    }
+}
+
+impl Drop for InOrder {
+    fn drop(&mut self) {
+        if let Some(confirmation) = self.confirmations.get(self.next)
+            && let Ok(mut state) = confirmation.get().state()
+            && let State::Waiting { waiters, .. } = &mut *state
+        {
+            waiters.without(self.number);
+        }
+    }
 }
 
 impl Future for InOrder {
@@ -136,7 +171,7 @@ impl Future for InOrder {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         while let Some(confirmation) = self.confirmations.get(self.next) {
-            let Poll::Ready(result) = confirmation.get().poll(cx) else {
+            let Poll::Ready(result) = confirmation.get().poll(self.number, cx) else {
                 return Poll::Pending;
             };
             self.next += 1;
@@ -159,7 +194,7 @@ fn wait_for<'py>(
         confirmation.get().state.get()?;
     }
     let count = confirmations.len();
-    let all = Timeout::new(engine::handle(py)?, timeout, InOrder { confirmations, next: 0, failed: None });
+    let all = Timeout::new(engine::handle(py)?, timeout, InOrder::new(confirmations));
     run(py, face, async move {
         match all.await {
             Some(result) => result.map(|()| Outcome::None),
@@ -233,7 +268,7 @@ impl Confirmation {
         if !self.done()? {
             return Ok(None);
         }
-        Ok(match self.poll(&mut context) {
+        Ok(match self.poll(0, &mut context) {
             Poll::Ready(Err(error)) => Some(errors::to_value(py, &error)),
             _ => None,
         })

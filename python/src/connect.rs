@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -15,14 +16,17 @@ use pyo3::{
 use tokio::runtime::Handle;
 
 use crate::{
+    arguments::{self, flag, number, one_of, path, text, unexpected},
     engine, errors,
     errors::OrPyErr,
     outcome::{Outcome, run},
-    service, time,
-    topology::number,
-    value,
+    service::{self, Source},
+    time, value,
     wait::{Face, operation::Operation},
 };
+
+const MECHANISMS: [(&str, Mechanism); 3] =
+    [("plain", Mechanism::Plain), ("amqplain", Mechanism::AmqPlain), ("external", Mechanism::External)];
 
 /// What is said of TLS.
 #[derive(Default)]
@@ -46,12 +50,12 @@ impl Tls {
     }
 
     fn apply(self, options: Options, from_uri: bool) -> PyResult<Options> {
-        let Some(given) = self.given else { return Ok(options) };
-        if self.wanted == Some(false) {
+        if self.wanted == Some(false) && (self.given.is_some() || options.tls_options().is_some()) {
             return Err(errors::invalid(
                 "tls=False goes with an amqp:// URI and no other argument about TLS",
             ));
         }
+        let Some(given) = self.given else { return Ok(options) };
         let base = match (options.tls_options(), from_uri, self.wanted) {
             (Some(tls), ..) => tls.clone(),
             (None, true, None) => {
@@ -76,11 +80,6 @@ impl Tls {
     }
 }
 
-fn path(given: &Bound<'_, PyAny>) -> PyResult<String> {
-    let path = given.py().import("os")?.call_method1("fspath", (given,))?;
-    path.extract()
-}
-
 fn pem(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(text) = given.cast::<PyString>() {
         return Ok(text.to_cow()?.as_bytes().to_vec());
@@ -93,8 +92,10 @@ fn pem(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
 
 fn host(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Host> {
     if let Ok(pair) = given.cast::<PyTuple>() {
-        let (name, port) = pair.extract::<(String, u16)>()?;
-        return Ok(Host::new(name, port));
+        return match pair.extract::<(String, u16)>() {
+            Ok((name, port)) => Ok(Host::new(name, port)),
+            Err(_) => Err(PyTypeError::new_err("a host that is a pair must be a str and an int up to 65535")),
+        };
     }
     let Ok(text) = given.cast::<PyString>() else {
         return Err(errors::wrong_type("a host", "a str or a pair of str and int", given));
@@ -122,66 +123,66 @@ fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
         return Err(errors::wrong_type("recovery", "a bool or a Recovery", given));
     }
     let duration = |name: &str| time::duration(name, &given.getattr(name)?);
+    let flag = |name: &str| flag(name, &given.getattr(name)?);
     let max_elapsed = given.getattr("max_elapsed")?;
+    let max_attempts = given.getattr("max_attempts")?;
     Ok(Recovery {
-        enabled: given.getattr("enabled")?.extract()?,
-        retry_initial: given.getattr("retry_initial")?.extract()?,
-        max_attempts: given.getattr("max_attempts")?.extract()?,
+        enabled: flag("enabled")?,
+        retry_initial: flag("retry_initial")?,
+        max_attempts: (!max_attempts.is_none()).then(|| number("max_attempts", &max_attempts)).transpose()?,
         max_elapsed: (!max_elapsed.is_none())
             .then(|| time::duration("max_elapsed", &max_elapsed))
             .transpose()?,
         initial_delay: duration("initial_delay")?,
         max_delay: duration("max_delay")?,
         refused_for: duration("refused_for")?,
-        republish: given.getattr("republish")?.extract()?,
+        republish: flag("republish")?,
     })
 }
 
-fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>) -> PyResult<Options> {
+/// The options, and the function that knows the credentials if one was given.
+fn options(
+    py: Python<'_>,
+    face: Face,
+    uri: Option<&str>,
+    given: Option<&Bound<'_, PyDict>>,
+) -> PyResult<(Options, Option<Arc<Source>>)> {
     let mut options = match uri {
         Some(uri) => Options::from_uri(uri).or_py(py)?,
         None => Options::new(),
     };
     let mut tls = Tls::default();
     let mut hosts = None;
+    let mut source = None;
     let mut user: (Option<String>, Option<String>) = (None, None);
     let mut window = (1000, 64 << 20);
     let mut recover = Recovery::default();
     let mut retry_initial = false;
-    let items = given.into_iter().flat_map(PyDictMethods::iter).filter(|(_, value)| !value.is_none());
-    for (key, given) in items {
-        let key = key.cast::<PyString>()?.to_cow()?.into_owned();
+    for option in arguments::given(given) {
+        let (key, given) = option?;
         options = match key.as_str() {
             "hosts" => {
                 hosts = Some(given.clone());
                 options
             }
             "username" => {
-                user.0 = Some(given.extract()?);
+                user.0 = Some(text(&key, &given)?);
                 options
             }
             "password" => {
-                user.1 = Some(given.extract().map_err(|_| PyTypeError::new_err("password must be a str"))?);
+                user.1 = Some(text(&key, &given)?);
                 options
             }
             "credentials" => {
-                let callback = service::callback(&given)?;
-                options.credentials_from(move || service::credentials(callback.clone()))
+                let known = source.insert(Source::new(&given, face)?).clone();
+                options.credentials_from(move || service::credentials(known.clone()))
             }
-            "vhost" => options.vhost(given.extract::<String>()?),
+            "vhost" => options.vhost(text(&key, &given)?),
             "mechanism" => {
-                options.mechanism(match given.extract::<String>()?.to_ascii_lowercase().as_str() {
-                    "plain" => Mechanism::Plain,
-                    "amqplain" => Mechanism::AmqPlain,
-                    "external" => Mechanism::External,
-                    other => {
-                        return Err(errors::invalid(format!(
-                            "mechanism is '{other}'; it must be one of 'plain', 'amqplain', 'external'"
-                        )));
-                    }
-                })
+                let lower = PyString::new(py, &text(&key, &given)?.to_ascii_lowercase());
+                options.mechanism(one_of(&key, &lower, &MECHANISMS)?)
             }
-            "connection_name" => options.connection_name(given.extract::<String>()?),
+            "connection_name" => options.connection_name(text(&key, &given)?),
             "client_properties" => (&value::table(&key, &given)?)
                 .into_iter()
                 .fold(options, |options, (key, value)| options.client_property(key.as_str(), value.clone())),
@@ -205,10 +206,10 @@ fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>)
                 options
             }
             "retry_initial" => {
-                retry_initial = given.extract()?;
+                retry_initial = flag(&key, &given)?;
                 options
             }
-            "separate_publish_connection" => options.separate_publish_connection(given.extract()?),
+            "separate_publish_connection" => options.separate_publish_connection(flag(&key, &given)?),
             "seed" => options.seed(number(&key, &given)?),
             _ => {
                 tls_option(&mut tls, &key, &given)?;
@@ -233,49 +234,47 @@ fn options(uri: Option<&str>, given: Option<&Bound<'_, PyDict>>, py: Python<'_>)
         };
         options = options.hosts(hosts);
     }
-    Ok(options)
+    Ok((options, source))
 }
 
 fn tls_option(tls: &mut Tls, key: &str, given: &Bound<'_, PyAny>) -> PyResult<()> {
     match key {
-        "tls" => tls.wanted = Some(given.extract()?),
+        "tls" => tls.wanted = Some(flag(key, given)?),
         "ca_file" => {
-            let path = path(given)?;
+            let path = path(key, given)?;
             tls.change(|tls| tls.ca_file(path));
         }
         "ca_pem" => {
             let bytes = pem(key, given)?;
             tls.change(|tls| tls.ca_pem(bytes));
         }
-        "cert_file" => tls.certificate = Some(Pem::File(path(given)?)),
+        "cert_file" => tls.certificate = Some(Pem::File(path(key, given)?)),
         "cert_pem" => tls.certificate = Some(Pem::Bytes(pem(key, given)?)),
-        "key_file" => tls.key = Some(Pem::File(path(given)?)),
+        "key_file" => tls.key = Some(Pem::File(path(key, given)?)),
         "key_pem" => tls.key = Some(Pem::Bytes(pem(key, given)?)),
         "insecure" => {
-            let insecure = given.extract()?;
+            let insecure = flag(key, given)?;
             tls.change(move |tls| tls.insecure(insecure));
         }
         "server_name" => {
-            let name = given.extract::<String>()?;
+            let name = text(key, given)?;
             tls.change(|tls| tls.server_name(name));
         }
         "sni" => {
-            if !given.extract::<bool>()? {
+            if !flag(key, given)? {
                 tls.change(TlsOptions::disable_sni);
             }
         }
         "verify_hostname" => {
-            let verify = given.extract()?;
+            let verify = flag(key, given)?;
             tls.change(move |tls| tls.verify_hostname(verify));
         }
         "pinned" => {
-            let pinned = given.extract()?;
+            let pinned = flag(key, given)?;
             tls.change(move |tls| tls.pinned(pinned));
         }
         _ => {
-            return Err(PyTypeError::new_err(format!(
-                "connect() got an unexpected keyword argument '{key}'"
-            )));
+            return Err(unexpected("connect", key));
         }
     }
     if key != "tls" || tls.wanted == Some(true) {
@@ -306,9 +305,18 @@ fn connecting(
     uri: Option<&str>,
     given: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<impl Future<Output = Result<Outcome, Error>> + Send + 'static> {
-    let options = options(uri, given, py)?;
+    let (options, source) = options(py, face, uri, given)?;
     let future = Within { engine: engine::handle(py)?, future: Box::pin(options.connect()) };
-    Ok(async move { Ok(Outcome::Client(face, Box::new(future.await?))) })
+    service::renew(py)?;
+    Ok(async move {
+        if face == Face::Asyncio
+            && let Some(source) = &source
+        {
+            // Without a loop it is not going to wait.
+            let _ = Python::attach(|py| source.note_loop(py));
+        }
+        Ok(Outcome::Client(face, Box::new(future.await?), source))
+    })
 }
 
 /// Connects to RabbitMQ.
@@ -323,7 +331,7 @@ fn connecting(
 ///   expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;
 ///   `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str.
 /// * `connection_name`, `client_properties`: what the broker shows of this connection.
-/// * `heartbeat` (20 seconds): a silent peer is noticed within two. `connect_timeout` (10 seconds, over all hosts);
+/// * `heartbeat` (20 seconds, whole ones, 0 for none): a silent peer is noticed within two. `connect_timeout` (10 seconds, over all hosts);
 ///   `timeout` (30 seconds): of every other operation. All are seconds or `timedelta`.
 /// * `frame_max` (131072 bytes), `channel_max` (2047).
 /// * `window_messages` (1000), `window_bytes` (64 MiB): how much may be unconfirmed; then publishing waits.

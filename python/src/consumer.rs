@@ -12,11 +12,11 @@ use murano_messaging::{ConsumeBuilder, Consumer as Core, Delivery, Error, ErrorK
 use pyo3::{prelude::*, types::PyType};
 
 use crate::{
-    delivery, engine,
+    arguments, delivery, engine,
     errors::{self, OrPyErr},
     outcome::{Outcome, run, run_fair},
     process::Owned,
-    time, topology,
+    time,
     wait::{
         self, Face,
         operation::{Operation, Ready},
@@ -126,7 +126,12 @@ pub fn start<'py>(
     queue: &str,
     builder: ConsumeBuilder,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let shared = Arc::new(Shared { builder, started: OnceLock::new(), starting: tokio::sync::Mutex::default(), found: Mutex::default() });
+    let shared = Arc::new(Shared {
+        builder,
+        started: OnceLock::new(),
+        starting: tokio::sync::Mutex::default(),
+        found: Mutex::default(),
+    });
     if face == Face::Blocking {
         wait::block(py, pin!(shared.core()))?.or_py(py)?;
     }
@@ -187,7 +192,7 @@ impl BaseConsumer {
         n: &Bound<'py, PyAny>,
         timeout: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let n: usize = topology::number("n", n)?;
+        let n: usize = arguments::number("n", n)?;
         if n == 0 {
             return Err(errors::invalid("n is 0: ask for one delivery or more"));
         }
@@ -218,7 +223,7 @@ impl BaseConsumer {
         py: Python<'py>,
         messages: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let messages = topology::number("messages", messages)?;
+        let messages = arguments::number("messages", messages)?;
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
             shared.core().await?.set_prefetch(messages).await?;

@@ -2,12 +2,21 @@
 
 use murano_messaging::{Delivery as Core, Error};
 use pyo3::{
+    exceptions::PyStopIteration,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyString},
 };
 
-use crate::{engine, errors::OrPyErr, message, outcome::Outcome, process::Owned, time, wait::Face};
+use crate::{
+    engine,
+    errors::OrPyErr,
+    message,
+    outcome::Outcome,
+    process::Owned,
+    time,
+    wait::{Face, operation},
+};
 
 /// A message from the broker. It is yours until it is acked, nacked, rejected or requeued.
 #[pyclass(frozen, subclass, module = "murano_messaging")]
@@ -16,7 +25,8 @@ pub struct Delivery {
     body: PyOnceLock<Py<PyBytes>>,
 }
 
-/// As [`Delivery`]; its methods may be awaited, which does nothing more.
+/// A message from the broker. It is yours until it is acked, nacked, rejected or requeued. Its methods may be awaited, which
+/// does nothing more.
 #[pyclass(frozen, extends = Delivery, name = "Delivery", module = "murano_messaging.aio")]
 pub struct AioDelivery;
 
@@ -46,12 +56,12 @@ impl Delivery {
         Ok(body.bind(py).clone())
     }
 
-    /// The body as text in UTF-8.
+    /// The body as text in UTF-8. Raises `UnicodeDecodeError` when it is not.
     fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         Ok(self.body(py)?.call_method0(pyo3::intern!(py, "decode"))?.cast_into::<PyString>()?)
     }
 
-    /// The body read as JSON.
+    /// The body read as JSON. Raises `JsonError` when it is not.
     fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         message::from_json(&self.body(py)?)
     }
@@ -260,30 +270,64 @@ impl Done {
         slf
     }
 
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
     #[allow(clippy::unused_self, reason = "the method of an iterator")]
     fn __next__(&self) -> Option<()> {
         None
     }
+
+    /// Is done; a coroutine's method.
+    #[allow(clippy::unused_self, reason = "the method of a coroutine")]
+    fn send(&self, value: Bound<'_, PyAny>) -> PyResult<()> {
+        operation::nothing_but_none(&value)?;
+        Err(PyStopIteration::new_err(()))
+    }
+
+    /// Raises; a coroutine's method.
+    #[allow(clippy::unused_self, reason = "the method of a coroutine")]
+    #[pyo3(signature = (kind, value=None, traceback=None))]
+    fn throw(
+        &self,
+        py: Python<'_>,
+        kind: Bound<'_, PyAny>,
+        value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        Err(operation::thrown(py, kind, value, traceback)?)
+    }
+
+    /// There is nothing to give up; a coroutine's method.
+    #[allow(clippy::unused_self, reason = "the method of a coroutine")]
+    fn close(&self) {}
 }
 
 #[pymethods]
 impl AioDelivery {
+    /// Tells the broker that the message is done (`basic.ack`). Never waits: acks leave together, within one turn of the engine.
+    ///
+    /// Raises `AlreadySettledError` the second time. On a stale delivery it does nothing: the broker delivers it again.
     fn ack<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().ack(slf.py())?;
         Done::get(slf.py())
     }
 
+    /// Refuses the message: back to its queue, or dropped (dead-lettered if its queue says so).
     #[pyo3(signature = (requeue=true))]
     fn nack<'py>(slf: &Bound<'py, Self>, requeue: bool) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().nack(slf.py(), requeue)?;
         Done::get(slf.py())
     }
 
+    /// Drops the message, or dead-letters it if its queue says so.
     fn reject<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().reject(slf.py())?;
         Done::get(slf.py())
     }
 
+    /// Puts the message back into its queue.
     fn requeue<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().requeue(slf.py())?;
         Done::get(slf.py())

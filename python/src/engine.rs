@@ -51,3 +51,9 @@ pub fn handle(py: Python<'_>) -> PyResult<Handle> {
     service::start(py)?;
     Ok(handle)
 }
+
+/// In how many waits of this process the caller has driven the connections itself, instead of the engine's thread.
+#[pyfunction]
+pub fn _driven_waits(py: Python<'_>) -> u64 {
+    driver(py).map_or(0, |driver| driver.driven())
+}

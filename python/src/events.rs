@@ -11,6 +11,7 @@ use pyo3::{
 use tokio::sync::Mutex;
 
 use crate::{
+    callback::Callback,
     engine, errors,
     outcome::{Outcome, run},
     process::Owned,
@@ -88,6 +89,27 @@ impl Events {
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let event = slf.as_super().get().get(slf.py(), None)?;
         Ok((!event.is_none()).then_some(event))
+    }
+}
+
+/// What `on_event` was given, for the thread that calls it.
+#[pyclass(frozen, module = "murano_messaging._native")]
+pub struct Heard(Arc<Callback>);
+
+impl Heard {
+    pub fn new(callback: Arc<Callback>) -> Self {
+        Self(callback)
+    }
+}
+
+#[pymethods]
+impl Heard {
+    /// Calls it, if it is still there.
+    fn __call__(&self, py: Python<'_>, event: Bound<'_, PyAny>) -> PyResult<()> {
+        match self.0.get(py) {
+            Some(callback) => callback.call1((event,)).map(|_| ()),
+            None => Ok(()),
+        }
     }
 }
 

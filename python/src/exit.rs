@@ -37,8 +37,12 @@ pub fn remember(_py: Python<'_>, client: &Client) {
 
 /// Called by Python when the interpreter ends.
 #[pyfunction]
-pub fn _at_exit(py: Python<'_>) -> PyResult<()> {
+pub fn _at_exit(py: Python<'_>) {
     process::begin_exit(py);
+    let Some(driver) = engine::driver(py) else {
+        // A forked child that made no client of its own.
+        return;
+    };
     let open: Vec<_> = {
         let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
         if clients.generation == process::generation() {
@@ -47,7 +51,7 @@ pub fn _at_exit(py: Python<'_>) -> PyResult<()> {
             Vec::new()
         }
     };
-    let engine = engine::handle(py)?;
+    let engine = driver.handle();
     for client in open.iter().filter_map(WeakClient::upgrade) {
         engine.spawn(async move {
             // There is nobody left to tell.
@@ -61,5 +65,4 @@ pub fn _at_exit(py: Python<'_>) -> PyResult<()> {
             thread::sleep(Duration::from_millis(1));
         }
     });
-    Ok(())
 }

@@ -8,13 +8,15 @@
 //! | `outcome` | results, and the two ways to run an operation |
 //! | `connect`, `client` | clients |
 //! | `confirmation`, `consumer`, `delivery`, `events` | what clients give out |
-//! | `message`, `topology`, `value`, `time` | arguments and results |
+//! | `arguments`, `message`, `topology`, `value`, `time` | arguments and results |
 //! | `errors` | exceptions |
 //! | `broker` | the embedded broker on a port |
 //! | `puka` | the native half of the drop-in for Puka |
-//! | `service`, `logging`, `exit` | what Python does for the core, and what is done at the end |
+//! | `service`, `callback`, `logging`, `exit` | what Python does for the core, and what is done at the end |
 
+mod arguments;
 mod broker;
+mod callback;
 mod client;
 mod confirmation;
 mod connect;
@@ -46,12 +48,14 @@ mod _native {
         connect::connect,
         consumer::{BaseConsumer, Consumer},
         delivery::Delivery,
-        events::{BaseEvents, Events},
+        engine::_driven_waits,
+        events::{BaseEvents, Events, Heard},
         exit::_at_exit,
+        logging::{log_level_is_old, set_log_level},
         process::_after_fork_in_child,
         puka::{client::PukaBase, messages::PukaClient, topology::PukaTopology},
-        service::{Reply, next_job, pending_job},
-        wait::{completions::Completions, operation::Operation},
+        service::{Reply, end_server, new_server, next_job, pending_job},
+        wait::{completions::Completions, in_main_thread, operation::Operation},
     };
     use pyo3::prelude::*;
 

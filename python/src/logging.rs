@@ -1,9 +1,17 @@
 //! `tracing` events of the core as records of Python's `logging`: `murano_messaging.engine.session` and the like.
 //!
-//! The engine only queues them; the service thread asks the logger whether it wants them. There are none for single
-//! messages, so that switching them off costs nothing and switching them on works at any time.
+//! The engine only queues them; the service thread asks the logger whether it wants them. What is below every logger's level
+//! is not even formatted. Levels change without telling anybody: the service looks at them at each connect, and with the
+//! records that come; once a second one below the level gets through so that it does.
 
-use std::fmt::{self, Write};
+use std::{
+    fmt::{self, Write},
+    sync::{
+        LazyLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use tracing::{
@@ -11,6 +19,7 @@ use tracing::{
     field::{Field, Visit},
     level_filters::LevelFilter,
     span,
+    subscriber::Interest,
 };
 
 use crate::service::{Job, ask};
@@ -46,9 +55,44 @@ fn number(level: Level) -> u8 {
     }
 }
 
+/// The lowest level that any logger wants.
+static WANTED: AtomicI64 = AtomicI64::new(0);
+/// When [`WANTED`] is to be looked at again, in milliseconds since [`BEGIN`].
+static OLD_AT: AtomicU64 = AtomicU64::new(0);
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+const LASTS: Duration = Duration::from_secs(1);
+
+fn now() -> u64 {
+    BEGIN.elapsed().as_millis() as u64
+}
+
+/// The service knows that no logger wants records below `level`.
+#[pyfunction]
+pub fn set_log_level(level: i64) {
+    WANTED.store(level, Ordering::Relaxed);
+    OLD_AT.store(now() + LASTS.as_millis() as u64, Ordering::Relaxed);
+}
+
+/// Whether the service should look at the levels again.
+#[pyfunction]
+pub fn log_level_is_old() -> bool {
+    now() >= OLD_AT.load(Ordering::Relaxed)
+}
+
 impl Subscriber for ToPython {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if *metadata.level() <= Level::DEBUG && metadata.is_event() {
+            Interest::sometimes()
+        } else {
+            Interest::never()
+        }
+    }
+
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::DEBUG && metadata.is_event()
+        if *metadata.level() > Level::DEBUG || !metadata.is_event() {
+            return false;
+        }
+        i64::from(number(*metadata.level())) >= WANTED.load(Ordering::Relaxed) || log_level_is_old()
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {

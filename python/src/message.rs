@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use murano_messaging::{Message, Properties, Returned, message::ShortString};
 use pyo3::{
-    exceptions::PyTypeError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBytes, PyDict, PyInt, PyList, PyString, PyType},
 };
 
-use crate::{errors, time, value};
+use crate::{
+    arguments::{flag, number, text, unexpected},
+    errors, time, value,
+};
 
 /// A message with `body`, and the properties that were given by keyword.
 pub fn build(body: &Bound<'_, PyAny>, properties: Option<&Bound<'_, PyDict>>) -> PyResult<Message> {
@@ -43,6 +45,8 @@ fn to_json(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     let encode = ENCODE.get_or_try_init(py, || {
         let options = PyDict::new(py);
         options.set_item("ensure_ascii", false)?;
+        // JSON has no form for NaN and the infinities.
+        options.set_item("allow_nan", false)?;
         options.set_item("separators", (",", ":"))?;
         let encoder = py.import("json")?.getattr("JSONEncoder")?.call((), Some(&options))?;
         encoder.getattr("encode").map(Bound::unbind)
@@ -75,7 +79,7 @@ fn with_properties(mut message: Message, properties: &Bound<'_, PyDict>) -> PyRe
             continue;
         }
         message = match &*key {
-            "persistent" => message.persistent(given.extract()?),
+            "persistent" => message.persistent(flag(&key, &given)?),
             "headers" => message.headers(value::table("headers", &given)?),
             "content_type" => message.content_type(text(&key, &given)?),
             "content_encoding" => message.content_encoding(text(&key, &given)?),
@@ -90,28 +94,17 @@ fn with_properties(mut message: Message, properties: &Bound<'_, PyDict>) -> PyRe
             "priority" => message.priority(given.extract().map_err(|_| {
                 errors::invalid(format!("priority is {given}; it must be a number from 0 to 255"))
             })?),
-            "timestamp" if given.is_instance_of::<PyInt>() => message.timestamp_secs(given.extract()?),
+            "timestamp" if given.is_instance_of::<PyInt>() => message.timestamp_secs(number(&key, &given)?),
             "timestamp" => {
                 if !given.is_instance(time::datetime(given.py())?)? {
                     return Err(errors::wrong_type(&key, "a datetime, or seconds since 1970 as int", &given));
                 }
                 message.timestamp_secs(time::unix_seconds(&key, &given)?)
             }
-            _ => {
-                return Err(PyTypeError::new_err(format!(
-                    "publish got an unexpected keyword argument '{key}'"
-                )));
-            }
+            _ => return Err(unexpected("publish", &key)),
         };
     }
     Ok(message)
-}
-
-fn text(what: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
-    match given.cast::<PyString>() {
-        Ok(text) => Ok(text.to_cow()?.into_owned()),
-        Err(_) => Err(errors::wrong_type(what, "a str", given)),
-    }
 }
 
 /// A short string property.

@@ -1,6 +1,6 @@
 //! What an operation of the core results in, and what that is in Python.
 
-use std::pin::pin;
+use std::{pin::pin, sync::Arc};
 
 use murano_messaging::{Client, Confirmation, Delivery, Error, Event, QueueInfo};
 use pyo3::{
@@ -13,6 +13,7 @@ use crate::{
     client, confirmation, delivery,
     errors::OrPyErr,
     events,
+    service::Source,
     wait::{self, Face, operation::Operation},
 };
 
@@ -20,7 +21,8 @@ pub enum Outcome {
     None,
     Count(u32),
     Queue(QueueInfo),
-    Client(Face, Box<Client>),
+    /// With the function that knows its credentials, if there is one.
+    Client(Face, Box<Client>, Option<Arc<Source>>),
     Confirmation(Face, Confirmation),
     Delivery(Face, Option<Box<Delivery>>),
     Deliveries(Face, Vec<Delivery>),
@@ -40,7 +42,7 @@ impl Outcome {
                 let class = CLASS.import(py, "murano_messaging._types", "QueueInfo")?;
                 class.call1((info.name, info.message_count, info.consumer_count))
             }
-            Self::Client(face, client) => client::to_python(py, face, *client),
+            Self::Client(face, client, source) => client::to_python(py, face, *client, source),
             Self::Confirmation(face, confirmation) => confirmation::to_python(py, face, confirmation),
             Self::Delivery(face, Some(delivery)) => delivery::to_python(py, face, *delivery),
             Self::None | Self::Delivery(_, None) | Self::Event(None) => Ok(py.None().into_bound(py)),

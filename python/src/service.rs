@@ -1,43 +1,80 @@
-//! What the core asks of Python: log records, and credentials. A Python thread (`murano_messaging/_service.py`) does it, so
-//! that the engine never waits for the interpreter; under eventlet and gevent that thread is a green one.
+//! What the core asks of Python: log records, and credentials. Python threads (`murano_messaging/_service.py`) do it, so
+//! that the engine never waits for the interpreter: one, or under eventlet and gevent a green one in each hub that connects.
 
 use std::{
     collections::VecDeque,
     future::poll_fn,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Poll, Waker},
 };
 
 use murano_messaging::{Credentials, Error, ErrorKind};
-use pyo3::prelude::*;
+use pyo3::{
+    exceptions::PyTypeError,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyWeakrefMethods, PyWeakrefReference},
+};
 use tokio::sync::oneshot;
 
-use crate::{errors, process::generation, wait};
+use crate::{callback::Callback, errors, process::generation, wait, wait::Face};
 
 /// So many jobs are kept for a service that does not keep up; further log records are dropped, and counted.
 const KEPT: usize = 1000;
 
 pub enum Job {
     Log { level: u8, logger: String, text: String },
-    Credentials { callback: Arc<Callback>, reply: oneshot::Sender<Result<Credentials, Error>> },
+    Credentials { source: Arc<Source>, reply: oneshot::Sender<Result<Credentials, Error>> },
 }
 
 /// A function that knows the credentials, and the asyncio loop to run it in if it is a coroutine function.
-pub struct Callback {
-    pub function: Py<PyAny>,
-    pub event_loop: Option<Py<PyAny>>,
+pub struct Source {
+    pub function: Callback,
+    event_loop: Mutex<Option<Py<PyWeakrefReference>>>,
+}
+
+/// Somebody who does the jobs: a thread, or a green thread in the hub of a thread.
+struct Server {
+    number: u64,
+    /// The thread of the hub; a hub that nobody runs any more does no jobs. `None` for a thread of its own.
+    hub: Option<Weak<()>>,
+    waker: Option<Waker>,
+}
+
+impl Server {
+    fn lives(&self) -> bool {
+        self.hub.as_ref().is_none_or(|thread| thread.strong_count() > 0)
+    }
 }
 
 struct Queue {
     jobs: VecDeque<Job>,
-    waker: Option<Waker>,
+    servers: Vec<Server>,
+    /// The number of the last server.
+    last: u64,
     dropped: u64,
+}
+
+impl Queue {
+    fn wakers(&mut self) -> Vec<Waker> {
+        self.servers.retain(Server::lives);
+        self.servers.iter_mut().filter_map(|server| server.waker.take()).collect()
+    }
+
+    fn has_hub(&self) -> bool {
+        self.servers.iter().any(|server| server.hub.is_some() && server.lives())
+    }
 }
 
 /// One for each fork on the way here: the lock of the parent's may have been taken at the fork.
 static QUEUES: [Mutex<Queue>; 16] =
-    [const { Mutex::new(Queue { jobs: VecDeque::new(), waker: None, dropped: 0 }) }; 16];
+    [const { Mutex::new(Queue { jobs: VecDeque::new(), servers: Vec::new(), last: 0, dropped: 0 }) }; 16];
+
+thread_local! {
+    /// Ends with its thread.
+    static THREAD: Arc<()> = Arc::new(());
+}
 
 fn queue() -> MutexGuard<'static, Queue> {
     let index = generation() as usize % QUEUES.len();
@@ -52,11 +89,10 @@ pub fn ask(job: Job) {
         return;
     }
     queue.jobs.push_back(job);
-    let waker = queue.waker.take();
+    // All: one whose hub does not run at the moment does not do it.
+    let wakers = queue.wakers();
     drop(queue);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
+    wakers.into_iter().for_each(Waker::wake);
 }
 
 /// Where the credentials go.
@@ -90,12 +126,11 @@ impl Reply {
 fn to_python(py: Python<'_>, job: Job) -> PyResult<Bound<'_, PyAny>> {
     match job {
         Job::Log { level, logger, text } => Ok(("log", level, logger, text).into_pyobject(py)?.into_any()),
-        Job::Credentials { callback, reply } => {
+        Job::Credentials { source, reply } => {
             let reply = Reply(Mutex::new(Some(reply)));
-            let event_loop = callback.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py));
-            Ok(("credentials", callback.function.clone_ref(py), event_loop, reply)
-                .into_pyobject(py)?
-                .into_any())
+            let function = source.function.get(py);
+            let event_loop = source.event_loop(py);
+            Ok(("credentials", function, event_loop, reply).into_pyobject(py)?.into_any())
         }
     }
 }
@@ -110,15 +145,48 @@ fn take() -> Option<Job> {
     queue.jobs.pop_front()
 }
 
+/// A number for a server that the caller is about to start, in the hub of this thread or as a thread of its own; `None`
+/// when there is one already that will do.
+#[pyfunction]
+pub fn new_server(in_hub: bool) -> Option<u64> {
+    let mut queue = queue();
+    let this = THREAD.with(Arc::downgrade);
+    let will_do = |server: &Server| match &server.hub {
+        Some(thread) if in_hub => thread.ptr_eq(&this),
+        None if in_hub => false,
+        _ => server.lives(),
+    };
+    if queue.servers.iter().any(will_do) {
+        return None;
+    }
+    queue.last += 1;
+    let number = queue.last;
+    queue.servers.push(Server { number, hub: in_hub.then_some(this), waker: None });
+    Some(number)
+}
+
+/// The server could not be started.
+#[pyfunction]
+pub fn end_server(server: u64) {
+    queue().servers.retain(|known| known.number != server);
+}
+
 /// Waits for something to do.
 #[pyfunction]
-pub fn next_job(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+pub fn next_job(py: Python<'_>, server: u64) -> PyResult<Bound<'_, PyAny>> {
     let next = poll_fn(|cx| {
-        if let Some(job) = take() {
-            return Poll::Ready(job);
+        {
+            let mut queue = queue();
+            let has_hub = queue.has_hub();
+            if let Some(known) = queue.servers.iter_mut().find(|known| known.number == server) {
+                known.waker = Some(cx.waker().clone());
+                // Handlers and callbacks belong to the hub, if there is one.
+                if known.hub.is_none() && has_hub {
+                    return Poll::Pending;
+                }
+            }
         }
-        queue().waker = Some(cx.waker().clone());
-        // One that came between the two looks has woken nobody.
+        // After the waker is there: one that comes now wakes it.
         take().map_or(Poll::Pending, Poll::Ready)
     });
     let job = wait::block_in_background(py, pin!(next))?;
@@ -131,10 +199,10 @@ pub fn pending_job(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     take().map(|job| to_python(py, job)).transpose()
 }
 
-/// Asks `callback` for credentials at each connect.
-pub async fn credentials(callback: Arc<Callback>) -> Result<Credentials, Error> {
+/// Asks `source` for credentials at each connect.
+pub async fn credentials(source: Arc<Source>) -> Result<Credentials, Error> {
     let (reply, answer) = oneshot::channel();
-    ask(Job::Credentials { callback, reply });
+    ask(Job::Credentials { source, reply });
     answer.await.unwrap_or_else(|_| {
         Err(Error::new(ErrorKind::Authentication, "the credentials callback ended without an answer"))
     })
@@ -145,12 +213,45 @@ pub fn start(py: Python<'_>) -> PyResult<()> {
     py.import("murano_messaging._service")?.call_method0("start").map(|_| ())
 }
 
-/// A callback as it was given to `connect`.
-pub fn callback(given: &Bound<'_, PyAny>) -> PyResult<Arc<Callback>> {
-    if !given.is_callable() {
-        return Err(errors::wrong_type("credentials", "a function that returns (username, password)", given));
+/// Somebody is connecting here: sees to it that the service can be counted on.
+pub fn renew(py: Python<'_>) -> PyResult<()> {
+    static RENEW: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    RENEW.import(py, "murano_messaging._service", "renew")?.call0().map(|_| ())
+}
+
+impl Source {
+    /// A callback as it was given to `connect`.
+    pub fn new(given: &Bound<'_, PyAny>, face: Face) -> PyResult<Arc<Self>> {
+        if !given.is_callable() {
+            let expected = "a function that returns (username, password)";
+            return Err(errors::wrong_type("credentials", expected, given));
+        }
+        let inspect = given.py().import("inspect")?;
+        let is_coroutine = |function: &Bound<'_, PyAny>| {
+            inspect.call_method1("iscoroutinefunction", (function,))?.is_truthy()
+        };
+        if face == Face::Blocking && (is_coroutine(given)? || is_coroutine(&given.getattr("__call__")?)?) {
+            return Err(PyTypeError::new_err(
+                "credentials is a coroutine function: give murano_messaging.connect an ordinary one, or use \
+                 murano_messaging.aio.connect",
+            ));
+        }
+        Ok(Arc::new(Self { function: Callback::new(given.clone().unbind()), event_loop: Mutex::default() }))
     }
-    let py = given.py();
-    let event_loop = py.import("asyncio")?.call_method0("get_running_loop").ok().map(Bound::unbind);
-    Ok(Arc::new(Callback { function: given.clone().unbind(), event_loop }))
+
+    fn known_loop(&self) -> MutexGuard<'_, Option<Py<PyWeakrefReference>>> {
+        self.event_loop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The loop that runs now is the one to run a coroutine function in.
+    pub fn note_loop(&self, py: Python<'_>) -> PyResult<()> {
+        let event_loop = PyWeakrefReference::new(&wait::running_loop(py)?)?.unbind();
+        let before = self.known_loop().replace(event_loop);
+        drop(before);
+        Ok(())
+    }
+
+    fn event_loop<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.known_loop().as_ref().and_then(|event_loop| event_loop.bind(py).upgrade())
+    }
 }

@@ -16,7 +16,8 @@ pub fn datetime(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     CLASS.import(py, "datetime", "datetime")
 }
 
-fn timedelta(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+/// The class `datetime.timedelta`.
+pub fn timedelta(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     CLASS.import(py, "datetime", "timedelta")
 }
@@ -58,11 +59,13 @@ pub fn unix_seconds(what: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     } else {
         value.clone()
     };
-    let seconds = aware.call_method0("timestamp")?.extract::<f64>()?.floor();
-    if seconds < 0.0 {
-        return Err(errors::invalid(format!("{what}: AMQP timestamps start at 1970; {value} is earlier")));
-    }
-    Ok(seconds as u64)
+    // Whole numbers all the way: the last microsecond of the year 9999 is the next second as a float.
+    let epoch = datetime(py)?.call_method1("fromtimestamp", (0, utc(py)?))?;
+    let second = timedelta(py)?.call1((0, 1))?;
+    let seconds = aware.call_method1("__sub__", (epoch,))?.call_method1("__floordiv__", (second,))?;
+    seconds
+        .extract::<u64>()
+        .map_err(|_| errors::invalid(format!("{what}: AMQP timestamps start at 1970; {value} is earlier")))
 }
 
 /// An aware `datetime` in UTC; the plain number when `datetime` ends before that moment.

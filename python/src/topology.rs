@@ -1,44 +1,17 @@
 //! Queues, exchanges and bindings from Python's arguments.
 
 use murano_messaging::{Binding, Exchange, Overflow, Queue, QueueType, Value};
-use pyo3::{
-    exceptions::PyTypeError,
-    prelude::*,
-    types::{PyDict, PyString},
+use pyo3::{prelude::*, types::PyDict};
+
+use crate::{
+    arguments::{flag, given, number, one_of, text, unexpected},
+    time, value,
 };
-
-use crate::{errors, time, value};
-
-/// The keyword arguments that were given and are not `None`.
-fn given<'a, 'py>(
-    options: Option<&'a Bound<'py, PyDict>>,
-) -> impl Iterator<Item = PyResult<(String, Bound<'py, PyAny>)>> + use<'a, 'py> {
-    options
-        .into_iter()
-        .flat_map(PyDictMethods::iter)
-        .filter(|(_, value)| !value.is_none())
-        .map(|(key, value)| Ok((key.cast::<PyString>()?.to_cow()?.into_owned(), value)))
-}
-
-fn unexpected(method: &str, key: &str) -> PyErr {
-    PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{key}'"))
-}
 
 /// Raw arguments, in the order of the dict.
 fn arguments(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Value)>> {
     let table = value::table("arguments", given)?;
     Ok((&table).into_iter().map(|(key, value)| (key.as_str().to_owned(), value.clone())).collect())
-}
-
-fn one_of<T: Copy>(what: &str, given: &Bound<'_, PyAny>, known: &[(&str, T)]) -> PyResult<T> {
-    let Ok(text) = given.cast::<PyString>() else {
-        return Err(errors::wrong_type(what, "a str", given));
-    };
-    let text = text.to_cow()?;
-    known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<_> = known.iter().map(|(name, _)| format!("'{name}'")).collect();
-        errors::invalid(format!("{what} is '{text}'; it must be one of {}", names.join(", ")))
-    })
 }
 
 /// A queue with the options of `declare_queue`.
@@ -54,20 +27,20 @@ pub fn queue(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Queue>
     for option in given(options) {
         let (key, given) = option?;
         queue = match key.as_str() {
-            "durable" => queue.durable(given.extract()?),
-            "exclusive" => queue.exclusive(given.extract()?),
-            "auto_delete" => queue.auto_delete(given.extract()?),
+            "durable" => queue.durable(flag(&key, &given)?),
+            "exclusive" => queue.exclusive(flag(&key, &given)?),
+            "auto_delete" => queue.auto_delete(flag(&key, &given)?),
             "expires" => queue.expires(time::duration(&key, &given)?),
             "message_ttl" => queue.message_ttl(time::duration(&key, &given)?),
             "max_length" => queue.max_length(number(&key, &given)?),
             "max_length_bytes" => queue.max_length_bytes(number(&key, &given)?),
             "overflow" => queue.overflow(one_of(&key, &given, &OVERFLOWS)?),
-            "dead_letter_exchange" => queue.dead_letter_exchange(given.extract::<String>()?),
-            "dead_letter_routing_key" => queue.dead_letter_routing_key(given.extract::<String>()?),
+            "dead_letter_exchange" => queue.dead_letter_exchange(text(&key, &given)?),
+            "dead_letter_routing_key" => queue.dead_letter_routing_key(text(&key, &given)?),
             "max_priority" => queue.max_priority(number(&key, &given)?),
             "type" => queue.queue_type(one_of(&key, &given, &TYPES)?),
             "delivery_limit" => queue.delivery_limit(number(&key, &given)?),
-            "single_active_consumer" => queue.single_active_consumer(given.extract()?),
+            "single_active_consumer" => queue.single_active_consumer(flag(&key, &given)?),
             "max_age" => queue.max_age(time::duration(&key, &given)?),
             "arguments" => {
                 arguments(&given)?.into_iter().fold(queue, |queue, (key, value)| queue.argument(key, value))
@@ -78,30 +51,16 @@ pub fn queue(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Queue>
     Ok(queue)
 }
 
-/// A number that fits; that it does not is said in terms of the argument.
-pub fn number<'py, T>(what: &str, given: &Bound<'py, PyAny>) -> PyResult<T>
-where
-    for<'a> T: FromPyObject<'a, 'py, Error = PyErr>,
-{
-    given.extract::<T>().map_err(|error| {
-        if error.is_instance_of::<pyo3::exceptions::PyOverflowError>(given.py()) {
-            errors::invalid(format!("{what} is {given}, which is out of range"))
-        } else {
-            error
-        }
-    })
-}
-
 /// An exchange with the options of `declare_exchange`.
 pub fn exchange(name: &str, kind: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Exchange> {
     let mut exchange = Exchange::new(name, kind);
     for option in given(options) {
         let (key, given) = option?;
         exchange = match key.as_str() {
-            "durable" => exchange.durable(given.extract()?),
-            "auto_delete" => exchange.auto_delete(given.extract()?),
-            "internal" => exchange.internal(given.extract()?),
-            "alternate_exchange" => exchange.alternate_exchange(given.extract::<String>()?),
+            "durable" => exchange.durable(flag(&key, &given)?),
+            "auto_delete" => exchange.auto_delete(flag(&key, &given)?),
+            "internal" => exchange.internal(flag(&key, &given)?),
+            "alternate_exchange" => exchange.alternate_exchange(text(&key, &given)?),
             "arguments" => arguments(&given)?
                 .into_iter()
                 .fold(exchange, |exchange, (key, value)| exchange.argument(key, value)),
@@ -118,6 +77,16 @@ pub fn binding(binding: Binding, routing_key: &str, raw: Option<&Bound<'_, PyAny
     Ok(raw.into_iter().fold(binding, |binding, (key, value)| binding.argument(key, value)))
 }
 
+/// Where to start in a stream; a `timedelta` is how long ago, which RabbitMQ takes as text.
+fn stream_offset(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Value> {
+    if !given.is_instance(time::timedelta(given.py())?)? {
+        return value::from_python(what, given);
+    }
+    // A moment too early is better than one message too few.
+    let seconds = time::duration(what, given)?.as_secs_f64().ceil() as u64;
+    Ok(Value::LongString(format!("{seconds}s").into_bytes().into()))
+}
+
 /// Applies the options of `consume`.
 pub fn consume(
     mut builder: murano_messaging::ConsumeBuilder,
@@ -127,12 +96,12 @@ pub fn consume(
         let (key, given) = option?;
         builder = match key.as_str() {
             "prefetch" => builder.prefetch(number(&key, &given)?),
-            "no_ack" => builder.no_ack(given.extract()?),
-            "exclusive" => builder.exclusive(given.extract()?),
-            "tag" => builder.tag(given.extract::<String>()?),
+            "no_ack" => builder.no_ack(flag(&key, &given)?),
+            "exclusive" => builder.exclusive(flag(&key, &given)?),
+            "tag" => builder.tag(text(&key, &given)?),
             "priority" => builder.priority(number(&key, &given)?),
-            "stream_offset" => builder.stream_offset(value::from_python(&key, &given)?),
-            "resume" => builder.resume(given.extract()?),
+            "stream_offset" => builder.stream_offset(stream_offset(&key, &given)?),
+            "resume" => builder.resume(flag(&key, &given)?),
             "arguments" => arguments(&given)?
                 .into_iter()
                 .fold(builder, |builder, (key, value)| builder.argument(&key, value)),

@@ -96,6 +96,14 @@ async fn closing_ends_everything_else(env: &Env) {
         }
     };
     assert!(within("the event", STEP, told).await.is_none(), "its owner's wish is no fault");
+    // Who asks later hears of it too, once.
+    let mut late = client.events();
+    let first = within("the event", STEP, late.next()).await;
+    assert!(matches!(first, Some(Event::Closed { role: Role::Main, reason: None })), "{first:?}");
+    assert!(within("the end of the events", STEP, late.next()).await.is_none());
+    let mut late = client.events();
+    assert!(matches!(late.try_next(), Some(Event::Closed { .. })));
+    assert!(late.try_next().is_none());
 }
 
 async fn closing_sends_the_last_acks(env: &Env) {

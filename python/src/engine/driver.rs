@@ -5,7 +5,7 @@
 //! aside, and the caller drives the runtime in its waits. The thread comes back
 //!
 //! * when no wait has ended for a moment ([`PAUSE`]): the caller does something else, or waits long;
-//! * when a second thread waits: one thread that drives for all costs the fewest hand-overs;
+//! * when a second thread has short waits too: one thread that drives for all costs the fewest hand-overs;
 //! * when something was asked that nobody waits for ([`Driver::call_back`]).
 //!
 //! Whatever the callers do, the runtime is without a driver for no longer than two pauses.
@@ -91,9 +91,12 @@ pub struct Driver {
 }
 
 struct State {
+    /// Waits that are not long yet.
     waiting: u32,
     /// Who drives.
     seat: Option<Arc<Seat>>,
+    /// Waits in which the caller drove.
+    driven: u64,
     /// Waits that have ended, and when the last one did.
     ended: u64,
     last: Instant,
@@ -105,7 +108,7 @@ impl Driver {
             runtime: Builder::new_current_thread().enable_all().build()?,
             step_aside: Notify::new(),
             thread: OnceLock::new(),
-            state: Mutex::new(State { waiting: 0, seat: None, ended: 0, last: Instant::now() }),
+            state: Mutex::new(State { waiting: 0, seat: None, driven: 0, ended: 0, last: Instant::now() }),
         });
         let its = driver.clone();
         let thread = thread::Builder::new().name("murano-messaging".into()).spawn(move || its.run())?;
@@ -139,6 +142,11 @@ impl Driver {
             self.come_back(&state);
         }
         ASIDE.load(Ordering::Relaxed)
+    }
+
+    /// How many waits the callers have driven the runtime in.
+    pub fn driven(&self) -> u64 {
+        self.state().driven
     }
 
     /// Has the engine's thread drive again.
@@ -184,6 +192,7 @@ impl Driver {
         state.waiting -= 1;
         if drove {
             state.seat = None;
+            state.driven += 1;
         }
         state.ended += 1;
         if state.waiting == 0 && now - state.last < PAUSE {
@@ -194,8 +203,13 @@ impl Driver {
         state.last = now;
     }
 
-    /// Waits until `seat` is woken, or, if nobody else needs this thread to drive, at most `longest`.
-    pub fn wait(&self, seat: &Arc<Seat>, longest: Duration) {
+    /// Waits until `seat` is woken; it may return before, at the latest after `longest` unless it drives. A wait that turns
+    /// out to be `long` counts for nothing any more: who sleeps needs no thread to be woken by.
+    pub fn wait(&self, seat: &Arc<Seat>, longest: Duration, long: &mut bool) {
+        if *long {
+            thread::park_timeout(longest);
+            return;
+        }
         let drives = self.begin(seat);
         if drives {
             self.runtime.block_on(poll_fn(|cx| {
@@ -208,7 +222,8 @@ impl Driver {
             }));
             seat.driving().take();
         } else {
-            thread::park_timeout(longest);
+            thread::park_timeout(longest.min(PAUSE));
+            *long = !seat.woken.swap(false, Ordering::Acquire);
         }
         self.end(drives);
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use tokio::task::JoinHandle;
 
-use crate::{engine, errors::OrPyErr};
+use crate::{engine, errors::OrPyErr, service};
 
 impl PukaBase {
     fn route(
@@ -145,6 +145,7 @@ impl PukaClient {
         let options = client::options(given)?;
         // What cannot be then is mostly a file that is no certificate; it is no answer of the broker's.
         let unfit = if options.tls_options().is_some() { ErrorKind::Tls } else { ErrorKind::ConnectFailed };
+        service::renew(slf.py())?;
         let mut connecting = AbortOnDrop(engine::handle(slf.py())?.spawn(options.connect()));
         let work: Operation = Box::pin(async move {
             match (&mut connecting.0).await {

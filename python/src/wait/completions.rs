@@ -10,7 +10,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use pyo3::prelude::*;
+use pyo3::{PyTraverseError, PyVisit, prelude::*};
 
 use super::descriptor::Descriptor;
 use crate::process::generation;
@@ -65,7 +65,7 @@ impl Wake for Completion {
 }
 
 /// The completions of one event loop (or green hub), and who waits there: futures (or green threads) by number.
-#[pyclass(frozen, module = "murano_messaging._native")]
+#[pyclass(frozen, weakref, module = "murano_messaging._native")]
 pub struct Completions {
     queue: Arc<Queue>,
     generation: u32,
@@ -161,6 +161,19 @@ impl Completions {
         if !self.is_inherited() {
             self.look();
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match self.waiting.try_lock() {
+            Ok(waiting) => waiting.values().try_for_each(|waiter| visit.call(waiter)),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let waiting = std::mem::take(&mut *self.waiting());
+        // Without the lock: it may run Python code.
+        drop(waiting);
     }
 
     /// The next green thread to go on; `None` when there is none. One that was killed meanwhile is not among them.

@@ -4,6 +4,7 @@
 //! The futures are polled by whoever waits, not by the engine, so that an operation costs no task and no hand-over.
 
 mod asyncio;
+pub use asyncio::running_loop;
 pub mod completions;
 pub mod descriptor;
 mod green;
@@ -54,6 +55,12 @@ pub fn note_main_thread(py: Python<'_>) -> PyResult<()> {
         this_is_the_main_thread();
     }
     Ok(())
+}
+
+/// Whether this is Python's main thread.
+#[pyfunction]
+pub fn in_main_thread() -> bool {
+    *MAIN_THREAD.lock().unwrap_or_else(PoisonError::into_inner) == Some(thread::current().id())
 }
 
 fn slice() -> Duration {
@@ -128,9 +135,10 @@ fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyRes
     }
     let slice = slice();
     let driver = if kind == Kind::Background { None } else { engine::driver(py) };
+    let mut long = false;
     loop {
         detached(py, || match &driver {
-            Some(driver) => driver.wait(&seat, slice),
+            Some(driver) => driver.wait(&seat, slice, &mut long),
             None => thread::park_timeout(slice),
         });
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {

@@ -12,6 +12,7 @@ use std::{
 
 use murano_messaging::Error;
 use pyo3::{
+    PyTraverseError, PyVisit,
     exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration},
     prelude::*,
     types::PyType,
@@ -181,7 +182,7 @@ enum Step<'py> {
 }
 
 /// The exception that a coroutine's `throw` is to raise.
-fn thrown<'py>(
+pub fn thrown<'py>(
     py: Python<'py>,
     kind: Bound<'py, PyAny>,
     value: Option<Bound<'py, PyAny>>,
@@ -199,7 +200,8 @@ fn thrown<'py>(
     Ok(PyErr::from_value(exception))
 }
 
-fn nothing_but_none(value: &Bound<'_, PyAny>) -> PyResult<()> {
+/// What a coroutine that asks for nothing may be sent.
+pub fn nothing_but_none(value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_none() {
         return Ok(());
     }
@@ -223,6 +225,23 @@ impl Operation {
         item: Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         class.py().import("types")?.getattr("GenericAlias")?.call1((class, item))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Ok(running) = self.running.try_lock()
+            && let Some(place) = running.as_ref().and_then(|running| running.place.as_ref())
+        {
+            visit.call(&place.completions)?;
+        }
+        match self.kept.try_lock().as_deref() {
+            Ok(Some(kept)) => visit.call(kept),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        self.close();
+        drop(self.take_kept());
     }
 
     fn __await__(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -58,7 +58,13 @@ async fn control() -> ExitCode {
             other => {
                 let Some(arguments) = other.strip_prefix("ctl\t") else { return usage() };
                 let arguments: Vec<&str> = arguments.split('\t').collect();
-                print!("{}", node.ctl(&arguments).await.unwrap_or_else(|error| panic!("{other:?}: {error}")));
+                match node.ctl(&arguments).await {
+                    Ok(printed) => print!("{printed}"),
+                    Err(error) => {
+                        eprintln!("{error}");
+                        return ExitCode::FAILURE;
+                    }
+                }
             }
         }
         println!("done");

@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 class ControlledNode:
@@ -22,9 +22,9 @@ class ControlledNode:
 
     def _line(self) -> str:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
+        line = self._process.stdout.readline()
         assert line, "the node's program ended"
-        return line
+        return line.strip()
 
     def _do(self, command: str) -> list[str]:
         """Returns what is printed."""

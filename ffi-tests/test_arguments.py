@@ -1,0 +1,268 @@
+"""Arguments: what is taken, what is refused, and that a refusal names the argument."""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import math
+import pathlib
+import re
+from datetime import timedelta
+
+import pytest
+
+import murano_messaging as mm
+from murano_messaging import aio
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def client(uri):
+    with mm.connect(uri) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("consume", {"queue": "q", "tag": 5}, "tag must be a str, not int"),
+        ("consume", {"queue": "q", "no_ack": "no"}, "no_ack must be a bool, not str"),
+        ("consume", {"queue": "q", "prefetch": 1.5}, "prefetch must be an int, not float"),
+        ("consume", {"queue": "q", "priority": "high"}, "priority must be an int, not str"),
+        ("declare_queue", {"name": "q", "durable": "yes"}, "durable must be a bool, not str"),
+        ("declare_queue", {"name": "q", "max_length": "9"}, "max_length must be an int, not str"),
+        ("declare_queue", {"name": "q", "dead_letter_exchange": b"x"}, "dead_letter_exchange must be a str, not bytes"),
+        ("declare_exchange", {"name": "x", "internal": 1}, "internal must be a bool, not int"),
+        ("publish", {"body": b"", "persistent": "yes"}, "persistent must be a bool, not str"),
+        ("publish", {"body": b"", "timestamp": 1.5}, "timestamp must be a datetime, or seconds since 1970 as int, not"),
+        ("publish", {"body": b"", "kind": 5}, "kind must be a str, not int"),
+    ],
+)
+def test_a_type_that_cannot_be_is_said_of_its_argument(client, method, arguments, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        getattr(client, method)(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ca_file": b"/ca.pem"}, "ca_file must be a path as str or os.PathLike, not bytes"),
+        ({"cert_file": 5}, "cert_file must be a path as str or os.PathLike, not int"),
+        ({"vhost": b"/"}, "vhost must be a str, not bytes"),
+        ({"username": 1, "password": "x"}, "username must be a str, not int"),
+        ({"mechanism": 1}, "mechanism must be a str, not int"),
+        ({"tls": "yes"}, "tls must be a bool, not str"),
+        ({"frame_max": "big"}, "frame_max must be an int, not str"),
+        ({"hosts": [("host", "port")]}, "a host that is a pair must be a str and an int"),
+        ({"recovery": mm.Recovery(max_attempts="3")}, "max_attempts must be an int, not str"),
+        ({"recovery": mm.Recovery(enabled="yes")}, "enabled must be a bool, not str"),
+    ],
+)
+def test_a_type_that_connect_cannot_take_is_said_of_its_argument(options, message):
+    with pytest.raises(TypeError, match=re.escape(message)):
+        mm.connect(**options)
+
+
+def test_a_password_of_a_wrong_type_is_not_repeated():
+    with pytest.raises(TypeError, match="password must be a str, not bytes") as caught:
+        mm.connect(username="guest", password=b"hunter2")
+    assert "hunter2" not in repr(caught.value)
+
+
+def test_amqps_without_tls_is_refused():
+    with pytest.raises(mm.InvalidArgumentError, match="tls=False"):
+        mm.connect("amqps://127.0.0.1:1", tls=False)
+
+
+def test_hosts_for_an_embedded_broker_are_refused(unique):
+    with pytest.raises(mm.InvalidArgumentError, match="memory://"):
+        mm.connect(f"memory://{unique('broker')}", hosts=["rabbit-1"])
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_does_not_have_are_refused(client, number):
+    for body in ({"n": number}, [number]):
+        with pytest.raises(mm.JsonError):
+            client.publish(body, routing_key="nowhere", mandatory=False)
+
+
+def test_the_last_moment_of_the_year_9999_in_a_header(client, queue):
+    client.declare_queue(queue, exclusive=True)
+    last = datetime.datetime.max
+    client.publish(b"", routing_key=queue, headers={"last": last}, timestamp=last)
+    delivery = client.get(queue)
+    assert delivery.timestamp == last.replace(microsecond=0, tzinfo=datetime.timezone.utc)
+    assert delivery.headers["last"] == delivery.timestamp
+
+
+def test_durations_are_seconds_or_timedeltas_everywhere(uri, queue):
+    recovery = mm.Recovery(max_elapsed=MINUTE, initial_delay=MINUTE, max_delay=MINUTE, refused_for=MINUTE)
+    with mm.connect(uri, heartbeat=MINUTE, connect_timeout=MINUTE, timeout=MINUTE, recovery=recovery) as client:
+        client.declare_queue(queue, expires=MINUTE, message_ttl=MINUTE)
+        client.publish(b"1", routing_key=queue, timeout=MINUTE, expiration=MINUTE)
+        pending = client.publish_nowait(b"2", routing_key=queue, timeout=MINUTE)
+        pending.wait(MINUTE)
+        pending.wait(timeout=MINUTE)
+        mm.wait_all([pending], timeout=MINUTE)
+        with client.consume(queue) as deliveries:
+            first = deliveries.get(timeout=MINUTE)
+            assert first.expiration == 60
+            first.ack()
+            (second,) = deliveries.get_many(1, timeout=MINUTE)
+            second.ack()
+            assert deliveries.get(timeout=timedelta(milliseconds=1)) is None
+            assert deliveries.get_many(1, timeout=timedelta(milliseconds=1)) == []
+        assert client.events().get(timeout=timedelta(milliseconds=1)) is None
+        client.drain(MINUTE)
+
+
+def test_a_stream_with_every_way_to_say_where_to_start(client, queue):
+    client.declare_queue(queue, type="stream", max_age=timedelta(days=1), max_length_bytes=10**8)
+    mm.wait_all([client.publish_nowait(str(n), routing_key=queue) for n in range(5)], timeout=30)
+
+    def read(offset, count):
+        with client.consume(queue, prefetch=10, stream_offset=offset) as deliveries:
+            bodies = []
+            while len(bodies) < count:
+                delivery = deliveries.get(timeout=30)
+                assert delivery is not None, f"only {bodies} from {offset}"
+                bodies.append(delivery.text())
+                delivery.ack()
+            return bodies
+
+    everything = ["0", "1", "2", "3", "4"]
+    assert read("first", 5) == everything
+    assert read(2, 3) == ["2", "3", "4"]
+    assert read(datetime.datetime(2020, 1, 1), 5) == everything
+    assert read("1D", 5) == everything
+    assert read(timedelta(hours=1), 5) == everything
+    client.delete_queue(queue)
+
+
+def test_a_quorum_queue_and_its_options(client, queue):
+    dead = queue + "-dead"
+    client.declare_queue(dead, expires=MINUTE)
+    client.declare_queue(
+        queue,
+        type="quorum",
+        delivery_limit=1,
+        single_active_consumer=True,
+        dead_letter_exchange="",
+        dead_letter_routing_key=dead,
+    )
+    client.publish(b"x", routing_key=queue)
+    with client.consume(queue, prefetch=5) as deliveries, client.consume(queue) as second:
+        first = deliveries.get(timeout=30)
+        first.requeue()
+        again = deliveries.get(timeout=30)
+        assert again.redelivered and again.headers["x-delivery-count"] == 1
+        again.requeue()
+        # Over the limit; and the second consumer is not the active one.
+        with client.consume(dead) as dropped:
+            assert dropped.get(timeout=30).headers["x-death"][0]["reason"] == "delivery_limit"
+        assert second.get(timeout=0) is None
+    client.delete_queue(queue)
+
+
+def test_a_consumer_with_a_higher_priority_comes_first(client, queue):
+    client.declare_queue(queue, exclusive=True)
+    with client.consume(queue, priority=-3) as low, client.consume(queue, priority=7) as high:
+        for _ in range(10):
+            client.publish(b"x", routing_key=queue)
+        for _ in range(10):
+            high.get(timeout=30).ack()
+        assert low.get(timeout=0) is None
+
+
+def test_what_the_broker_says_of_itself(client):
+    server = client.server()
+    assert isinstance(server, mm.ServerInfo)
+    assert server.version == (0, 9)
+    assert server.properties["product"] == "RabbitMQ"
+    assert server.properties["capabilities"]["publisher_confirms"] is True
+    assert "PLAIN" in server.mechanisms and "en_US" in server.locales
+
+
+# ---- the Python side against the core ----------------------------------------------------------------------------
+
+
+def source(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def block(text: str, head: str) -> str:
+    """The body of the item that begins with ``head``."""
+    (body,) = re.findall(re.escape(head) + r" \{\n(.*?)\n\}", text, re.DOTALL)
+    return body
+
+
+def test_stats_has_every_counter_of_the_core():
+    """Add the counter to Stats in _types.py and to stats() in python/src/client.rs."""
+    fields = re.findall(r"^    pub (\w+):", block(source("core/src/stats.rs"), "pub struct Stats"), re.MULTILINE)
+    assert mm.Stats._fields == tuple(fields)
+
+
+def test_server_info_has_every_field_of_the_core():
+    """Add the field to ServerInfo in _types.py and to server() in python/src/client.rs."""
+    body = block(source("core/src/wire/handshake.rs"), "pub struct ServerInfo")
+    assert mm.ServerInfo._fields == tuple(re.findall(r"^    pub (\w+):", body, re.MULTILINE))
+
+
+def test_every_event_of_the_core_has_a_class():
+    """Add the class to events.py and the variant to to_python() in python/src/events.rs."""
+    body = block(source("core/src/events.rs"), "pub enum Event")
+    variants = re.findall(r"^    (\w+) \{", body, re.MULTILINE)
+    assert {*variants, "Event"} == set(mm.events.__all__)
+    mapped = re.findall(r"^        Event::(\w+) \{", source("python/src/events.rs"), re.MULTILINE)
+    assert set(mapped) == set(variants)
+
+
+def test_recovery_has_the_fields_and_defaults_of_the_core():
+    """Change Recovery in _types.py, and recovery() in python/src/connect.rs."""
+    options = source("core/src/options.rs")
+    fields = re.findall(r"^    pub (\w+):", block(options, "pub struct Recovery"), re.MULTILINE)
+    assert set(fields) == set(inspect.signature(mm.Recovery).parameters)
+    default = block(options, "impl Default for Recovery")
+    values = dict(re.findall(r"^            (\w+): ([^\n]*),$", default, re.MULTILINE))
+    assert set(values) == set(fields)
+
+    def value(rust: str):
+        if rust in ("true", "false", "None"):
+            return {"true": True, "false": False, "None": None}[rust]
+        (unit, number) = re.fullmatch(r"Duration::from_(secs|millis)\(([\d_ *]+)\)", rust).groups()
+        product = math.prod(int(factor) for factor in number.split("*"))
+        return product / {"secs": 1, "millis": 1000}[unit]
+
+    ours = mm.Recovery()
+    assert {name: value(rust) for name, rust in values.items()} == {name: getattr(ours, name) for name in fields}
+
+
+def test_connect_has_every_option_of_the_core():
+    """Add the option to options() in python/src/connect.rs, to its signatures and to _native.pyi; or name it here."""
+    # What the names differ in, and what a URI, a file or a runtime is in Rust only.
+    renamed = {
+        "host": "hosts",
+        "credentials_from": "credentials",
+        "client_property": "client_properties",
+        "operation_timeout": "timeout",
+        "window": "window_messages",
+    }
+    rust_only = {"new", "from_uri", "connector", "connect", "host_list", "virtual_host", "tls_options", "try_tls"}
+    methods = set(re.findall(r"^    pub fn (\w+)", source("core/src/options.rs"), re.MULTILINE)) - rust_only
+    parameters = set(inspect.signature(mm.connect).parameters)
+    assert {renamed.get(name, name) for name in methods} - parameters == set()
+    assert list(inspect.signature(aio.connect).parameters) == list(inspect.signature(mm.connect).parameters)
+    tls = set(re.findall(r"^    pub fn (\w+)", source("core/src/tls.rs"), re.MULTILINE)) - {"new"}
+    renamed = {"identity_files": "cert_file", "identity_pem": "cert_pem", "disable_sni": "sni"}
+    assert {renamed.get(name, name) for name in tls} - parameters == set()
+
+
+def test_the_window_is_that_of_the_core_by_default():
+    """Change `window` in options() of python/src/connect.rs, and the docstring of connect()."""
+    core = source("core/src/options.rs")
+    python = source("python/src/connect.rs")
+    (messages,) = re.findall(r"window_messages: ([\d_]+),", core)
+    (mebibytes,) = re.findall(r"window_bytes: (\d+) \* MIB,", core)
+    assert f"let mut window = ({messages}, {mebibytes} << 20);" in python

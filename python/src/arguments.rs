@@ -1,0 +1,67 @@
+//! Keyword arguments of simple types: what is wrong with one is said under its name.
+
+use pyo3::{
+    exceptions::{PyOverflowError, PyTypeError},
+    prelude::*,
+    types::{PyDict, PyFloat, PyString},
+};
+
+use crate::errors;
+
+/// The keyword arguments that were given and are not `None`.
+pub fn given<'a, 'py>(
+    options: Option<&'a Bound<'py, PyDict>>,
+) -> impl Iterator<Item = PyResult<(String, Bound<'py, PyAny>)>> + use<'a, 'py> {
+    options
+        .into_iter()
+        .flat_map(PyDictMethods::iter)
+        .filter(|(_, value)| !value.is_none())
+        .map(|(key, value)| Ok((key.cast::<PyString>()?.to_cow()?.into_owned(), value)))
+}
+
+pub fn unexpected(method: &str, key: &str) -> PyErr {
+    PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{key}'"))
+}
+
+pub fn flag(what: &str, given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    given.extract().map_err(|_| errors::wrong_type(what, "a bool", given))
+}
+
+pub fn text(what: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
+    match given.cast::<PyString>() {
+        Ok(text) => Ok(text.to_cow()?.into_owned()),
+        Err(_) => Err(errors::wrong_type(what, "a str", given)),
+    }
+}
+
+/// A whole number that fits.
+pub fn number<'py, T>(what: &str, given: &Bound<'py, PyAny>) -> PyResult<T>
+where
+    for<'a> T: FromPyObject<'a, 'py, Error = PyErr>,
+{
+    given.extract::<T>().map_err(|error| {
+        if error.is_instance_of::<PyOverflowError>(given.py()) {
+            errors::invalid(format!("{what} is {given}, which is out of range"))
+        } else if given.is_instance_of::<PyFloat>() || error.is_instance_of::<PyTypeError>(given.py()) {
+            errors::wrong_type(what, "an int", given)
+        } else {
+            error
+        }
+    })
+}
+
+/// The value that goes with one of the known texts.
+pub fn one_of<T: Copy>(what: &str, given: &Bound<'_, PyAny>, known: &[(&str, T)]) -> PyResult<T> {
+    let given = text(what, given)?;
+    known.iter().find(|(name, _)| *name == given).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|(name, _)| format!("'{name}'")).collect();
+        errors::invalid(format!("{what} is '{given}'; it must be one of {}", names.join(", ")))
+    })
+}
+
+/// A path: a str, or anything that `os.fspath` makes one of.
+pub fn path(what: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
+    let path = given.py().import("os")?.call_method1("fspath", (given,)).ok();
+    let path = path.and_then(|path| path.extract().ok());
+    path.ok_or_else(|| errors::wrong_type(what, "a path as str or os.PathLike", given))
+}
