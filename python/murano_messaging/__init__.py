@@ -15,8 +15,8 @@ and gevent, once they have monkey-patched, waiting calls let other green threads
 
 Durations are in seconds (``int`` or ``float``) or :class:`datetime.timedelta`.
 
-What happens to connections is logged by the loggers ``murano_messaging.*``. Records that no level wants are not even made;
-that a level was changed is noticed at the next connect, or within a second.
+What happens to connections is logged by the loggers ``murano_messaging.*``. Records that no level wants are not even
+made; that a level was changed is noticed at the next connect, or within a second.
 """
 
 from __future__ import annotations
