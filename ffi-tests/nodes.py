@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import pathlib
 import subprocess
 from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import brokers
 
 
 class ControlledNode:
     """A private node on free ports; its data survives until the block is left."""
 
     def __init__(self) -> None:
-        program = ROOT / "target" / "debug" / "rabbitmq"
+        program = brokers.ROOT / "target" / "debug" / "rabbitmq"
         assert program.exists(), "run cargo build -p murano-testkit --bin rabbitmq"
         self._process = subprocess.Popen(
             [program, "control"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
@@ -22,14 +21,22 @@ class ControlledNode:
 
     def _line(self) -> str:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
+        line = self._process.stdout.readline()
         assert line, "the node's program ended"
-        return line
+        return line.strip()
 
-    def _do(self, command: str) -> None:
+    def _do(self, command: str) -> list[str]:
+        """Returns what is printed."""
         assert self._process.stdin is not None
         self._process.stdin.write(command + "\n")
-        assert self._line() == "done"
+        printed = []
+        while (line := self._line()) != "done":
+            printed.append(line)
+        return printed
+
+    def ctl(self, *arguments: str) -> list[str]:
+        """``rabbitmqctl`` with these arguments; returns the lines that it prints."""
+        return self._do("\t".join(("ctl", *arguments)))
 
     def kill(self) -> None:
         """SIGKILL: nothing is put in order."""
@@ -42,10 +49,6 @@ class ControlledNode:
     def start(self) -> None:
         """Start again, on the same port and data."""
         self._do("start")
-
-    def ctl(self, *arguments: str) -> None:
-        """Have ``rabbitmqctl`` do something to it."""
-        self._do(" ".join(("ctl", *arguments)))
 
     def __enter__(self) -> ControlledNode:
         return self

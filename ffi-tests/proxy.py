@@ -10,16 +10,21 @@ from urllib.parse import urlsplit
 class Proxy:
     """Forwards to the broker of a URI; ``uri`` leads through it."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, ipv6: bool = False) -> None:
         parts = urlsplit(uri)
         self._target = (parts.hostname, parts.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        port = self._listener.getsockname()[1]
-        self.uri = f"amqp://{parts.username}:{parts.password}@127.0.0.1:{port}"
+        if ipv6:
+            self._listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+        else:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        address = "[::1]" if ipv6 else "127.0.0.1"
+        self.uri = f"amqp://{parts.username}:{parts.password}@{address}:{self.port}"
         self._flowing = threading.Event()
         self._flowing.set()
         self._sockets: list[socket.socket] = []
         self.received = 0
+        self.accepted = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -59,6 +64,7 @@ class Proxy:
             except OSError:
                 return
             with self._lock:
+                self.accepted += 1
                 self._sockets += [client, server]
             for source, target in ((client, server), (server, client)):
                 threading.Thread(target=self._pump, args=(source, target), daemon=True).start()

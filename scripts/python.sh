@@ -86,7 +86,7 @@ test)
     develop
     [ "$oldest" = "$newest" ] || also "$oldest" "$oldest_python"
     cargo build --quiet -p murano-testkit --bin rabbitmq
-    cargo build --quiet -p murano-messaging --example conductor --example demo
+    cargo build --quiet -p murano-messaging --example conductor --example demo --example murano-peer
     # One node for all of it.
     [ -n "${MURANO_TEST_AMQP:-}" ] || exec target/debug/rabbitmq exec "$0" run
     exec "$0" run

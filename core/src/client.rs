@@ -25,6 +25,7 @@ use crate::{
         publishing::{Confirmation, Publishing},
         window::Window,
     },
+    error::PRECONDITION_FAILED,
     events::{EventSender, Events, Role},
     ids::Ids,
     message::{Message, check_short},
@@ -111,10 +112,11 @@ impl Inner {
         {
             let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
             return requests.filter(|requests| !requests.with(|window| window.is_closed())).ok_or_else(|| {
-                Error::invalid(format!(
+                let text = format!(
                     "a message with reply_to '{DIRECT_REPLY_TO}' is published after consuming that queue: call \
                      client.consume(\"{DIRECT_REPLY_TO}\").no_ack(true) first (RabbitMQ, direct reply-to)"
-                ))
+                );
+                Error::foreseen(PRECONDITION_FAILED, text)
             });
         }
         if self.publishing.link().is_none_or(|link| link.is_closed()) {
@@ -408,7 +410,7 @@ impl Client {
     // ---- consuming -------------------------------------------------------------------------------------------
 
     /// Takes one message off a queue (`basic.get`); `None` when it is empty. With `no_ack` the broker forgets it at
-    /// once. Consuming is far cheaper for more than one.
+    /// once; without, the message keeps a channel until it is settled. Consuming is far cheaper for more than one.
     pub async fn get(&self, queue: &str, no_ack: bool) -> Result<Option<Delivery>> {
         check_short("queue name", queue)?;
         let queue = queue.to_owned();

@@ -74,7 +74,8 @@ impl ConsumeBuilder {
         self
     }
 
-    /// Refuses other consumers of the queue; fails with [`crate::ErrorKind::AccessRefused`] if there are any.
+    /// Refuses other consumers of the queue; fails with [`crate::ErrorKind::AccessRefused`] if there are any. Starting it
+    /// on a quorum queue that was not declared through this client costs a reconnect, and fails without recovery.
     pub fn exclusive(mut self, exclusive: bool) -> Self {
         self.settings.exclusive = exclusive;
         self
@@ -195,6 +196,11 @@ impl Consumer {
         self.incoming.settings().queue.clone()
     }
 
+    /// Deliveries that have arrived and were not handed out yet.
+    pub fn undelivered(&self) -> usize {
+        self.incoming.undelivered()
+    }
+
     /// Deliveries handed out so far.
     pub fn delivered(&self) -> u64 {
         self.incoming.delivered()
@@ -202,9 +208,9 @@ impl Consumer {
 
     /// Changes how many unsettled messages the broker sends ahead; 0 for no limit (not on streams).
     ///
-    /// On a queue other than a single active consumer's, the consumer is replaced by one with the new limit, under this
-    /// same handle and without a gap; a stream goes on at the next offset. What a quorum queue was just sending comes later
-    /// then, marked as redelivered.
+    /// Unless the consumer is exclusive or its queue is a single active consumer's, it is replaced by one with the new
+    /// limit, under this same handle and without a gap; a stream goes on at the next offset. What a quorum queue was just
+    /// sending comes later then, marked as redelivered.
     pub async fn set_prefetch(&self, messages: u16) -> Result<()> {
         let consumer = self.incoming.id;
         let name = format!("change the prefetch of consumer '{}'", self.tag());

@@ -9,6 +9,13 @@ use crate::message::Returned;
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+// Reply codes of the broker (AMQP 0-9-1 section 1.2).
+pub(crate) const ACCESS_REFUSED: u16 = 403;
+pub(crate) const NOT_FOUND: u16 = 404;
+pub(crate) const PRECONDITION_FAILED: u16 = 406;
+pub(crate) const COMMAND_INVALID: u16 = 503;
+pub(crate) const NOT_IMPLEMENTED: u16 = 540;
+
 /// What kind of thing went wrong; match on this, never on the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -108,6 +115,7 @@ struct Details {
     reply: Option<Reply>,
     returned: Option<Box<Returned>>,
     tls: Option<TlsFailure>,
+    foreseen: Option<u16>,
     outcome_unknown: bool,
 }
 
@@ -125,6 +133,17 @@ impl Error {
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// An invalid argument that is not sent because the broker would answer it with `code`.
+    pub(crate) fn foreseen(code: u16, message: impl Into<String>) -> Self {
+        Self::invalid(message).with(|d| d.foreseen = Some(code))
+    }
+
+    /// The same error, which says where it was found.
+    pub(crate) fn within(&self, place: &str) -> Self {
+        let (kind, details) = (self.0.kind, self.0.details.clone());
+        Self(Arc::new(Inner { kind, message: format!("{place}: {}", self.0.message), details }))
     }
 
     pub(crate) fn protocol(message: impl Into<String>) -> Self {
@@ -167,10 +186,10 @@ impl Error {
         let kind = match reply.code {
             320 => ErrorKind::ConnectionForced,
             402 => ErrorKind::VhostRefused,
-            403 => ErrorKind::AccessRefused,
-            404 => ErrorKind::NotFound,
+            ACCESS_REFUSED => ErrorKind::AccessRefused,
+            NOT_FOUND => ErrorKind::NotFound,
             405 => ErrorKind::ResourceLocked,
-            406 => ErrorKind::PreconditionFailed,
+            PRECONDITION_FAILED => ErrorKind::PreconditionFailed,
             501..=505 => ErrorKind::Protocol,
             _ => ErrorKind::Refused,
         };
@@ -196,6 +215,12 @@ impl Error {
     /// The broker's reply text, where the broker spoke.
     pub fn reply_text(&self) -> Option<&str> {
         self.reply().map(|reply| reply.text.as_str())
+    }
+
+    /// The reply code that the broker would have answered with, for an [`ErrorKind::InvalidArgument`] that was not sent
+    /// for that reason.
+    pub fn foreseen_code(&self) -> Option<u16> {
+        self.0.details.foreseen
     }
 
     /// The message that came back, for [`ErrorKind::Unroutable`].

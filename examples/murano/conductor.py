@@ -10,6 +10,7 @@ import eventlet
 eventlet.monkey_patch()
 
 import sys  # noqa: E402
+import time  # noqa: E402
 
 from muranocommon.messaging import Message, MqClient  # noqa: E402
 
@@ -114,7 +115,7 @@ class Conductor:
                 "Parameters": {},
                 "Scripts": {},
                 "Files": {},
-                "Stamp": 0,
+                "Stamp": int(time.time() * 10000),
                 "ReplyTo": results_queue,
             }
             queue = f"e{task['Environment']}-h{host}"

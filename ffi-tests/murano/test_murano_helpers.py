@@ -20,6 +20,10 @@ HIDDEN = "*** SANITIZED ***"
         (("token", "secret"), ("token", HIDDEN)),
         (("name", {"token": "secret"}), ("name", {"token": HIDDEN})),
         ([("token", "secret"), ("name", "x")], [("token", HIDDEN), ("name", "x")]),
+        # Text was bytes once.
+        ({"token": b"secret", "name": b"me"}, {"token": HIDDEN, "name": b"me"}),
+        ({b"Token": "secret", b"password": b"secret", b"x": "y"}, {b"Token": HIDDEN, b"password": HIDDEN, b"x": "y"}),
+        ({"token": bytearray(b"secret")}, {"token": HIDDEN}),
         # Only text is a secret; what is inside others is looked at.
         ({"token": 5, "tokens": {"id": "x", "pass": "y"}}, {"token": 5, "tokens": {"id": "x", "pass": HIDDEN}}),
         ({"token": None, "tokens": ["x"]}, {"token": None, "tokens": ["x"]}),
@@ -96,6 +100,27 @@ def test_adopt_puts_ours_in_the_place_of_the_originals(murano):
                 assert not hasattr(module, "original"), name
         """,
         murano,
+    )
+
+
+def test_adopt_puts_ours_in_the_place_of_the_real_ones(kombu_stack):
+    run(
+        """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from murano_messaging import compat
+        compat.adopt()
+        # As the engine and the agent import them.
+        from murano.common.i18n import _
+        from murano.common.messaging import message, mqclient
+        from muranoagent.common import messaging
+        from murano_messaging.compat import murano_agent, murano_engine
+
+        assert (message.Message, mqclient.MqClient) == (murano_engine.Message, murano_engine.MqClient)
+        assert (messaging.Message, messaging.MqClient) == (murano_agent.Message, murano_agent.MqClient)
+        assert "kombu" not in sys.modules
+        """,
+        kombu_stack,
     )
 
 

@@ -74,34 +74,37 @@ def consumed(uri, queue) -> bool:
 
 def test_subscriptions_and_clients_survive_a_restart_of_the_broker(queue):
     generations = {name: Generation(name) for name in PACKAGES}
-    queues = {name: f"{queue}-{name}" for name in PACKAGES}
     with ControlledNode() as node:
-        listeners = {name: Listener(one, node.uri, queues[name]) for name, one in generations.items()}
+        # With and without a TTL.
+        listeners = {
+            (name, ttl): Listener(one, node.uri, f"{queue}-{name}-{ttl}", ttl)
+            for name, one in generations.items()
+            for ttl in (0, 86400000)
+        }
         senders = {name: one.client(node.uri) for name, one in generations.items()}
 
-        def received(name: str, message_id: str) -> None:
-            listener = listeners[name]
-            eventually(lambda: message_id in listener.ids or listener.error)
-            assert listener.error is None
+        def send_all(message_id: str) -> None:
+            for (name, _), listener in listeners.items():
+                # It waits until its own connection is there again.
+                senders[name].send(generations[name].message({}, message_id), listener.queue)
+                eventually(lambda listener=listener: message_id in listener.ids or listener.error)
+                assert listener.error is None
 
         for listener in listeners.values():
             listener.__enter__()
-        for name, sender in senders.items():
+        for sender in senders.values():
             sender.connect()
-            sender.send(generations[name].message({}, "before"), queues[name])
-            received(name, "before")
+        send_all("before")
         for stop in (node.stop, node.kill):
             stop()
             node.start()
-            # The agent's queue is not durable: it is there again when its listener has declared it.
-            eventually(lambda: consumed(node.uri, queues["agent"]))
-            for name, sender in senders.items():
-                # It waits until its own connection is there again.
-                sender.send(generations[name].message({}, stop.__name__), queues[name])
-                received(name, stop.__name__)
-        for name, listener in listeners.items():
+            # The agent's queues are not durable: they are there again when their listeners have declared them.
+            for listener in listeners.values():
+                eventually(lambda listener=listener: consumed(node.uri, listener.queue))
+            send_all(stop.__name__)
+        for key, listener in listeners.items():
             # A broker that is killed may have forgotten an ack: a message comes again, and none is lost.
-            assert list(dict.fromkeys(listener.ids)) == ["before", "stop", "kill"], name
+            assert list(dict.fromkeys(listener.ids)) == ["before", "stop", "kill"], key
         for sender in senders.values():
             sender.close()
         for listener in listeners.values():
@@ -238,17 +241,49 @@ def test_an_expired_queue_is_not_brought_back_by_a_reconnect(generation, proxy, 
         direct.delete_queue(last)
 
 
-def test_an_error_found_in_the_background_is_raised_by_the_next_call(uri, queue):
+@pytest.mark.parametrize("call", ["send", "declare", "open", "get_message", "get_message(timeout=1)"])
+def test_the_agent_raises_what_it_found_in_the_background_once(uri, queue, call):
     agent = Generation("agent")
     proxy = Proxy(uri)
     with mm.connect(uri) as direct:
         direct.declare_queue(queue, expires=60)
     client = agent.package.MqClient.from_url(proxy.uri, recovery=False, heartbeat=5)
-    try:
-        client.connect()
+    with client, client.open(queue) as subscription:
+        calls = {
+            "send": lambda: client.send(agent.message({}), queue),
+            "declare": lambda: client.declare(queue),
+            "open": lambda: client.open(queue),
+            "get_message": subscription.get_message,
+            "get_message(timeout=1)": lambda: subscription.get_message(timeout=1),
+        }
         proxy.close()
         eventually(lambda: client._client.closed)
         with pytest.raises(ConnectionError):
-            client.send(agent.message({}), queue)
-    finally:
-        client.close()
+            calls[call]()
+        for after in calls.values():
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match=r"^Not connected to RabbitMQ$"):
+                    after()
+
+
+@pytest.mark.parametrize("name", ["2014", "engine"])
+def test_the_others_raise_what_ended_their_connection_at_every_call(uri, queue, name):
+    generation = Generation(name)
+    proxy = Proxy(uri)
+    client = generation.package.MqClient.from_url(proxy.uri, recovery=False)
+    with client:
+        client.declare(queue, ttl=60000)
+        with client.open(queue) as subscription:
+            proxy.close()
+            for _ in range(2):
+                with pytest.raises(ConnectionError):
+                    subscription.get_message()
+                with pytest.raises(ConnectionError):
+                    subscription.get_message(timeout=1)
+            for _ in range(2):
+                with pytest.raises(ConnectionError):
+                    client.send(generation.message({}), queue)
+                with pytest.raises(ConnectionError):
+                    client.declare(queue)
+    with mm.connect(uri) as direct:
+        direct.delete_queue(queue)

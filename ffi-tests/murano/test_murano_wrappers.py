@@ -17,6 +17,7 @@ from generations import PACKAGES, Generation
 from generations import login as login_of
 
 import murano_messaging as mm
+from proxy import Proxy
 
 LOGGER = "murano-common.messaging"
 
@@ -44,7 +45,7 @@ SIGNATURES = {
         "send": "self, message, key, exchange=''",
         "open": "self, queue, prefetch_count=1",
         "Message": "connection=None, message_handle=None",
-        "Subscription": "connection, queue, prefetch_count=1, check_exception=None",
+        "Subscription": "connection, queue, prefetch_count=1, exception_func=None",
     },
 }
 
@@ -64,6 +65,13 @@ def direct(uri):
     """A client without a wrapper, to look at things from the other side."""
     with mm.connect(uri) as client:
         yield client
+
+
+@pytest.fixture
+def proxy(uri):
+    proxy = Proxy(uri)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
@@ -148,6 +156,29 @@ def test_a_broker_that_does_not_answer(generation, caplog):
                 client.connect()
 
 
+@pytest.mark.parametrize(
+    ("parameters", "options"),
+    [
+        ("", {"connect_timeout": datetime.timedelta(milliseconds=300)}),
+        ("?connection_timeout=300", {}),
+        ("?heartbeat=9&connection_timeout=300", {"connect_timeout": None}),
+        ("?connection_timeout=60000", {"connect_timeout": 0.3}),
+    ],
+)
+def test_how_long_a_broker_is_waited_for(generation, caplog, parameters, options):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}{parameters}"
+        client = generation.package.MqClient.from_url(url, **options)
+        started = time.monotonic()
+        if generation.name == "2014":
+            client.connect()
+            assert "not connected" in caplog.text
+        else:
+            with pytest.raises(OSError):
+                client.connect()
+        assert 0.25 < time.monotonic() - started < 5
+
+
 def test_the_client_of_2014_waits_for_ten_seconds(caplog):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = Generation("2014").client(f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}")
@@ -174,6 +205,51 @@ def test_several_hosts_and_urls(generation, uri, queue):
             connected.declare(queue, ttl=60000)
     with client.from_url(uri) as connected:
         connected.declare(queue, ttl=60000)
+
+
+def test_hosts_may_be_addresses_of_ipv6(generation, uri):
+    proxy = Proxy(uri, ipv6=True)
+    clients = [
+        generation.package.MqClient("guest", "guest", host, port, "/")
+        for host, port in (
+            ("::1", proxy.port),
+            ("[::1]", proxy.port),
+            (f"[::1]:{proxy.port}", 5672),
+            (f"[::1]:1,[::1]:{proxy.port}", 5672),
+            (["[::1]:1", "::1"], proxy.port),
+            ([("::1", proxy.port)], 5672),
+        )
+    ]
+    for client in (*clients, generation.package.MqClient.from_url(proxy.uri)):
+        with client:
+            assert client.open("any") is not None
+    assert proxy.accepted == 7
+    proxy.close()
+
+
+def test_a_client_has_one_connection(generation, uri, proxy, declared):
+    with generation.client(proxy.uri) as client:
+        client.connect()
+        client.send(generation.message({}), declared)
+        with client.open(declared) as subscription:
+            client.send(generation.message({}), declared)
+            subscription.get_message(timeout=10).ack()
+            client.connect()
+    assert proxy.accepted == 1
+
+
+def test_connect_replaces_a_connection_that_is_lost_for_good(generation, proxy, declared):
+    client = generation.package.MqClient.from_url(proxy.uri, recovery=False)
+    with client:
+        lost = client._client
+        proxy.cut()
+        until = time.monotonic() + 30
+        while not lost.closed:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        client.connect()
+        client.send(generation.message({}), declared)
+    assert proxy.accepted == 2
 
 
 # ---- declaring ------------------------------------------------------------------------------------------------------
@@ -310,13 +386,31 @@ def test_sending_to_an_exchange_that_is_not_there_fails_and_the_client_goes_on(g
         client.send(generation.message({}), declared)
 
 
-def test_a_body_that_has_no_form_in_json_fails_before_anything_is_sent(generation, uri, direct, declared):
-    with generation.client(uri) as client:
-        with pytest.raises(TypeError):
-            client.send(generation.message(object()), declared)
-        client.send(generation.message({"at": datetime.date(2014, 3, 1), "set": {1}}), declared)
-    assert direct.get(declared, no_ack=True).json() == {"at": "2014-03-01", "set": [1]}
-    assert direct.get(declared) is None
+def test_a_timeout_of_the_send_of_2014_is_no_error(proxy, declared, caplog):
+    old = Generation("2014")
+    with old.client(proxy.uri) as client:
+        proxy.stall()
+        for timeout in (0.2, 0):
+            started = time.monotonic()
+            with caplog.at_level(logging.WARNING, LOGGER):
+                client.send(old.message({}, "late"), declared, timeout=timeout)
+            assert timeout <= time.monotonic() - started < 5
+            assert f"'late' to {declared!r} was not confirmed within {timeout} s" in caplog.text
+            caplog.clear()
+        proxy.resume()
+        # It was on its way.
+        with client.open(declared) as subscription:
+            assert subscription.get_message(timeout=10).id == "late"
+
+
+def test_a_send_that_is_not_confirmed_in_time_is_an_error_where_no_timeout_was_given(generation, proxy, declared):
+    client = generation.package.MqClient.from_url(proxy.uri, timeout=0.3)
+    with client:
+        client.send(generation.message({}), declared)
+        proxy.stall()
+        with pytest.raises(TimeoutError):
+            client.send(generation.message({}), declared)
+        proxy.resume()
 
 
 def test_the_engine_signs_the_very_text_that_is_sent(uri, direct, declared):
@@ -354,7 +448,34 @@ def test_the_usual_way(generation, uri, unique, direct):
             assert subscription.get_message(timeout=0.2) is None
             assert 0.15 < time.monotonic() - started < 5
             assert subscription.get_message(timeout=0) is None
+            assert subscription.get_message(timeout=-1) is None
     assert direct.delete_queue(queue) == 0
+
+
+def test_a_negative_timeout_gives_what_is_there(generation, uri, declared):
+    with generation.client(uri) as client:
+        client.send(generation.message({}, "there"), declared)
+        with client.open(declared) as subscription:
+            until = time.monotonic() + 30
+            while (message := subscription.get_message(timeout=-5)) is None:
+                assert time.monotonic() < until
+                time.sleep(0.01)
+            assert message.id == "there"
+
+
+def test_a_message_is_acked_once(generation, uri, direct, declared):
+    with generation.client(uri) as client:
+        for n in range(2):
+            client.send(generation.message(n, f"{n}"), declared)
+        with client.open(declared) as subscription:
+            message = subscription.get_message(timeout=10)
+            message.ack()
+            with pytest.raises(RuntimeError, match="acked, nacked or rejected before"):
+                message.ack()
+            again = subscription.get_message(timeout=10)
+            assert again.id == "1"
+            again.ack()
+    assert direct.queue_info(declared).message_count == 0
 
 
 def test_the_id_is_read_from_the_header_or_the_property(generation, uri, direct, declared):
@@ -384,6 +505,9 @@ def test_a_body_that_is_not_json(generation, uri, direct, declared, caplog, body
     else:
         assert message.body is None
         assert len(errors) == 1
+        # With what json says of it.
+        assert errors[0].exc_info is not None
+        assert errors[0].exc_info[0] in (json.JSONDecodeError, UnicodeDecodeError, RecursionError)
 
 
 def test_the_agent_sees_where_to_reply_to(uri, direct, declared):
@@ -427,6 +551,18 @@ def test_the_prefetch_count_bounds_what_comes_unacked(generation, uri, declared)
             assert subscription.get_message(timeout=10) is not None
 
 
+def test_one_message_at_a_time_comes_where_nothing_else_was_asked_for(generation, uri, direct, declared):
+    with generation.client(uri) as client:
+        for n in range(2):
+            client.send(generation.message(n, f"{n}"), declared)
+        with client.open(declared) as subscription:
+            first = subscription.get_message(timeout=10)
+            assert subscription.get_message(timeout=0.2) is None
+            # The broker keeps the second.
+            assert direct.get(declared, no_ack=True).message_id == "1"
+            first.ack()
+
+
 def test_messages_come_in_the_order_they_were_sent(generation, other, uri, declared):
     with generation.client(uri) as client, other.client(uri) as receiver:
         for n in range(100):
@@ -450,9 +586,37 @@ def test_get_message_outside_with(generation, uri, declared):
             with pytest.raises(RuntimeError, match=r"^Subscription object must be used within 'with' block$"):
                 subscription.get_message(timeout=0.1)
         else:
+            # Nothing is consumed, and so nothing comes.
+            started = time.monotonic()
             assert subscription.get_message(timeout=0.1) is None
+            assert 0.1 <= time.monotonic() - started < 5
+            assert subscription.get_message(timeout=-1) is None
         with subscription:
             assert subscription.get_message(timeout=10).id == ""
+
+
+def test_a_queue_that_is_deleted_ends_its_subscription_and_every_call_says_so(generation, uri, direct, queue, unique):
+    other = unique("q")
+    with generation.client(uri) as client:
+        client.declare(queue, ttl=60000)
+        subscription = client.open(queue)
+        with subscription:
+            assert subscription.get_message(timeout=0) is None
+            direct.delete_queue(queue)
+            for timeout in (30, 1, 0, None, None):
+                with pytest.raises(mm.ConsumerCancelledError, match=queue):
+                    subscription.get_message(timeout=timeout)
+        # The connection is as good as before, and so is the subscription when its queue is there again.
+        client.declare(other, ttl=60000)
+        client.declare(queue, ttl=60000)
+        client.send(generation.message({}, "again"), queue)
+        with subscription:
+            subscription.get_message(timeout=10).ack()
+            with pytest.raises(ValueError):
+                subscription.get_message(timeout=float("nan"))
+            assert subscription.get_message(timeout=0) is None
+    for name in (queue, other):
+        direct.delete_queue(name)
 
 
 def test_a_subscription_to_a_queue_that_is_not_there_fails(generation, uri, queue):
@@ -482,20 +646,14 @@ def test_leaving_on_an_error_gives_the_messages_back(generation, uri, direct, de
         time.sleep(0.02)
 
 
-def test_leaving_on_an_error_does_not_wait_for_the_broker_in_the_agent(uri, declared):
-    from proxy import Proxy
-
-    proxy = Proxy(uri)
+def test_leaving_on_an_error_does_not_wait_for_the_broker_in_the_agent(proxy, declared):
     client = Generation("agent").client(proxy.uri)
-    try:
-        with pytest.raises(ZeroDivisionError), client, client.open(declared) as subscription:
-            assert subscription.get_message(timeout=0.1) is None
-            proxy.stall()
-            started = time.monotonic()
-            raise ZeroDivisionError
-        assert time.monotonic() - started < 2
-    finally:
-        proxy.close()
+    with pytest.raises(ZeroDivisionError), client, client.open(declared) as subscription:
+        assert subscription.get_message(timeout=0.1) is None
+        proxy.stall()
+        started = time.monotonic()
+        raise ZeroDivisionError
+    assert time.monotonic() - started < 2
 
 
 def test_closing_under_a_waiting_thread_ends_its_wait(generation, uri, declared, caplog):

@@ -75,6 +75,41 @@ def s_urls(s):
         s.note(url, parse_amqp_url(url))
 
 
+def s_unusual_urls(s):
+    import random
+
+    from puka.connection import parse_amqp_url
+
+    urls = [
+        "amqp://u:p@ss@host/",
+        "amqp://u:p[w@host/",
+        "amqp://u:p]w@host/",
+        "amqp://u:p[1]@host/",
+        "amqp://u:pa[ss]word@[::1]:5/x",
+        "amqp://h:/v",
+        "amqp://h:0/",
+        "amqp://h:99999/",
+        "amqp://h:abc/",
+        "amqp://HOST/V",
+        "amqp://u:p#q@host/v",
+        "amqp://u:p?q@host/v",
+        "amqp://h/a\nb",
+        "amqp://u:p\tq@h/\r",
+        "amqp://h/a;b",
+        "amqp:// h/",
+        "amqp://h\u2100/\xe9",
+        "amqp://u%40x:%2F@h/%2F",
+        "amqp://[fe80::1%25eth0]/",
+    ]
+    chosen = random.Random(1)
+    letters = "ab:@/?#[]%2f.\\ ;=&\n\xe9"
+    for _ in range(3000):
+        text = "".join(chosen.choice(letters) for _ in range(chosen.randint(0, 12)))
+        urls.append(chosen.choice(["amqp://", "amqps://"]) + text)
+    for url in urls:
+        s.attempt(url, parse_amqp_url, url)
+
+
 def s_names(s):
     import puka.exceptions
     import puka.spec_exceptions
@@ -187,6 +222,16 @@ def s_close_by_callback(s):
     s.note("seen", seen[:2])
 
 
+def s_the_callback_of_a_close(s):
+    client = puka.Client(s.uri)
+    seen = []
+    connect = client.connect(callback=lambda number, result: seen.append([number, result.name]))
+    client.wait(connect)
+    close = client.close(callback=lambda number, result: seen.append([number, result.name, result.is_error]))
+    client.wait(close)
+    s.note("seen", seen)
+
+
 # ---- exchanges and queues ------------------------------------------------------------------------------------
 
 
@@ -270,6 +315,81 @@ def s_exchanges(s):
     s.note("delete again", client.wait(client.exchange_delete(second)))
 
 
+def s_the_default_exchange(s):
+    client = s.client()
+    queue = s.queue(client)
+    for what, promise in (
+        ("declare", client.exchange_declare("")),
+        ("delete", client.exchange_delete("")),
+        ("bind queue", client.queue_bind(queue, "")),
+        ("unbind queue", client.queue_unbind(queue, "")),
+        ("bind to", client.exchange_bind("", "amq.topic")),
+        ("bind from", client.exchange_bind("amq.fanout", "")),
+        ("unbind from", client.exchange_unbind("amq.fanout", "")),
+        ("bind no queue", client.queue_bind("", "amq.fanout")),
+        ("a name of the broker's", client.exchange_declare("amq.mine")),
+        ("a queue's name of the broker's", client.queue_declare("amq.mine")),
+        ("arguments", client.queue_declare(s.name("queue"), arguments={"x-expires": 0})),
+    ):
+        s.note(what, refusal(client, promise))
+    s.note("goes on", client.wait(client.queue_declare(queue, passive=True)))
+
+
+def refusal(client, promise):
+    """The error of a promise, without the broker's words."""
+    result = client.wait(promise, raise_errors=False)
+    seen = [result.name, result.method_id, result.is_error, result["reply_code"], "reply_text" in result]
+    error = result.exception
+    return [*seen, type(error).__name__, error.reply_code, error.args[0] is result]
+
+
+def s_defaults(s):
+    client = s.client()
+    queue, exchange, other = s.name("queue"), s.name("exchange"), s.name("other")
+    client.wait(client.queue_declare(queue))
+    client.wait(client.queue_declare(queue, False, False, False, False, {}))
+    client.wait(client.exchange_declare(exchange))
+    client.wait(client.exchange_declare(exchange, "direct", False, False, {}))
+    client.wait(client.exchange_declare(other, type="fanout", auto_delete=True))
+    client.wait(client.queue_bind(queue, exchange))
+    client.wait(client.queue_unbind(queue, exchange, "", {}))
+    client.wait(client.exchange_bind(other, exchange))
+    client.wait(client.exchange_unbind(other, exchange, "", {}))
+    client.wait(client.basic_publish(exchange))
+    client.wait(client.basic_publish(exchange, "", False, {}, ""))
+    client.wait(client.basic_publish("", queue))
+    got = client.wait(client.basic_get(queue))
+    s.note("published", got)
+    # With acks, and requeued.
+    client.basic_reject(got)
+    again = client.wait(client.basic_consume(queue))
+    s.note("again", [again["body"], again["redelivered"]])
+    client.basic_ack(again)
+    s.note("delete", client.wait(client.queue_delete(queue, False, False)))
+    s.note("delete exchange", client.wait(client.exchange_delete(exchange, False)))
+
+
+def s_refused_among_others(s):
+    client = s.client()
+    queue, exchange = s.queue(client), s.name("exchange")
+    client.wait(client.exchange_declare(exchange, auto_delete=True))
+    publish(client, queue, 10)
+    promises = []
+    for number in range(10):
+        promises += [
+            ("get", client.basic_get(queue, no_ack=True)),
+            ("no queue", client.queue_declare(s.name("nothing"), passive=True)),
+            ("get from no queue", client.basic_get(s.name("nothing"), no_ack=True)),
+            ("declare", client.queue_declare(queue, passive=True)),
+            ("bind", client.queue_bind(queue, exchange, str(number))),
+            ("bind to nothing", client.queue_bind(queue, s.name("nothing"))),
+            ("get to ack from no queue", client.basic_get(s.name("nothing"))),
+        ]
+    results = [(what, client.wait(promise, raise_errors=False)) for what, promise in promises]
+    s.note("names", sorted({(what, result.name) for what, result in results}))
+    s.note("bodies", sorted(result["body"] for what, result in results if what == "get"))
+
+
 def s_exchange_in_use(s):
     client = s.client()
     exchange, queue = s.name("exchange"), s.queue(client)
@@ -309,7 +429,10 @@ def s_publish_and_get(s):
     s.note("get", message)
     s.note("keys", sorted(message))
     s.note("ack", client.basic_ack(message))
-    s.note("empty body", client.wait(client.basic_get(queue, no_ack=True)))
+    empty = client.wait(client.basic_get(queue, no_ack=True))
+    # It is not settled: the tag only tells what its channel was used for before.
+    del empty["delivery_tag"]
+    s.note("empty body", empty)
     s.note("empty", client.wait(client.basic_get(queue)))
     s.attempt("no such queue", client.wait, client.basic_get(s.name("nothing")))
     s.note("counts", client.wait(client.queue_declare(queue, passive=True)))
@@ -436,6 +559,51 @@ def s_without_pubacks(s):
     s.attempt("mandatory", client.wait, client.basic_publish("", s.name("nowhere"), mandatory=True, body="x"))
     s.attempt("missing", client.wait, client.basic_publish(s.name("exchange"), "k", body="x"))
     s.note("get", client.wait(client.basic_get(queue, no_ack=True))["body"])
+
+
+def s_unacked_gets_among_refused_operations(s):
+    client = s.client()
+    queue = s.queue(client)
+    publish(client, queue, 2)
+    first = client.wait(client.basic_get(queue))
+    s.note("refused", refusal(client, client.queue_declare(s.name("nothing"), passive=True)))
+    second = client.wait(client.basic_get(queue))
+    s.note("refused too", refusal(client, client.basic_get(s.name("nothing"))))
+    s.note("in hand", [first["body"], second["body"]])
+    s.note("left", client.wait(client.queue_declare(queue, passive=True))["message_count"])
+    s.note("acks", [client.basic_ack(first), client.basic_ack(second)])
+    s.note("goes on", client.wait(client.basic_get(queue)))
+
+
+def s_refused_properties(s):
+    for what, headers in (
+        ("no number", {"expiration": "abc"}),
+        ("negative", {"expiration": "-1"}),
+        ("mode 0", {"delivery_mode": 0}),
+        ("mode 3", {"delivery_mode": 3}),
+        ("CC", {"CC": "x"}),
+        ("BCC", {"BCC": 5}),
+        ("no consumer of answers", {"reply_to": "amq.rabbitmq.reply-to"}),
+        ("another user", {"user_id": "other"}),
+    ):
+        client = s.client()
+        queue = s.queue(client)
+        seen = []
+
+        def callback(number, result, seen=seen):
+            seen.append(result)
+
+        promise = client.basic_publish("", queue, headers=headers, callback=callback)
+        s.note(what, refusal(client, promise))
+        s.note("callback", len(seen))
+        s.note("goes on", client.wait(client.basic_publish("", queue, body="x")))
+
+
+def s_none_is_no_text(s):
+    client = s.client()
+    s.attempt("body", client.basic_publish, "", "nowhere", body=None)
+    s.attempt("routing key", client.basic_publish, "", None, body="x")
+    s.attempt("queue", client.queue_declare, None)
 
 
 # ---- consuming -----------------------------------------------------------------------------------------------
@@ -595,19 +763,77 @@ def s_consume_several_options(s):
     s.attempt("exclusive", client.wait, client.basic_consume(queue))
 
 
-def s_prefetch_of_several_queues(s):
+def s_qos_of_an_exclusive_consumer(s):
+    client, other = s.client(), s.client()
+    queue = s.name("queue")
+    other.wait(other.queue_declare(queue, auto_delete=True))
+    publish(other, queue, 5)
+    consume = client.basic_consume(queue, prefetch_count=1, exclusive=True)
+    client.basic_ack(client.wait(consume))
+    client.wait(client.basic_qos(consume, prefetch_count=1))
+    s.note("next", client.wait(consume)["body"])
+    s.note("left", other.wait(other.queue_declare(queue, passive=True, auto_delete=True)))
+
+
+def arrived(s, client, consume, *queues):
+    """Have all deliveries of a consumer at the client."""
+
+    def left():
+        promises = [client.queue_declare(queue, passive=True) for queue in queues]
+        return sum(client.wait(promise)["message_count"] for promise in promises)
+
+    s.eventually(lambda: left() == 0)
+    # What is asked on their channel is answered behind them.
+    client.wait(client.basic_qos(consume, prefetch_count=0))
+
+
+def s_what_came_without_acks_before_a_cancel(s):
     client = s.client()
-    first, second = s.queue(client, "first"), s.queue(client, "second")
-    publish(client, first, 3)
-    publish(client, second, 3)
-    consume = client.basic_consume_multi([first, second], prefetch_count=2)
-    held = []
-    while True:
-        message = client.wait(consume, timeout=1)
-        if message is None:
-            break
-        held.append(message)
-    s.note("held", len(held))
+    queue = s.queue(client)
+    publish(client, queue, 5)
+    consume = client.basic_consume(queue, no_ack=True)
+    bodies = [client.wait(consume)["body"]]
+    s.note("cancel", client.wait(client.basic_cancel(consume)).name)
+    bodies += [client.wait(consume, timeout=20)["body"] for _ in range(4)]
+    s.note("bodies", bodies)
+
+
+def s_what_came_without_acks_before_a_close(s):
+    client = s.client()
+    queues = [s.queue(client), s.queue(client)]
+    seen = []
+
+    def callback(number, result):
+        seen.append(type(result.exception).__name__ if result.is_error else result["body"])
+
+    for queue in queues:
+        publish(client, queue, 5)
+    consume = client.basic_consume_multi(queues, no_ack=True, callback=callback)
+    client.wait(consume)
+    arrived(s, client, consume, *queues)
+    client.close(callback=lambda number, result: client.loop_break())
+    # Not run by the loop, which the callback of the close may end before them.
+    client.loop(timeout=20)
+    client.run_any_callbacks()
+    s.note("how many", len(seen))
+    s.note("the last", seen[-1])
+
+
+def s_everything_that_is_ready(s):
+    client = s.client()
+    for run in (client.run_any_callbacks, lambda: client.loop(timeout=0)):
+        queue = s.queue(client)
+        publish(client, queue, 1000)
+        seen = []
+
+        def callback(number, result, seen=seen):
+            seen.append(result["body"])
+
+        consume = client.basic_consume(queue, no_ack=True, callback=callback)
+        client.wait(consume)
+        arrived(s, client, consume, queue)
+        s.note("returns", run())
+        s.note("seen", len(seen))
 
 
 def s_qos_result(s):

@@ -11,6 +11,7 @@ import time
 import pytest
 
 import puka
+from proxy import Proxy
 
 
 @pytest.fixture
@@ -202,6 +203,58 @@ def test_puka_loop(uri, queue):
             assert process.poll() is None
         finally:
             process.kill()
+
+
+@pytest.fixture
+def lost(uri, queue):
+    """A client that consumes, whose connection is cut, and what its callbacks have heard."""
+    proxy = Proxy(uri)
+    client = puka.Client(proxy.uri)
+    heard = []
+    client.wait(client.connect(callback=lambda number, result: heard.append("connect")))
+    client.wait(client.queue_declare(queue, auto_delete=True))
+    client.basic_consume(queue, callback=lambda number, result: heard.append(type(result.exception)))
+    heard.clear()
+    # Registered before the end, as loops other than `select` do.
+    client.fileno()
+    proxy.cut()
+    yield client, heard
+    proxy.close()
+
+
+def test_puka_loop_ends_with_a_lost_connection(connect, lost):
+    client, heard = lost
+    with pytest.raises(puka.ConnectionBroken):
+        puka.loop([connect(), client])
+    assert heard == ["connect", puka.ConnectionBroken]
+
+
+@pytest.mark.parametrize("kind", ["poll", "epoll", "select"])
+def test_another_loop_is_told_of_a_lost_connection(lost, kind):
+    client, heard = lost
+    with select.epoll() as epoll:
+        poll = select.poll()
+        for one in (poll, epoll):
+            one.register(client.fileno(), select.POLLIN)
+        waits = {
+            "poll": lambda: poll.poll(20_000),
+            "epoll": lambda: epoll.poll(20),
+            "select": lambda: select.select([client], [], [], 20)[0],
+        }
+        turns = 0
+        with pytest.raises(puka.ConnectionBroken):
+            while waits[kind]():
+                client.on_read()
+                client.run_any_callbacks()
+                turns += 1
+        assert heard == ["connect", puka.ConnectionBroken]
+        assert turns < 10
+        # Whoever goes on all the same does not spin.
+        assert poll.poll(200) == []
+        with pytest.raises(puka.ConnectionBroken):
+            client.on_read()
+        with pytest.raises(puka.ConnectionBroken):
+            client.fileno()
 
 
 def test_loop_break_from_another_thread(connect):

@@ -24,16 +24,26 @@ Tag: py3-none-any
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """A wheel of the packages as they are here."""
-    path = tmp_path_factory.mktemp("wheel") / "murano_messaging-0.0.1-py3-none-any.whl"
-    info = "murano_messaging-0.0.1.dist-info"
-    files = {
-        f"{info}/METADATA": b"Metadata-Version: 2.1\nName: murano-messaging\nVersion: 0.0.1\n",
-        f"{info}/WHEEL": WHEEL.encode(),
-    }
-    for package in ("murano_messaging", "puka"):
+    files = {}
+    for package in ("murano_messaging", "puka", "muranocommon"):
         for source in sorted((SOURCES / package).rglob("*")):
             if source.suffix in (".py", ".pyi", ".so", ".typed"):
                 files[source.relative_to(SOURCES).as_posix()] = source.read_bytes()
+    return make_wheel(tmp_path_factory.mktemp("wheel"), "murano-messaging", files)
+
+
+@pytest.fixture(scope="module")
+def murano_common(tmp_path_factory):
+    """A wheel of the name of Murano's library, which no index has."""
+    files = {"muranocommon/__init__.py": b"", "muranocommon/messaging/__init__.py": b""}
+    return make_wheel(tmp_path_factory.mktemp("wheel"), "murano-common", files)
+
+
+def make_wheel(folder, name, files):
+    stem = f"{name.replace('-', '_')}-0.0.1"
+    path, info = folder / f"{stem}-py3-none-any.whl", f"{stem}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.0.1\n"
+    files = {**files, f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": WHEEL.encode()}
     record = []
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():
@@ -92,6 +102,29 @@ def test_ours_after_puka(environment, wheel):
     assert "is installed too" in imported(environment)
     assert "True" in environment("-W", "ignore", "-c", "import puka; print(hasattr(puka, 'InsecureTLSWarning'))")
     environment("-m", "pip", "uninstall", "--quiet", "--yes", "puka")
+    assert "are gone" in imported(environment)
+    environment("-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
+    assert imported(environment) == ""
+
+
+def test_murano_common_after_ours(environment, wheel, murano_common):
+    environment("-m", "pip", "install", "--quiet", wheel)
+    environment("-m", "pip", "install", "--quiet", murano_common)
+    said = imported(environment)
+    assert "has overwritten its package 'muranocommon'" in said
+    assert "pip uninstall murano-common" in said and "--force-reinstall" in said
+    environment("-m", "pip", "uninstall", "--quiet", "--yes", "murano-common")
+    assert "are gone" in imported(environment)
+    environment("-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
+    assert imported(environment) == ""
+
+
+def test_ours_after_murano_common(environment, wheel, murano_common):
+    environment("-m", "pip", "install", "--quiet", murano_common)
+    environment("-m", "pip", "install", "--quiet", wheel)
+    assert "the distribution 'murano-common' is installed too" in imported(environment)
+    environment("-W", "ignore", "-c", "import muranocommon.messaging; muranocommon.messaging.MqClient")
+    environment("-m", "pip", "uninstall", "--quiet", "--yes", "murano-common")
     assert "are gone" in imported(environment)
     environment("-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
     assert imported(environment) == ""

@@ -13,10 +13,12 @@ import time
 import weakref
 
 import pytest
+from fake_broker import FakeBroker
 
 import children
 import murano_messaging.compat.puka
 import puka
+from nodes import ControlledNode
 from proxy import Proxy
 
 
@@ -115,6 +117,96 @@ def test_a_lost_connection_ends_every_promise(connect, uri, queue):
     with pytest.raises(puka.ConnectionBroken):
         client.queue_declare(queue)
     proxy.close()
+
+
+def everything_has_come(client, consume, queue):
+    """As `arrived` in scenarios.py."""
+    deadline = time.monotonic() + 20
+    while client.wait(client.queue_declare(queue, passive=True))["message_count"] > 0:
+        assert time.monotonic() < deadline
+    client.wait(client.basic_qos(consume))
+
+
+def test_what_came_without_acks_before_a_loss_is_handed_out(uri, queue):
+    proxy = Proxy(uri)
+    client = puka.Client(proxy.uri)
+    client.wait(client.connect())
+    client.wait(client.queue_declare(queue, auto_delete=True))
+    client.wait_for_all([client.basic_publish("", queue, body=str(number)) for number in range(100)])
+    consume = client.basic_consume(queue, no_ack=True)
+    everything_has_come(client, consume, queue)
+    declare = client.queue_declare(queue, passive=True)
+    proxy.cut()
+    while True:
+        try:
+            client.wait(declare, timeout=20)
+        except puka.ConnectionBroken:
+            break
+        declare = client.queue_declare(queue, passive=True)
+    assert [client.wait(consume)["body"] for _ in range(100)] == [str(number) for number in range(100)]
+    with pytest.raises(puka.ConnectionBroken):
+        client.wait(consume)
+    proxy.close()
+
+
+def test_a_node_that_stops_is_told_to_every_promise():
+    with ControlledNode() as node:
+        client = puka.Client(node.uri)
+        connect = client.connect()
+        client.wait(connect)
+        seen = []
+        queue = client.wait(client.queue_declare(exclusive=True))["queue"]
+        consume = client.basic_consume(queue, callback=lambda number, result: seen.append(result.exception))
+        several = client.basic_consume_multi([queue, queue])
+        client.wait(client.basic_qos(several, 1))
+        node.stop()
+        for promise in (connect, consume, several):
+            with pytest.raises(puka.ConnectionForced) as caught:
+                client.wait(promise, timeout=20)
+            assert caught.value.args[0].name == "connection.close"
+            assert caught.value.args[0]["reply_code"] == caught.value.reply_code == 320
+        assert [type(error) for error in seen] == [puka.ConnectionForced]
+
+
+def test_results_of_lost_connections_are_frames_too(uri):
+    proxy = Proxy(uri)
+    client = puka.Client(proxy.uri)
+    connect = client.connect()
+    client.wait(connect)
+    proxy.cut()
+    result = client.wait(connect, timeout=20, raise_errors=False)
+    assert result.is_error
+    assert (result.name, result.method_id) == ("connection.close", 10 << 16 | 50)
+    assert result["reply_code"] == 0
+    assert result["reply_text"] == str(result.exception)
+    proxy.close()
+
+
+def test_what_the_client_says_of_itself():
+    broker = FakeBroker()
+    client = puka.Client(broker.uri, client_properties={"mine": "value", "product": "Mine"}, heartbeat=7)
+    client.wait(client.connect(), timeout=20)
+    for text in (b"\x04mineS\0\0\0\x05value", b"\x07productS\0\0\0\x04Mine", b"\x16consumer_cancel_notifyt\x01"):
+        assert text in broker.start_ok
+    assert b"Puka" not in broker.start_ok
+    assert b"\0user\0password" in broker.start_ok
+    assert broker.tune_ok[2] == 7
+    broker.close()
+
+
+@pytest.mark.parametrize("heartbeat", [0.5, -1, 65536, 1.5, float("nan"), float("inf")])
+def test_a_heartbeat_that_amqp_does_not_have(heartbeat):
+    with pytest.raises(ValueError, match="whole seconds"):
+        puka.Client(heartbeat=heartbeat)
+
+
+def test_a_heartbeat_that_is_no_number():
+    with pytest.raises(TypeError):
+        puka.Client(heartbeat="10")
+    client = puka.Client(heartbeat=None)
+    client.heartbeat = 0.5
+    with pytest.raises(ValueError, match="whole seconds"):
+        client.connect()
 
 
 def test_the_promise_of_connect_tells_of_the_end(uri):
@@ -250,6 +342,107 @@ def test_a_client_in_a_cycle_is_collected(uri):
     known = use()
     gc.collect()
     assert known() is None
+
+
+# ---- consuming -----------------------------------------------------------------------------------------------
+
+
+def held(client, consume):
+    """What comes until nothing more comes."""
+    messages = []
+    while (message := client.wait(consume, timeout=1)) is not None:
+        messages.append(message)
+    return messages
+
+
+def test_a_nack_is_a_soft_error():
+    assert issubclass(puka.PublishNacked, puka.AMQPSoftError)
+    assert puka.PublishNacked.reply_code == 0
+    assert 0 not in puka.ERRORS
+
+
+def test_the_prefetch_of_several_queues_is_changed(connect):
+    client = connect()
+    queues = [client.wait(client.queue_declare(exclusive=True))["queue"] for _ in range(2)]
+    for queue in queues:
+        client.wait_for_all([client.basic_publish("", queue, body="x") for _ in range(6)])
+    consume = client.basic_consume_multi(queues, prefetch_count=2)
+    messages = held(client, consume)
+    assert len(messages) == 2
+    client.wait(client.basic_qos(consume, prefetch_count=5))
+    messages += held(client, consume)
+    assert len(messages) == 5
+    for message in messages:
+        client.basic_ack(message)
+    messages = held(client, consume)
+    assert len(messages) == 5
+    client.wait(client.basic_qos(consume, prefetch_count=0))
+    assert len(held(client, consume)) == 2
+
+
+def test_the_prefetch_of_a_quorum_queue_is_changed(connect, queue):
+    client = connect()
+    client.wait(client.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"}))
+    client.wait_for_all([client.basic_publish("", queue, body=str(number)) for number in range(6)])
+    for options in ({}, {"exclusive": True}):
+        consume = client.basic_consume(queue, prefetch_count=2, **options)
+        messages = held(client, consume)
+        assert len(messages) == 2
+        client.wait(client.basic_qos(consume, prefetch_count=4))
+        messages += held(client, consume)
+        assert len(messages) == 4
+        assert len({message["delivery_tag"] for message in messages}) == 4
+        for message in messages:
+            client.basic_reject(message)
+        client.wait(client.basic_cancel(consume))
+    client.wait(client.queue_delete(queue))
+
+
+def test_an_exclusive_consumer_of_an_auto_delete_queue_has_another_prefetch(connect, queue):
+    client, other = connect(), connect()
+    other.wait(other.queue_declare(queue, auto_delete=True))
+    other.wait_for_all([other.basic_publish("", queue, body=str(number)) for number in range(6)])
+    consume = client.basic_consume(queue, prefetch_count=2, exclusive=True)
+    messages = held(client, consume)
+    assert len(messages) == 2
+    client.wait(client.basic_qos(consume, prefetch_count=4))
+    messages += held(client, consume)
+    assert [message["body"] for message in messages] == ["0", "1", "2", "3"]
+
+
+def test_the_tag_of_a_cancel_is_that_of_the_consumer_that_is_cancelled(connect, queue):
+    client, other = connect(), connect()
+    queues = [f"{queue}-{place}" for place in range(3)]
+    for name in queues:
+        other.wait(other.queue_declare(name))
+    for place in (0, 1, 2):
+        consume = client.basic_consume_multi(queues)
+        client.wait(client.basic_qos(consume, 1))
+        other.wait(other.queue_delete(queues[place]))
+        assert client.wait(consume, timeout=20) == {"consumer_tag": f"{consume}.{place}."}
+        other.wait(other.queue_declare(queues[place]))
+    for name in queues:
+        other.wait(other.queue_delete(name))
+
+
+def test_the_prefetch_of_a_consumer_that_does_not_start(connect, queue):
+    client = connect()
+    consume = client.basic_consume(queue)
+    qos = client.basic_qos(consume, 1)
+    cancel = client.basic_cancel(consume)
+    with pytest.raises(puka.NotFound):
+        client.wait(consume, timeout=20)
+    with pytest.raises(puka.PreconditionFailed):
+        client.wait(qos, timeout=20)
+    assert client.wait(cancel, timeout=20).name == "basic.cancel_ok"
+    for method in (client.basic_qos, client.basic_cancel):
+        with pytest.raises(KeyError, match="has no consumer"):
+            method(consume)
+
+
+def test_nothing_to_consume(connect):
+    with pytest.raises(ValueError, match="at least one"):
+        connect().basic_consume_multi([])
 
 
 # ---- signals, threads, forks ---------------------------------------------------------------------------------
@@ -391,9 +584,9 @@ def test_what_is_ready_at_once_wakes_a_loop_of_another_thread(connect, queue):
     client = connect()
     client.wait(client.queue_declare(queue, exclusive=True))
     threads, outcome = waiting(client, client.loop)
-    # A consumer that has not started is given up, and the promise of that has its result as soon as it is made.
-    consume = client.basic_consume(queue)
-    client.basic_cancel(consume, callback=lambda number, result: client.loop_break())
+    # What RabbitMQ would refuse is not sent: the promise has its result as soon as it is made.
+    refused = {"expiration": "never"}
+    client.basic_publish("", queue, headers=refused, callback=lambda number, result: client.loop_break())
     assert ended(threads), "the loop was not woken"
     assert outcome == [None]
 
@@ -466,7 +659,9 @@ def test_no_descriptor_is_left(uri):
     def descriptors():
         return len(os.listdir("/proc/self/fd"))
 
-    puka.Client(uri).fileno()
+    first = puka.Client(uri)
+    first.wait(first.connect())
+    first.fileno()
     before = descriptors()
     for _ in range(5):
         client = puka.Client(uri)
@@ -479,3 +674,4 @@ def test_no_descriptor_is_left(uri):
     while descriptors() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert descriptors() <= before
+    first.wait(first.close())

@@ -132,3 +132,12 @@ def test_the_end_of_the_program_does_not_hang(green):
         print("end")
         """
     )
+
+
+def test_the_module_of_the_client_has_the_same(green):
+    assert "same" in green(
+        """
+        assert puka.client.Client is puka.Client
+        print("same")
+        """
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import pathlib
 import ssl
 import warnings
 
@@ -10,7 +12,7 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import puka
 from tls_front import TlsFront
@@ -30,8 +32,11 @@ def ca(authority, tmp_path):
 
 @pytest.fixture
 def self_signed(tmp_path):
+    return sign_itself(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+
+
+def sign_itself(tmp_path, key):
     """A certificate that nobody but itself has signed, with its key, and without a name that anybody asks for."""
-    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "some broker")])
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (
@@ -120,11 +125,30 @@ def test_without_an_authority_anything_goes_with_a_warning(front, self_signed):
                 works(front(**options), made)
 
 
+def test_the_warning_is_said_once(front):
+    uri = front()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            client = puka.Client(uri)
+            client.wait(client.connect(), timeout=20)
+            client.wait(client.close(), timeout=20)
+    assert [warning.category for warning in said] == [puka.InsecureTLSWarning]
+    assert said[0].filename == __file__
+
+
 def test_a_self_signed_certificate_that_is_known(front, self_signed, ca):
     certificate, both = self_signed
     works(front(certificate=both), parameters(ca_certs=certificate))
     refused(front(certificate=both), parameters(ca_certs=ca))
     refused(front(), parameters(ca_certs=certificate))
+
+
+@pytest.mark.filterwarnings("ignore::murano_messaging.compat.InsecureTLSWarning")
+def test_a_short_key_is_refused_as_the_migration_guide_says(front, tmp_path):
+    certificate, both = sign_itself(tmp_path, rsa.generate_private_key(65537, 1024))
+    refused(front(certificate=both), parameters(ca_certs=certificate))
+    refused(front(certificate=both), parameters())
 
 
 def test_a_client_certificate(front, authority, ca, tmp_path):
@@ -136,6 +160,11 @@ def test_a_client_certificate(front, authority, ca, tmp_path):
     works(front(client=True), parameters(ca_certs=ca, **made))
     works(front(client=True), parameters(ca_certs=ca, certfile=str(tmp_path / "both.pem")))
     assert "certificate" in refused(front(client=True), parameters(ca_certs=ca))
+    for kind in (os.fsencode, pathlib.Path):
+        files = {name: kind(path) for name, path in made.items()}
+        works(front(client=True), parameters(ca_certs=kind(ca), **files))
+    with pytest.raises(ValueError, match="certfile"):
+        puka.Client(front(), ssl_parameters=parameters(ca_certs=ca, keyfile=made["keyfile"])).connect()
 
 
 def test_a_broker_without_tls(uri, ca):

@@ -14,6 +14,9 @@ The calls of this module return when they are done; :mod:`murano_messaging.aio` 
 and gevent, once they have monkey-patched, waiting calls let other green threads run.
 
 Durations are in seconds (``int`` or ``float``) or :class:`datetime.timedelta`.
+
+What happens to connections is logged by the loggers ``murano_messaging.*``. Records that no level wants are not even
+made; that a level was changed is noticed at the next connect, or within a second.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ import os
 import warnings
 from importlib.machinery import PathFinder
 
-PACKAGES = {"puka": "puka"}
-"""The distribution that brings a package of the same name as ours."""
+PACKAGES = {"puka": "puka", "muranocommon": "murano-common"}
+"""Our packages, and the distribution that brings one of the same name."""
 
 
 class OverwrittenWarning(UserWarning):

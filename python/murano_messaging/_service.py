@@ -96,11 +96,8 @@ def _do(job: tuple[Any, ...]) -> None:
 def _look_at_levels() -> None:
     """Tell the core which records nobody wants."""
     manager = _LOGGER.manager
-    loggers = [
-        logger
-        for name, logger in list(manager.loggerDict.items())
-        if name.startswith("murano_messaging") and isinstance(logger, logging.Logger)
-    ]
+    ours = [logger for name, logger in list(manager.loggerDict.items()) if name.startswith("murano_messaging.")]
+    loggers = [_LOGGER, *(logger for logger in ours if isinstance(logger, logging.Logger))]
     _native.set_log_level(max(manager.disable + 1, min(logger.getEffectiveLevel() for logger in loggers)))
 
 

@@ -7,27 +7,20 @@ monkey-patched.
 from __future__ import annotations
 
 import select
-import socket
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from murano_messaging.compat.puka import *  # noqa: F403
 from murano_messaging.compat.puka import __all__ as _all
 from murano_messaging.compat.puka import _loop
-from murano_messaging.compat.puka import client as _client
 
 from . import connection, exceptions, spec_exceptions, urlparse  # noqa: F401
+from .client import Client  # noqa: F401
 
 __all__ = list(_all)
 
-if socket.__name__.startswith("eventlet."):
 
-    class Client(_client.Client):  # type: ignore[no-redef]
-        """A client whose waits yield to eventlet's green threads."""
-
-        _socket = socket
-        _green = True
-
-    def loop(clients: Sequence[Any]) -> NoReturn:  # type: ignore[misc]
-        """Run the callbacks of all clients for ever."""
-        _loop.loop(clients, select=select)
+def loop(clients: Sequence[Any]) -> NoReturn:  # type: ignore[no-redef]
+    """Run the callbacks of all clients, until one of them has lost its connection: raises its ``ConnectionBroken``."""
+    # The module of this package, which eventlet may have replaced.
+    _loop.loop(clients, select=select)

@@ -324,8 +324,9 @@ fn connecting(
 /// * `uri`: `amqp://user:password@host1,host2:5672/vhost?heartbeat=10`, or `amqps://` for TLS; `localhost` as guest without
 ///   one. `memory://name` is an embedded broker in this process, for tests.
 /// * `hosts`: instead of those of the URI: a list of `"host"`, `"host:port"` or `(host, port)`; the first that answers is used.
-/// * `username`, `password`; or `credentials`: a function that returns both, asked at each connect (with asyncio it may be a
-///   coroutine function). `mechanism`: `"plain"`, `"amqplain"`, `"external"`. `vhost`: the virtual host.
+/// * `username`, `password`; or `credentials`: a function that returns both, asked at each connect, in a thread of its own
+///   (with asyncio it may be a coroutine function, which runs in the loop that awaited the connect, or in one of its own when
+///   that has ended). `mechanism`: `"plain"`, `"amqplain"`, `"external"`. `vhost`: the virtual host.
 /// * `tls`: whether to speak TLS, where no URI says so. `ca_file`, `ca_pem`: whom to trust instead of the system's
 ///   authorities. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate. `server_name`: the name to
 ///   expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;

@@ -72,19 +72,6 @@ impl ChannelAcks {
         Ok(())
     }
 
-    /// A delivery arrived that the broker wants no ack for; its tag counts all the same.
-    pub fn arrived_settled(&self, tag: u64) -> Result<(), String> {
-        self.arrived(tag)?;
-        let mut state = self.lock();
-        if state.marks.len() == 1 {
-            state.marks.clear();
-            state.first += 1;
-        } else if let Some(mark) = state.marks.back_mut() {
-            *mark = Mark::Sent;
-        }
-        Ok(())
-    }
-
     /// Settles a delivery. On a lost channel this does nothing: the broker has requeued the message already.
     pub fn settle(self: &Arc<Self>, tag: u64, how: Settle) -> Result<()> {
         let mut state = self.lock();

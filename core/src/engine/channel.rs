@@ -23,7 +23,7 @@ use crate::{
 
 /// What a channel is for.
 pub(crate) enum Role {
-    /// Declarations and everything else without content.
+    /// Declarations and everything else that leaves nothing to be settled.
     Control,
     Publish,
     Consume {
@@ -31,7 +31,7 @@ pub(crate) enum Role {
         lease: Arc<Lease>,
         names: Names,
     },
-    /// One `basic.get` at a time; its delivery keeps the channel until it is settled.
+    /// One `basic.get` with acks at a time; its delivery keeps the channel until it is settled.
     Get(Arc<ChannelAcks>),
     /// Its consumer is gone, some deliveries are still with the application.
     Draining(Arc<ChannelAcks>),

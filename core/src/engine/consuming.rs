@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     Error, ErrorKind,
-    error::Reply,
+    error::{NOT_IMPLEMENTED, Reply},
     events::{Event, NotRestored},
-    topology::QueueType,
+    topology::{Queue, QueueType},
 };
 
 /// How a consumer stands with the broker.
@@ -66,13 +66,14 @@ impl Engine {
     pub(super) fn consume(&mut self, incoming: Arc<Incoming>, mut what: Asked<()>) {
         let refused = {
             let mut settings = incoming.settings();
-            if let Some(recorded) = self.record.queue(&settings.queue) {
-                settings.stream |= recorded.queue.kind() == QueueType::Stream;
-                // Elsewhere a changed prefetch starts the consumer anew, which would hand a single active consumer's
-                // place to the next in line.
-                settings.global_prefetch |=
-                    recorded.queue.kind() == QueueType::Classic && recorded.queue.is_single_active_consumer();
-            }
+            let recorded = self.record.queue(&settings.queue).map(|recorded| &recorded.queue);
+            settings.stream |= recorded.is_some_and(|queue| queue.kind() == QueueType::Stream);
+            // Elsewhere a changed prefetch starts the consumer anew: that would hand a single active consumer's place to
+            // the next in line, and an exclusive one has to go before it can start again, which is the end of an
+            // auto-delete queue.
+            let single = recorded.is_some_and(Queue::is_single_active_consumer);
+            let may_be_classic = recorded.is_none_or(|queue| queue.kind() == QueueType::Classic);
+            settings.global_prefetch |= may_be_classic && !settings.stream && (single || settings.exclusive);
             (settings.stream && settings.prefetch == 0).then(no_stream_prefetch)
         };
         if let Some(error) = refused {
@@ -196,9 +197,20 @@ impl Engine {
 
     /// The broker refused `basic.consume`, or no channel was free for it.
     pub(super) fn consume_refused(&mut self, id: u64, error: &Error) {
+        if error.reply_code() == Some(NOT_IMPLEMENTED) && self.give_up_global_prefetch(id) {
+            // That has ended the connection: the consumer starts on the next one.
+            return;
+        }
         self.give_up_or_retry(id, error);
         // Whatever became of it, a recovery waits for it no longer.
         self.consumer_settled();
+    }
+
+    /// A queue that somebody else has declared is not classic: only those know a prefetch limit of the channel. Returns
+    /// whether the consumer was to have one.
+    fn give_up_global_prefetch(&mut self, id: u64) -> bool {
+        let consumer = self.consumers.get(&id);
+        consumer.is_some_and(|consumer| std::mem::take(&mut consumer.incoming.settings().global_prefetch))
     }
 
     fn give_up_or_retry(&mut self, id: u64, error: &Error) {

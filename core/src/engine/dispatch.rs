@@ -208,24 +208,23 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return Ok(());
         };
-        // The lease goes with the delivery: when that is dropped, the channel is free again.
-        let lease = match &channel.role {
-            Role::Get(acks) => Arc::new(super::acks::Lease { acks: acks.clone() }),
-            _ => return Err(Violation::command("basic.get-ok on a channel that got nothing")),
-        };
         let ContentKind::Got { envelope, message_count } = complete.kind else {
             return Ok(());
         };
-        let Some(Rpc { waiter: Waiter::Get(get), .. }) = channel.rpcs.front() else {
+        let Some(Rpc { waiter: Waiter::Get(_), .. }) = channel.rpcs.front() else {
             return Err(Violation::command("basic.get-ok that nobody asked for"));
         };
-        // Before the get is taken off: until it has its answer, somebody waits for it.
-        let counted = if get.no_ack {
-            lease.acks.arrived_settled(envelope.delivery_tag)
-        } else {
-            lease.acks.arrived(envelope.delivery_tag)
+        let acks = match &channel.role {
+            // Before the get is taken off: until it has its answer, somebody waits for it.
+            Role::Get(acks) => {
+                acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
+                acks.clone()
+            }
+            // Without acks, nothing is settled by its tag.
+            _ => super::acks::ChannelAcks::new(self.link.clone(), number, self.epoch),
         };
-        counted.map_err(Violation::command)?;
+        // The lease goes with the delivery: when that is dropped, the channel is free again.
+        let lease = Arc::new(super::acks::Lease { acks });
         let Some(Rpc { waiter: Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
             return Ok(());
         };

@@ -143,6 +143,11 @@ impl Incoming {
         deliveries
     }
 
+    /// Deliveries that wait to be handed to the application.
+    pub fn undelivered(&self) -> usize {
+        self.lock().deliveries.len()
+    }
+
     /// Deliveries handed to the application so far.
     pub fn delivered(&self) -> u64 {
         self.lock().delivered

@@ -180,15 +180,10 @@ impl Engine {
 
     // ---- get -------------------------------------------------------------------------------------------------
 
-    /// `basic.get` on a channel of its own, so that the refusal of another operation cannot requeue its message.
+    /// `basic.get`. One that is to be acked has a channel of its own, so that the refusal of another operation cannot
+    /// requeue its message; without acks there is nothing to requeue.
     fn get(&mut self, mut get: Get) {
-        let number = match self.live.idle_gets.pop() {
-            Some(number) => Some(number),
-            None => {
-                let (link, epoch) = (self.link.clone(), self.epoch);
-                self.open_channel(|number| Role::Get(ChannelAcks::new(link, number, epoch)))
-            }
-        };
+        let number = if get.no_ack { self.control_channel() } else { self.channel_for_a_get() };
         let Some(number) = number else {
             get.what.answer(Err(self.no_channel(&get.what.name)));
             return;
@@ -198,6 +193,14 @@ impl Engine {
             no_ack: get.no_ack,
         });
         self.request(number, AMQPClass::Basic(method), Waiter::Get(get));
+    }
+
+    fn channel_for_a_get(&mut self) -> Option<u16> {
+        if let Some(number) = self.live.idle_gets.pop() {
+            return Some(number);
+        }
+        let (link, epoch) = (self.link.clone(), self.epoch);
+        self.open_channel(|number| Role::Get(ChannelAcks::new(link, number, epoch)))
     }
 
     // ---- answers ---------------------------------------------------------------------------------------------
@@ -211,7 +214,9 @@ impl Engine {
             }
             Waiter::Get(mut get) => {
                 get.what.answer(Ok(None));
-                self.live.idle_gets.push(number);
+                if !get.no_ack {
+                    self.live.idle_gets.push(number);
+                }
             }
             Waiter::Consume(consumer) => self.consuming(consumer),
             Waiter::Cancel(what) => self.cancelled(number, what),

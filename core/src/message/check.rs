@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{FieldTable, Message, PERSISTENT, Properties, ShortString, TRANSIENT, Value};
-use crate::{Error, Result, wire::guard::MAX_DEPTH};
+use crate::{Error, Result, error::PRECONDITION_FAILED, wire::guard::MAX_DEPTH};
 
 /// The longest TTL `RabbitMQ` takes, of a message or of a queue: 3,650 days.
 pub(crate) const MAX_TTL_MS: u64 = 315_360_000_000;
@@ -33,6 +33,11 @@ pub(super) fn short(what: &str, value: String) -> Result<ShortString> {
     ShortString::try_new(value).map_err(|error| Error::invalid(format!("{what}: {error}")))
 }
 
+/// What `RabbitMQ` would refuse, although it can be sent.
+fn refused(what: impl Into<String>) -> Error {
+    Error::foreseen(PRECONDITION_FAILED, what)
+}
+
 pub(super) fn check_message(message: &Message) -> Result<()> {
     if let Some(defect) = &message.defect {
         return Err(Error::invalid(defect.to_string()));
@@ -42,7 +47,7 @@ pub(super) fn check_message(message: &Message) -> Result<()> {
     match *properties.delivery_mode() {
         None | Some(TRANSIENT | PERSISTENT) => {}
         Some(mode) => {
-            return Err(Error::invalid(format!(
+            return Err(refused(format!(
                 "delivery_mode is {mode}; RabbitMQ knows 1 (transient) and 2 (persistent)"
             )));
         }
@@ -79,7 +84,7 @@ fn check_shorts(properties: &Properties) -> Result<()> {
 fn check_expiration(text: &str) -> Result<()> {
     match text.parse::<i64>() {
         Ok(millis) if u64::try_from(millis).is_ok_and(|millis| millis <= MAX_TTL_MS) => Ok(()),
-        _ => Err(Error::invalid(format!(
+        _ => Err(refused(format!(
             "expiration is {text:?}; RabbitMQ takes a number of milliseconds from 0 to {MAX_TTL_MS}"
         ))),
     }
@@ -92,7 +97,7 @@ fn check_extra_routes(headers: &FieldTable) -> Result<()> {
         match headers.inner().get(key) {
             None | Some(Value::FieldArray(_)) => {}
             Some(_) => {
-                return Err(Error::invalid(format!(
+                return Err(refused(format!(
                     "header {key} is reserved for an array of further routing keys; give it an array"
                 )));
             }
@@ -106,31 +111,30 @@ fn check_extra_routes(headers: &FieldTable) -> Result<()> {
 pub(crate) fn check_table(what: &str, table: &FieldTable) -> Result<()> {
     for (key, value) in table {
         check_short(what, key.as_str())?;
-        check_value(value, 1)
-            .map_err(|reason| Error::invalid(format!("{what} {:?}: {reason}", key.as_str())))?;
+        check_value(value, 1).map_err(|error| error.within(&format!("{what} {:?}", key.as_str())))?;
     }
     Ok(())
 }
 
 /// `depth` is that of the table or array that `value` is in; the outermost table counts as one.
-fn check_value(value: &Value, depth: usize) -> Result<(), String> {
+fn check_value(value: &Value, depth: usize) -> Result<()> {
     match value {
         // RabbitMQ closes the connection over both.
         Value::Float(number) if !number.is_finite() => {
-            Err(format!("RabbitMQ cannot read the number {number}"))
+            Err(refused(format!("RabbitMQ cannot read the number {number}")))
         }
         Value::Double(number) if !number.is_finite() => {
-            Err(format!("RabbitMQ cannot read the number {number}"))
+            Err(refused(format!("RabbitMQ cannot read the number {number}")))
         }
-        Value::ShortString(_) => Err("RabbitMQ has no short string fields; use a long string".to_owned()),
+        Value::ShortString(_) => Err(refused("RabbitMQ has no short string fields; use a long string")),
         Value::FieldArray(_) | Value::FieldTable(_) if depth == MAX_DEPTH => {
-            Err(format!("tables and arrays are nested more than {MAX_DEPTH} deep"))
+            Err(Error::invalid(format!("tables and arrays are nested more than {MAX_DEPTH} deep")))
         }
         Value::FieldArray(array) => {
             array.as_slice().iter().try_for_each(|value| check_value(value, depth + 1))
         }
         Value::FieldTable(table) => table.into_iter().try_for_each(|(key, value)| {
-            check_short("key", key.as_str()).map_err(|error| error.to_string())?;
+            check_short("key", key.as_str())?;
             check_value(value, depth + 1)
         }),
         _ => Ok(()),

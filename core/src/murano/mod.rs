@@ -12,7 +12,7 @@
 //!
 //! // The agent may boot later.
 //! let delivery = client.get(&queue, false).await?.expect("the plan");
-//! let plan: ExecutionPlan = delivery.json()?;
+//! let plan = ExecutionPlan::from_delivery(&delivery)?;
 //! let result = ExecutionResult::done(&plan, "done");
 //! delivery.ack()?;
 //! assert_eq!(result.source_id, plan.id);
@@ -40,14 +40,14 @@ pub use signing::{SignatureError, SigningKey, VerifyingKey};
 /// For how long Murano's queues outlive their last use: a day.
 pub const QUEUE_TTL: Duration = Duration::from_secs(86_400);
 
-/// The queue that the agent of a host takes its plans from: `e<environment>-h<host>`.
+/// The queue that the agent of a host takes its plans from: `e<environment>-h<host>`, in lower case.
 pub fn agent_queue(environment: &str, host: &str) -> String {
-    format!("e{environment}-h{host}")
+    format!("e{environment}-h{host}").to_lowercase()
 }
 
-/// The queue that results go to: `-execution-results-<name>`.
+/// The queue that results go to: `-execution-results-<name>`, in lower case.
 pub fn results_queue(name: &str) -> String {
-    format!("-execution-results-{name}")
+    format!("-execution-results-{}", name.to_lowercase())
 }
 
 /// A queue as Murano's engine declares it: durable, gone when nobody used it for [`QUEUE_TTL`].

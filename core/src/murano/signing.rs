@@ -95,16 +95,30 @@ impl fmt::Debug for SigningKey {
 }
 
 impl VerifyingKey {
-    /// A public key in PEM (`PUBLIC KEY`, RFC 5280's `SubjectPublicKeyInfo`) of 2048 to 8192 bits.
+    /// A public key of 2048 to 8192 bits in PEM: `RSA PUBLIC KEY` (PKCS#1), as Murano's engine gives it to its agents, or
+    /// `PUBLIC KEY` (RFC 5280's `SubjectPublicKeyInfo`). Lines may be indented.
     ///
     /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if it is anything else.
     pub fn from_pem(pem: impl AsRef<[u8]>) -> Result<Self> {
-        let key = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_ref())
-            .map_err(|_| Error::invalid("the verifying key is not a public key in PEM"))?;
-        let der = rsa_public_key(&key)
-            .ok_or_else(|| Error::invalid("the verifying key is not an RSA key"))?
-            .to_vec();
-        Ok(Self { der })
+        let invalid = || Error::invalid("the verifying key is not a public key in PEM");
+        let text = std::str::from_utf8(pem.as_ref()).map_err(|_| invalid())?;
+        // The reader does not know the label of PKCS#1. Which of the two it is, the content says.
+        let text: String = text
+            .lines()
+            .flat_map(|line| [line.trim(), "\n"])
+            .collect::<String>()
+            .replace("RSA PUBLIC KEY", "PUBLIC KEY");
+        let der = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes()).map_err(|_| invalid())?;
+        let key = [&*der, rsa_public_key(&der).unwrap_or_default()]
+            .into_iter()
+            .find_map(|key| Some((key, bits(key)?)));
+        match key {
+            Some((key, 2048..=8192)) => Ok(Self { der: key.to_vec() }),
+            Some((_, bits)) => {
+                Err(Error::invalid(format!("the verifying key has {bits} bits: use one of 2048 to 8192")))
+            }
+            None => Err(Error::invalid("the verifying key is not an RSA key")),
+        }
     }
 
     /// Whether `signature` is that of `body` for `queue`.
@@ -144,6 +158,19 @@ fn rsa_public_key(info: &[u8]) -> Option<&[u8]> {
     }
     // How many bits of the last byte are unused: none, in a key.
     bits.strip_prefix(&[0])
+}
+
+/// How many bits the modulus of an `RSAPublicKey` has, a sequence of two integers; `None` if it is something else.
+fn bits(key: &[u8]) -> Option<usize> {
+    let (inside, rest) = element(0x30, key)?;
+    let (modulus, inside) = element(0x02, inside)?;
+    let (_exponent, behind) = element(0x02, inside)?;
+    if !rest.is_empty() || !behind.is_empty() {
+        return None;
+    }
+    // A first byte of 0 says that the number is positive.
+    let modulus = modulus.strip_prefix(&[0]).unwrap_or(modulus);
+    Some(modulus.len() * 8 - modulus.first()?.leading_zeros() as usize)
 }
 
 /// The content of the DER element with this tag that `bytes` begin with, and what is behind it.

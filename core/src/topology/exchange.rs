@@ -5,6 +5,7 @@ use amq_protocol::protocol::{AMQPClass, exchange, queue};
 use super::{Arguments, checked_short};
 use crate::{
     Error, Result,
+    error::{ACCESS_REFUSED, COMMAND_INVALID, NOT_FOUND, PRECONDITION_FAILED},
     message::{IntoValue, Value, check_short},
 };
 
@@ -113,20 +114,25 @@ impl Exchange {
         check_short("exchange type", &self.kind)?;
         self.arguments.check()?;
         if self.name.is_empty() {
-            return Err(Error::invalid(
+            return Err(Error::foreseen(
+                ACCESS_REFUSED,
                 "the default exchange (the empty name) is always there; it is not declared",
             ));
         }
         if self.kind.is_empty() {
-            return Err(Error::invalid(format!("exchange {:?} has an empty type", self.name)));
+            let text = format!("exchange {:?} has an empty type: give it one, such as direct", self.name);
+            return Err(Error::foreseen(COMMAND_INVALID, text));
         }
         match self.arguments.table.inner().get(ALTERNATE_EXCHANGE) {
             None => Ok(()),
             Some(Value::LongString(name)) if name.len() <= 255 => Ok(()),
-            Some(_) => Err(Error::invalid(format!(
-                "exchange {:?}: {ALTERNATE_EXCHANGE} must be the name of an exchange, at most 255 bytes",
-                self.name
-            ))),
+            Some(_) => Err(Error::foreseen(
+                PRECONDITION_FAILED,
+                format!(
+                    "exchange {:?}: {ALTERNATE_EXCHANGE} must be the name of an exchange, at most 255 bytes",
+                    self.name
+                ),
+            )),
         }
     }
 }
@@ -197,12 +203,14 @@ impl Binding {
         check_short("routing key", &self.routing_key)?;
         self.arguments.check()?;
         if self.source.is_empty() || (!self.to_queue && self.destination.is_empty()) {
-            return Err(Error::invalid(
+            return Err(Error::foreseen(
+                ACCESS_REFUSED,
                 "the default exchange (the empty name) cannot be bound; it routes to every queue by its name",
             ));
         }
         if self.destination.is_empty() {
-            return Err(Error::invalid(
+            return Err(Error::foreseen(
+                NOT_FOUND,
                 "a binding needs the queue's name; that of a server-named queue is in the answer to its declare",
             ));
         }

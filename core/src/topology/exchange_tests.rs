@@ -49,6 +49,19 @@ fn exchanges_the_broker_cannot_take_are_refused() {
 }
 
 #[test]
+fn a_refusal_has_the_code_of_the_brokers() {
+    let code = |checked: Result<()>| checked.unwrap_err().foreseen_code();
+    assert_eq!(code(Exchange::direct("").check()), Some(403));
+    assert_eq!(code(Exchange::new("e", "").check()), Some(503));
+    assert_eq!(code(Binding::queue("q", "").check()), Some(403));
+    assert_eq!(code(Binding::exchange("", "e").check()), Some(403));
+    assert_eq!(code(Binding::queue("", "e").check()), Some(404));
+    assert_eq!(code(crate::Queue::new("amq.mine").check()), Some(403));
+    // No broker can be asked.
+    assert_eq!(code(Exchange::direct("x".repeat(256)).check()), None);
+}
+
+#[test]
 fn a_queue_binding_is_queue_bind() {
     let binding = Binding::queue("q", "e").routing_key("k").argument("x-match", "any");
     binding.check().unwrap();

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     Error, Result,
+    error::ACCESS_REFUSED,
     message::{FieldTable, IntoValue, Value, check_short, millis},
 };
 
@@ -249,6 +250,10 @@ impl Queue {
     pub(crate) fn check(&self) -> Result<()> {
         check_short("queue name", &self.name)?;
         self.arguments.check()?;
+        if self.name.starts_with("amq.") {
+            let text = format!("queue {:?}: names that begin with `amq.` are the broker's own", self.name);
+            return Err(Error::foreseen(ACCESS_REFUSED, text));
+        }
         self.check_arguments().map_err(|reason| Error::invalid(format!("queue {:?}: {reason}", self.name)))
     }
 
@@ -272,9 +277,6 @@ impl Queue {
     }
 
     fn check_arguments(&self) -> Result<(), String> {
-        if self.name.starts_with("amq.") {
-            return Err("names that begin with `amq.` are the broker's own".to_owned());
-        }
         for (key, duration) in self.durations() {
             if duration.is_some() && self.arguments.table.contains_key(key) {
                 return Err(format!("{key} is given twice, as a duration and as a raw argument"));

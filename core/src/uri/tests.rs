@@ -217,3 +217,12 @@ fn endless_timeouts_are_bounded() {
     assert!(now.checked_add(options.connect_timeout).is_some());
     assert!(now.checked_add(options.operation_timeout).is_some());
 }
+
+#[test]
+fn an_embedded_broker_has_no_other_hosts() {
+    if cfg!(feature = "broker") {
+        let options = accepted("memory://broker").hosts([crate::Host::new("rabbit-1", 5672)]);
+        let error = options.complete().expect_err("they would be ignored");
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidArgument, "{error}");
+    }
+}

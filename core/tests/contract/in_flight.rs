@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,6 +19,7 @@ contract!(
     fault_10_a_missing_exchange_fails_only_what_goes_there,
     the_window_bounds_messages_in_flight,
     the_window_bounds_bytes_in_flight,
+    thousands_of_gets_without_acks_are_in_flight_among_refused_ones,
 );
 
 /// A runtime whose only thread can be held, and with it the engines of the clients that connect on it.
@@ -209,4 +210,24 @@ async fn the_window_bounds_bytes_in_flight(env: &Env) {
     let large = client.publish("", &queue, Message::new(vec![1; 10 * SIZE]));
     within("a message larger than the window", STEP, large).await.unwrap();
     assert_eq!(client.queue_info(&queue).await.unwrap().message_count, 101);
+}
+
+async fn thousands_of_gets_without_acks_are_in_flight_among_refused_ones(env: &Env) {
+    // More than a connection has channels.
+    const COUNT: u32 = 3_000;
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    send(&client, &queue, numbers(0..COUNT)).await;
+    let nothing = env.unique("nothing");
+    let seen = Mutex::new(BTreeSet::new());
+    let get = async |round: u32| {
+        if round.is_multiple_of(500) {
+            let refused = client.get(&nothing, true).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::NotFound);
+        }
+        let delivery = client.get(&queue, true).await.unwrap().unwrap();
+        assert!(seen.lock().unwrap().insert(text(&delivery)));
+    };
+    within("the gets", STEP, all((0..COUNT).map(get))).await;
+    assert!(client.get(&queue, true).await.unwrap().is_none());
 }

@@ -22,6 +22,9 @@ contract!(
     an_exclusive_consumers_prefetch_changed_again_and_again_loses_nothing,
     a_single_active_consumer_keeps_its_place,
     a_queue_that_is_deleted_with_its_last_consumer_stays,
+    a_queue_that_is_deleted_with_its_exclusive_consumer_stays,
+    an_exclusive_consumer_without_a_limit_gets_one,
+    an_exclusive_consumer_of_somebody_elses_quorum_queue,
 );
 
 /// The next deliveries, unacked; none of them came before.
@@ -34,6 +37,12 @@ async fn first_deliveries(consumer: &Consumer, numbers: std::ops::Range<u32>) ->
         held.push(delivery);
     }
     held
+}
+
+fn ack_all(held: &[Delivery]) {
+    for delivery in held {
+        delivery.ack().unwrap();
+    }
 }
 
 async fn raised(env: &Env, kind: QueueType, exclusive: bool) {
@@ -207,4 +216,55 @@ async fn a_queue_that_is_deleted_with_its_last_consumer_stays(env: &Env) {
     }
     assert!(exists(&client, &name).await);
     assert_eq!(next_text(&consumer).await, "before");
+}
+
+async fn a_queue_that_is_deleted_with_its_exclusive_consumer_stays(env: &Env) {
+    let client = env.client().await;
+    let other = env.client().await;
+    for declaring in [&client, &other] {
+        let name = env.unique("q");
+        declaring.declare_queue(&Queue::new(name.as_str()).auto_delete(true)).await.unwrap();
+        send(declaring, &name, numbers(0..20)).await;
+        let consumer = client.consume(name.as_str()).prefetch(1).exclusive(true).start().await.unwrap();
+        let mut held = first_deliveries(&consumer, 0..1).await;
+        for prefetch in 2..6 {
+            within("a change", STEP, consumer.set_prefetch(prefetch)).await.unwrap();
+        }
+        held.extend(first_deliveries(&consumer, 1..5).await);
+        until_ready(declaring, &name, 15).await;
+        assert!(consumer.try_next().is_pending());
+        ack_all(&held);
+        assert_eq!(next_texts(&consumer, 15).await, numbers(5..20));
+    }
+}
+
+async fn an_exclusive_consumer_without_a_limit_gets_one(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    let consumer = client.consume(queue.as_str()).prefetch(0).exclusive(true).start().await.unwrap();
+    send(&client, &queue, numbers(0..20)).await;
+    let held = first_deliveries(&consumer, 0..20).await;
+    consumer.set_prefetch(3).await.unwrap();
+    ack_all(&held);
+    send(&client, &queue, numbers(20..30)).await;
+    let held = first_deliveries(&consumer, 20..23).await;
+    until_ready(&client, &queue, 7).await;
+    assert!(consumer.try_next().is_pending());
+    // And back.
+    consumer.set_prefetch(0).await.unwrap();
+    let more = first_deliveries(&consumer, 23..30).await;
+    held.iter().chain(&more).for_each(|delivery| delivery.ack().unwrap());
+}
+
+async fn an_exclusive_consumer_of_somebody_elses_quorum_queue(env: &Env) {
+    let client = env.client().await;
+    let other = env.client().await;
+    let queue = env.queue_with(&other, |queue| queue.queue_type(QueueType::Quorum)).await;
+    send(&other, &queue, numbers(0..20)).await;
+    let starting = client.consume(queue.as_str()).prefetch(2).exclusive(true).start();
+    let consumer = within("the start", STEP, starting).await.unwrap();
+    let mut held = first_deliveries(&consumer, 0..2).await;
+    within("the change", STEP, consumer.set_prefetch(5)).await.unwrap();
+    held.extend(first_deliveries(&consumer, 2..5).await);
+    ack_all(&held);
 }

@@ -14,6 +14,8 @@ use serde_json::json;
 const KEY: &[u8] = include_bytes!("key.pem");
 const KEY_PKCS1: &[u8] = include_bytes!("key-pkcs1.pem");
 const PUBLIC: &[u8] = include_bytes!("public.pem");
+const PUBLIC_PKCS1: &[u8] = include_bytes!("public-pkcs1.pem");
+const SHORT_PUBLIC: &[u8] = include_bytes!("short-public.pem");
 const OTHER: &[u8] = include_bytes!("other.pem");
 const ELLIPTIC: &[u8] = include_bytes!("elliptic.pem");
 const ELLIPTIC_PUBLIC: &[u8] = include_bytes!("elliptic-public.pem");
@@ -28,7 +30,9 @@ async fn next(client: &Client, queue: &str) -> Delivery {
 #[test]
 fn queues_have_the_names_that_murano_gives_them() {
     assert_eq!(murano::agent_queue("7f1c", "web-0"), QUEUE);
+    assert_eq!(murano::agent_queue("7F1c", "Web-0"), QUEUE);
     assert_eq!(murano::results_queue("engine"), "-execution-results-engine");
+    assert_eq!(murano::results_queue("RegionOne"), "-execution-results-regionone");
     assert_eq!(murano::QUEUE_TTL.as_millis(), 86_400_000);
 }
 
@@ -40,7 +44,10 @@ fn a_signature_is_the_one_that_murano_makes() {
         assert!(key.verifying_key().verify(QUEUE, BODY.as_bytes(), SIGNATURE).is_ok());
         assert_eq!(format!("{key:?}"), "SigningKey(2048 bits)");
     }
-    assert!(VerifyingKey::from_pem(PUBLIC).unwrap().verify(QUEUE, BODY.as_bytes(), SIGNATURE).is_ok());
+    let indented = String::from_utf8(PUBLIC_PKCS1.to_vec()).unwrap().replace('\n', "\r\n    ");
+    for pem in [PUBLIC, PUBLIC_PKCS1, indented.as_bytes()] {
+        assert!(VerifyingKey::from_pem(pem).unwrap().verify(QUEUE, BODY.as_bytes(), SIGNATURE).is_ok());
+    }
 }
 
 #[test]
@@ -71,7 +78,7 @@ fn what_is_not_an_rsa_key_is_refused_and_not_repeated() {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         assert!(!error.to_string().contains("secret"), "{error}");
     }
-    for pem in ["", "secret", text.as_str(), std::str::from_utf8(ELLIPTIC_PUBLIC).unwrap()] {
+    for pem in [b"", b"secret".as_slice(), KEY, KEY_PKCS1, ELLIPTIC_PUBLIC, SHORT_PUBLIC] {
         let error = VerifyingKey::from_pem(pem).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
@@ -96,7 +103,7 @@ async fn a_signed_plan_goes_to_its_agent_and_the_result_comes_back() {
         assert_eq!(verifying.verify_delivery(&queue, &delivery), Ok(()));
         assert_eq!(verifying.verify_delivery("another", &delivery), Err(SignatureError::Wrong));
         assert_eq!(murano::message_id(&delivery), Some(plan.id.as_str()));
-        assert_eq!(delivery.json::<ExecutionPlan>().unwrap(), plan);
+        assert_eq!(ExecutionPlan::from_delivery(&delivery).unwrap(), plan);
         let unsigned = next(&client, &queue).await;
         assert_eq!(verifying.verify_delivery(&queue, &unsigned), Err(SignatureError::Missing));
 
@@ -104,7 +111,7 @@ async fn a_signed_plan_goes_to_its_agent_and_the_result_comes_back() {
         client.publish("", &results, result.message().unwrap()).await.unwrap();
         let delivery = next(&client, &results).await;
         assert_eq!(murano::message_id(&delivery), Some(plan.id.as_str()));
-        assert_eq!(delivery.json::<ExecutionResult>().unwrap(), result);
+        assert_eq!(ExecutionResult::from_delivery(&delivery).unwrap(), result);
         for name in [&queue, &results] {
             client.delete_queue(name).await.unwrap();
         }
@@ -138,5 +145,45 @@ async fn ids_and_signatures_are_read_however_a_generation_writes_them() {
     ] {
         client.publish("", QUEUE, sent).await.unwrap();
         assert_eq!(key.verify_delivery(QUEUE, &next(&client, QUEUE).await), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_a_document_does_not_say_is_in_the_properties_of_its_message() {
+    let client = Client::connect(&format!("memory://{}", unique("murano"))).await.unwrap();
+    client.declare_queue(&murano::queue(QUEUE)).await.unwrap();
+    // What the engine sends to see whether an agent is there.
+    let ready = json!({"Body": "return", "FormatVersion": "2.0.0", "Scripts": {}});
+    let says = json!({"ID": "in the plan", "ReplyTo": "named in the plan"});
+    for (body, id, reply_to) in
+        [(&ready, "in the message", "named in the message"), (&says, "in the plan", "named in the plan")]
+    {
+        let message =
+            Message::json(body).unwrap().message_id("in the message").reply_to("named in the message");
+        client.publish("", QUEUE, message).await.unwrap();
+        let plan = ExecutionPlan::from_delivery(&next(&client, QUEUE).await).unwrap();
+        assert_eq!((plan.id.as_str(), plan.reply_to.as_deref()), (id, Some(reply_to)));
+        assert_eq!(ExecutionResult::done(&plan, ()).source_id, id);
+    }
+    client
+        .publish("", QUEUE, Message::json(&ready).unwrap().header("message_id", "in the header"))
+        .await
+        .unwrap();
+    let plan = ExecutionPlan::from_delivery(&next(&client, QUEUE).await).unwrap();
+    assert_eq!((plan.id.as_str(), plan.reply_to), ("in the header", None));
+
+    for (body, id) in [
+        (json!({"IsException": false, "Result": []}), "in the message"),
+        (json!({"FormatVersion": "2.0.0", "SourceID": "in the result"}), "in the result"),
+    ] {
+        let message = Message::json(&body).unwrap().message_id("in the message");
+        client.publish("", QUEUE, message).await.unwrap();
+        assert_eq!(ExecutionResult::from_delivery(&next(&client, QUEUE).await).unwrap().source_id, id);
+    }
+    for body in ["", "[]", "not JSON"] {
+        client.publish("", QUEUE, Message::new(body)).await.unwrap();
+        let delivery = next(&client, QUEUE).await;
+        assert_eq!(ExecutionPlan::from_delivery(&delivery).unwrap_err().kind(), ErrorKind::Json);
+        assert_eq!(ExecutionResult::from_delivery(&delivery).unwrap_err().kind(), ErrorKind::Json);
     }
 }

@@ -11,11 +11,13 @@ import sys
 
 role, package, host, port, queue, results, count = sys.argv[1:]
 count = int(count)
-messaging = importlib.import_module(package)
+# The package of Murano's engine itself has no names.
+Message = importlib.import_module(package + ".message").Message
+MqClient = importlib.import_module(package + ".mqclient").MqClient
 
 
 def new(id, body):
-    message = messaging.Message()
+    message = Message()
     message.id = id
     message.body = body
     return message
@@ -52,7 +54,7 @@ def result(of, n):
     }
 
 
-with messaging.MqClient(login="guest", password="guest", host=host, port=int(port), virtual_host="/") as client:
+with MqClient(login="guest", password="guest", host=host, port=int(port), virtual_host="/") as client:
     if role == "engine":
         client.declare(results, enable_ha=True, ttl=60000)
         client.declare(queue, enable_ha=True, ttl=60000)

@@ -11,15 +11,15 @@ import json
 import logging
 import threading
 import time
-import uuid
 import warnings
 from collections.abc import Iterable
 from typing import Any, Callable, Literal, Optional, Union
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import murano_messaging as mm
 from murano_messaging import _green
 
+from . import _json
 from ._warnings import InsecureTLSWarning
 
 log = logging.getLogger("murano-common.messaging")
@@ -32,21 +32,11 @@ Host = Union[str, Iterable[Any]]
 # What ``ssl_version`` may be called, and whether TLS 1.2 or 1.3 can serve it.
 _SSL_VERSIONS = {"tlsv1_2": True, "sslv23": True, "tlsv1": False, "tlsv1_1": False, "sslv2": False, "sslv3": False}
 
+# What an option is called in URLs, where that is something else.
+_OF_URL = {"connection_timeout": "connect_timeout"}
+
 # Murano imported its AMQP library through eventlet.patcher: its waits yielded in processes that patched nothing else.
 _green.without_patching = True
-
-
-def _primitive(value: Any) -> Any:
-    """What JSON has no form for, as oslo.serialization writes it."""
-    if isinstance(value, (datetime.datetime, datetime.date)):
-        return value.isoformat()
-    if isinstance(value, uuid.UUID):
-        return str(value)
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode()
-    if isinstance(value, (set, frozenset, tuple)) or hasattr(value, "__iter__"):
-        return list(value)
-    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 class Message:
@@ -108,13 +98,15 @@ class Subscription:
         self._queue = queue
         self._prefetch_count = prefetch_count
         self._consumer: Optional[mm.Consumer] = None
+        self._ended: Optional[mm.MessagingError] = None
 
     def __enter__(self) -> Any:
+        self._ended = None
         self._consumer = self._client.consume(str(self._queue), prefetch=self._prefetch_count)
         return self
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Literal[False]:
-        consumer, self._consumer = self._consumer, None
+        consumer, self._consumer, self._ended = self._consumer, None, None
         if consumer is not None:
             self._leave(consumer, exc_type)
         return False
@@ -131,11 +123,23 @@ class Subscription:
         raise RuntimeError(NOT_IN_WITH)
 
     def get_message(self, timeout: Optional[float] = None) -> Any:
-        """Return the next message; ``None`` when none came within ``timeout`` seconds."""
+        """Return the next message; ``None`` when none came within ``timeout`` seconds.
+
+        What ended the subscription, a queue that was deleted for instance, is raised by this call and all after it.
+        """
         consumer = self._consumer
         if consumer is None:
             return self._outside_with(timeout)
-        handle = consumer.get(timeout=None if timeout is None else max(timeout, 0))
+        if self._ended is not None:
+            # The consumer itself says it once, and after that it has nothing to wait for.
+            raise self._ended
+        try:
+            handle = consumer.get(timeout=None if timeout is None else max(timeout, 0))
+        except mm.InvalidArgumentError:
+            raise
+        except mm.MessagingError as error:
+            self._ended = error
+            raise
         if handle is not None:
             return self._message(self._client, handle)
         if timeout is None and self._consumer is not consumer:
@@ -161,6 +165,7 @@ class MqClient:
 
     _subscription: type[Subscription] = Subscription
     _durable = True
+    _dumps = staticmethod(_json.dumps)
 
     _options: dict[str, Any]
     _url: Optional[str]
@@ -198,7 +203,9 @@ class MqClient:
         client = cls.__new__(cls)
         client._url = url
         client._client = None
-        client._options = {"separate_publish_connection": False, **client._more_options(), **options}
+        said = {_OF_URL.get(name, name) for name, _ in parse_qsl(url.partition("?")[2])}
+        more = {name: value for name, value in client._more_options().items() if name not in said}
+        client._options = {"separate_publish_connection": False, **more, **options}
         return client
 
     def _more_options(self) -> dict[str, Any]:
@@ -259,7 +266,7 @@ class MqClient:
         signing_func: Optional[Callable[[str], Any]] = None,
     ) -> None:
         client = self._connected()
-        text = json.dumps(message.body, default=_primitive)
+        text = self._dumps(message.body)
         message_id = str(message.id)
         headers = {"message_id": message_id}
         if signing_func:
@@ -284,10 +291,10 @@ class MqClient:
                 str(key),
                 f" at exchange {str(exchange)!r}" if exchange else "",
             )
-        except mm.OperationTimeoutError:
+        except (mm.OperationTimeoutError, mm.BlockedError) as error:
             if timeout is None:
                 raise
-            log.warning("message %r to %r was not confirmed within %s s", message_id, str(key), timeout)
+            log.warning("message %r to %r was not confirmed within %s s: %s", message_id, str(key), timeout, error)
 
     def open(self, queue: str, prefetch_count: int = 1) -> Any:
         """Return a subscription to ``queue``, to be used with ``with``."""
@@ -335,17 +342,23 @@ def tls_of_kombu(ssl: bool, ssl_version: Optional[str], ca_certs: Optional[str],
 
 
 def _verified(ca_certs: Optional[str]) -> dict[str, Any]:
+    if not ca_certs:
+        _warn(
+            "the system's authorities are trusted for a broker of any name: whoever has a certificate of one can read "
+            "and change everything; give ca_certs, or use from_url, which verifies the name"
+        )
     # Brokers are often reached by address, with a certificate of a private authority or pinned.
     return {"tls": True, "ca_file": ca_certs, "verify_hostname": False, "pinned": bool(ca_certs) or None}
 
 
 def _unverified() -> dict[str, Any]:
-    warnings.warn(
-        "the broker's certificate is not verified: whoever is on the way can read and change everything; give ca_certs",
-        InsecureTLSWarning,
-        stacklevel=4,
-    )
+    _warn("the broker's certificate is not verified: whoever is on the way can read and change everything; give ca_certs")
     return {"tls": True, "insecure": True}
+
+
+def _warn(text: str) -> None:
+    # At the line that calls the constructor.
+    warnings.warn(text, InsecureTLSWarning, stacklevel=5)
 
 
 def drop(client: mm.Client) -> None:

@@ -25,6 +25,8 @@ class TokenSanitizer:
         return self._message
 
     def _contains_token(self, name: Any) -> bool:
+        if isinstance(name, bytes):
+            name = name.decode("latin-1")
         return isinstance(name, str) and any(token.lower() in name.lower() for token in self.tokens)
 
     def sanitize(self, obj: Any) -> Any:
@@ -35,7 +37,7 @@ class TokenSanitizer:
             return [self.sanitize(item) for item in obj]
         if isinstance(obj, tuple) and len(obj) == 2:
             key, value = obj
-            if self._contains_token(key) and isinstance(value, str):
+            if self._contains_token(key) and isinstance(value, (str, bytes, bytearray)):
                 return key, self.message
             return key, self.sanitize(value)
         return obj

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import Any, Optional, Union
+from urllib.parse import parse_qsl
 
 import murano_messaging as mm
 from murano_messaging.compat import _murano
@@ -43,9 +45,16 @@ class MqClient(_murano.MqClient):
         try:
             super().connect()
         except mm.ConnectFailedError as error:
-            if time.monotonic() - started < float(self._options["connect_timeout"]) * 0.99:
+            if time.monotonic() - started < self._connect_seconds() * 0.99:
                 raise
             _murano.log.warning("not connected: %s", error)
+
+    def _connect_seconds(self) -> float:
+        given = self._options.get("connect_timeout")
+        if given is None:
+            query = dict(parse_qsl((self._url or "").partition("?")[2]))
+            return int(query.get("connection_timeout", _CONNECT_TIMEOUT * 1000)) / 1000
+        return given.total_seconds() if isinstance(given, datetime.timedelta) else float(given)
 
     def declare(
         self,

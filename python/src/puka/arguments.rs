@@ -25,6 +25,17 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Text {
     }
 }
 
+/// What was given, `None` too; nothing where the argument was left out.
+pub struct Given<'py>(pub Option<Bound<'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(given.to_owned())))
+    }
+}
+
 /// Anything that is true or false.
 pub struct Flag(pub bool);
 

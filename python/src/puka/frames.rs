@@ -195,7 +195,8 @@ fn failed<'py>(py: Python<'py>, error: &Error, body_type: BodyType) -> PyResult<
         None => py.None().into_bound(py),
     };
     let tls = error.tls_failure().map(tls_failure);
-    let arguments = (kind, error.to_string(), reply, returned, tls).into_pyobject(py)?;
+    let arguments =
+        (kind, error.to_string(), reply, returned, tls, error.foreseen_code()).into_pyobject(py)?;
     let frame = spec(py)?.call_method1("failed", arguments.cast_into::<PyTuple>()?)?;
     Ok(frame.cast_into::<PyDict>()?)
 }

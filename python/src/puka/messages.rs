@@ -1,23 +1,23 @@
 //! The connection, and messages: published, consumed, settled.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use murano_messaging::{ConsumeBuilder, Consumer, Delivery, Error, ErrorKind, Message};
 use pyo3::{
-    exceptions::{PyAssertionError, PyKeyError},
+    exceptions::{PyAssertionError, PyKeyError, PyValueError},
     prelude::*,
     types::{PyDict, PyString, PyTuple},
 };
 
 use super::{
-    arguments::{Flag, Text, callback},
+    arguments::{self, Flag, Text, callback},
     client::{self, LastRoute, PukaBase, no_connection},
     fields,
     frames::Given,
-    promises::{Done, Operation, Unsettled, Work},
+    promises::{Done, Operation, Promise, Started, Unsettled, Work},
     topology::PukaTopology,
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{engine, errors::OrPyErr, service};
 
@@ -70,16 +70,20 @@ impl PukaBase {
     fn consume(
         &self,
         consumers: Vec<(ConsumeBuilder, String)>,
+        prefetch: u16,
         no_ack: bool,
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
         let promises = self.promises()?;
         // Puka's tags begin with the promise's number.
         let number = promises.next_number();
+        let several = consumers.len() > 1;
         let consumers: Vec<_> = consumers
             .into_iter()
             .enumerate()
-            .map(|(place, (consumer, tag))| consumer.no_ack(no_ack).tag(format!("{number}.{place}.{tag}")))
+            .map(|(place, (consumer, tag))| {
+                consumer.prefetch(prefetch).no_ack(no_ack).tag(format!("{number}.{place}.{tag}"))
+            })
             .collect();
         let work: Operation = Box::pin(async move {
             let mut started = Vec::new();
@@ -94,8 +98,28 @@ impl PukaBase {
             }
             Ok(Done::Consuming(started))
         });
-        Ok(promises.add_consuming(Work::Operation(work), no_ack, self::callback(callback)))
+        let mut promise = Promise::new(Work::Operation(work), self::callback(callback));
+        promise.started = Some(watch::Sender::new(None));
+        promise.no_ack = no_ack;
+        // The broker sends as much for each of several queues.
+        promise.limit = if several { usize::from(prefetch) } else { 0 };
+        Ok(promises.insert(promise))
     }
+
+    /// The consumers of a promise, which may still be starting.
+    fn started(&self, number: u64) -> PyResult<Started> {
+        self.promises()?.consumers(number).ok_or_else(|| {
+            PyKeyError::new_err(format!(
+                "promise {number} has no consumer: give the number that basic_consume has returned, before its consumer \
+                 has ended"
+            ))
+        })
+    }
+}
+
+/// Waits until the consumers have started; `None` if they never do, which the promise that asked for them tells.
+async fn running(mut started: Started) -> Option<Arc<Vec<Consumer>>> {
+    started.wait_for(Option::is_some).await.ok()?.clone()
 }
 
 /// A task that ends when nobody waits for it any more.
@@ -189,25 +213,30 @@ impl PukaClient {
 
     /// Queues a message for `wait`, `loop` or `on_write` to send. The promise is kept when the broker has confirmed it.
     #[pyo3(
-        signature = (exchange, routing_key=None, mandatory=Flag(false), headers=None, body=None, *, callback=None),
+        signature = (exchange, routing_key=arguments::Given(None), mandatory=Flag(false), headers=None, body=arguments::Given(None), *, callback=None),
         text_signature = "($self, exchange, routing_key='', mandatory=False, headers=None, body='', *, callback=None)"
     )]
     fn basic_publish(
         slf: &Bound<'_, Self>,
         exchange: &Bound<'_, PyAny>,
-        routing_key: Option<&Bound<'_, PyAny>>,
+        routing_key: arguments::Given<'_>,
         mandatory: Flag,
         headers: Option<&Bound<'_, PyAny>>,
-        body: Option<&Bound<'_, PyAny>>,
+        body: arguments::Given<'_>,
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
         let promises = this.promises()?;
         let empty = pyo3::intern!(py, "").as_any();
-        let publisher = this.route(py, exchange, routing_key.unwrap_or(empty))?;
-        let message: Message = fields::message(body.unwrap_or(empty), headers)?.mandatory(mandatory.0);
+        let publisher = this.route(py, exchange, routing_key.0.as_ref().unwrap_or(empty))?;
+        let message: Message =
+            fields::message(body.0.as_ref().unwrap_or(empty), headers)?.mandatory(mandatory.0);
         let confirmation = match publisher.enqueue(message) {
             Ok(confirmation) => confirmation,
+            // As if the broker had been asked.
+            Err(error) if error.foreseen_code().is_some() => {
+                return Ok(promises.add_finished(Given::Failed(error), self::callback(callback)));
+            }
             Err(error) if error.kind() == ErrorKind::InvalidArgument => return Err(error).or_py(py),
             Err(_) => return Err(no_connection(py)),
         };
@@ -230,7 +259,9 @@ impl PukaClient {
         let core = this.ready(py)?;
         let work: Operation =
             Box::pin(async move { Ok(Done::Got(core.get(&queue.0, no_ack.0).await?.map(Box::new))) });
-        Ok(this.promises()?.add_consuming(Work::Operation(work), no_ack.0, self::callback(callback)))
+        let mut promise = Promise::new(Work::Operation(work), self::callback(callback));
+        promise.no_ack = no_ack.0;
+        Ok(this.promises()?.insert(promise))
     }
 
     /// Consumes a queue: the promise has a result for each message.
@@ -250,12 +281,13 @@ impl PukaClient {
         callback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
-        let consumer = this.ready(py)?.consume(queue.0).prefetch(prefetch_count).exclusive(exclusive.0);
+        let consumer = this.ready(py)?.consume(queue.0).exclusive(exclusive.0);
         let consumer = with_arguments(consumer, arguments.as_ref())?;
-        this.consume(vec![(consumer, String::new())], no_ack.0, callback)
+        this.consume(vec![(consumer, String::new())], prefetch_count, no_ack.0, callback)
     }
 
-    /// Consumes several queues by one promise. Each is a name, or a dict with `queue` and what `basic_consume` takes.
+    /// Consumes several queues by one promise. Each is a name, or a dict with `queue` and what `basic_consume` takes. They
+    /// share the prefetch.
     #[pyo3(
         signature = (queues, prefetch_count=0, no_ack=Flag(false), *, callback=None),
         text_signature = "($self, queues, prefetch_count=0, no_ack=False, *, callback=None)"
@@ -273,8 +305,7 @@ impl PukaClient {
         for item in queues.try_iter()? {
             let item = item?;
             if item.is_instance_of::<PyString>() {
-                consumers
-                    .push((core.consume(item.extract::<Text>()?.0).prefetch(prefetch_count), String::new()));
+                consumers.push((core.consume(item.extract::<Text>()?.0), String::new()));
                 continue;
             }
             let optional = |name: &str| -> PyResult<Option<Bound<'_, PyAny>>> {
@@ -285,13 +316,16 @@ impl PukaClient {
             let exclusive = optional("exclusive")?.map_or(Ok(false), |flag| flag.is_truthy())?;
             let tag = optional("consumer_tag")?
                 .map_or(Ok(String::new()), |tag| tag.extract::<Text>().map(|tag| tag.0))?;
-            let consumer = core.consume(queue.0).prefetch(prefetch_count).exclusive(exclusive);
+            let consumer = core.consume(queue.0).exclusive(exclusive);
             consumers.push((with_arguments(consumer, optional("arguments")?.as_ref())?, tag));
         }
-        this.consume(consumers, no_ack.0, callback)
+        if consumers.is_empty() {
+            return Err(PyValueError::new_err("there is nothing to consume: give at least one queue"));
+        }
+        this.consume(consumers, prefetch_count, no_ack.0, callback)
     }
 
-    /// Changes the prefetch of consumers that run.
+    /// Changes the prefetch of consumers, which may still be starting.
     #[pyo3(
         signature = (consume_promise, prefetch_count=0, *, callback=None),
         text_signature = "($self, consume_promise, prefetch_count=0, *, callback=None)"
@@ -304,21 +338,21 @@ impl PukaClient {
     ) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
         this.ready(py)?;
-        let consumers = this
-            .promises()?
-            .consumers(consume_promise)
-            .ok_or_else(|| PyKeyError::new_err(consume_promise))?;
+        let started = this.started(consume_promise)?;
         let work = Box::pin(async move {
+            let Some(consumers) = running(started).await else {
+                let text = format!("the consumer of promise {consume_promise} has not started");
+                return Err(Error::new(ErrorKind::ConsumerCancelled, text));
+            };
             for consumer in consumers.iter() {
                 consumer.set_prefetch(prefetch_count).await?;
             }
-            let limit = usize::from(prefetch_count) * consumers.len();
-            Ok(Done::Limited { target: consume_promise, limit })
+            Ok(Done::Limited { target: consume_promise, limit: usize::from(prefetch_count) })
         });
         this.promise(work, callback)
     }
 
-    /// Stops consuming. What was not handed out goes back to its queue.
+    /// Stops consuming. What was not handed out goes back to its queue, unless it came without acks.
     #[pyo3(
         signature = (consume_promise, *, callback=None),
         text_signature = "($self, consume_promise, *, callback=None)"
@@ -330,19 +364,14 @@ impl PukaClient {
     ) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
         this.ready(py)?;
-        let promises = this.promises()?;
-        let Some(consumers) = promises.consumers(consume_promise) else {
-            if !promises.give_up(consume_promise) {
-                return Err(PyKeyError::new_err(consume_promise));
-            }
-            let work = Box::pin(async { Ok(Done::Given(Given::Cancelled(String::new()))) });
-            return this.promise(work, callback);
-        };
+        let started = this.started(consume_promise)?;
         let work = Box::pin(async move {
             let mut tag = String::new();
-            for consumer in consumers.iter() {
-                tag = consumer.tag().to_string();
-                consumer.cancel().await?;
+            if let Some(consumers) = running(started).await {
+                for consumer in consumers.iter() {
+                    tag = consumer.tag().to_string();
+                    consumer.cancel().await?;
+                }
             }
             Ok(Done::Cancelled { target: consume_promise, tag })
         });

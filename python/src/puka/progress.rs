@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use murano_messaging::{Consumer, Error, ErrorKind, Event, Events};
+use murano_messaging::{Consumer, Delivery, Error, ErrorKind, Event, Events};
 use pyo3::prelude::*;
 
 use super::{
@@ -35,7 +35,7 @@ impl Promises {
     }
 
     pub fn show(&self, table: &Table) {
-        self.signals.set_ready(!table.ready.is_empty());
+        self.signals.set_ready(table.lost || !table.ready.is_empty());
     }
 
     /// As [`Self::show`], after this promise was advanced although no signal has asked for it: who waits in another
@@ -86,6 +86,7 @@ impl Promises {
                 if let Poll::Ready((reason, _)) = watching.as_mut().poll(&mut Context::from_waker(&waker)) {
                     promise.work = Work::Nothing;
                     if reason.is_some() || !table.closing {
+                        table.lost = true;
                         self.shut_down(table, &reason.unwrap_or_else(closed));
                     }
                 }
@@ -115,6 +116,9 @@ impl Promises {
             Ok(Done::Consuming(consumers)) => {
                 let consumers = Arc::new(consumers);
                 promise.work = Work::Consume(consumers.clone());
+                if let Some(started) = &promise.started {
+                    started.send_replace(Some(consumers.clone()));
+                }
                 self.refill(table, number, &consumers);
                 return;
             }
@@ -154,24 +158,17 @@ impl Promises {
         // Each in its turn: one that always has something must not keep the others waiting.
         let first = promise.last_tag as usize % consumers.len().max(1);
         let in_turn = || consumers[first..].iter().chain(&consumers[..first]);
-        let mut polled = in_turn().map(Consumer::try_next).find(Poll::is_ready);
+        let mut polled = in_turn().find_map(|core| if_ready(core, core.try_next()));
         if polled.is_none() {
             let waker = self.signals.waker(number);
             let mut context = Context::from_waker(&waker);
-            polled = in_turn().map(|core| core.poll_next_delivery(&mut context)).find(Poll::is_ready);
+            polled = in_turn().find_map(|core| if_ready(core, core.poll_next_delivery(&mut context)));
         }
-        let Some(Poll::Ready(next)) = polled else { return };
+        let Some((consumer, next)) = polled else { return };
         match next {
-            Some(Ok(core)) => {
-                // The tags of several consumers are those of several channels.
-                promise.last_tag =
-                    if consumers.len() == 1 { core.delivery_tag() } else { promise.last_tag + 1 };
-                let tag = promise.last_tag;
-                promise.results.push_back(Given::Delivery(Box::new(Delivered { core, tag })));
-            }
+            Some(Ok(core)) => promise.deliver(core, consumers.len()),
             Some(Err(error)) if error.kind() == ErrorKind::ConsumerCancelled => {
-                let tag = consumers.last().map(|core| core.tag().to_string()).unwrap_or_default();
-                promise.finish(Given::Cancelled(tag));
+                promise.finish(Given::Cancelled(consumer.tag().to_string()));
             }
             Some(Err(error)) => promise.finish(Given::Failed(error)),
             // Cancelled by the application, which is told by the promise of the cancel; or closed.
@@ -206,24 +203,38 @@ impl Promises {
 }
 
 impl Table {
-    /// The consumers of this promise are cancelled: what was not handed out goes back to its queue.
+    /// The consumers of this promise are cancelled: what was not handed out goes back to its queue, unless it came without
+    /// acks.
     fn cancelled(&mut self, number: u64) {
-        let Some(promise) = self.promises.get_mut(&number) else { return };
-        for given in promise.results.drain(..) {
-            if let Given::Delivery(delivered) = given
-                && !promise.no_ack
-            {
-                // The connection may be gone, and then it went back by itself.
-                let _ = delivered.core.requeue();
+        let Some(promise) = self.promises.get_mut(&number).filter(|promise| !promise.over) else {
+            return;
+        };
+        if !promise.no_ack {
+            for given in promise.results.drain(..) {
+                if let Given::Delivery(delivered) = given {
+                    // The connection may be gone, and then it went back by itself.
+                    let _ = delivered.core.requeue();
+                }
             }
         }
-        promise.over = true;
-        promise.work = Work::Nothing;
-        let spent = promise.is_spent();
-        self.ready.remove(&number);
-        if spent {
+        promise.end();
+        if promise.results.is_empty() {
+            self.ready.remove(&number);
+        } else {
+            self.ready.insert(number);
+        }
+        if promise.is_spent() {
             self.garbage.extend(self.promises.remove(&number));
         }
+    }
+}
+
+type Next = Option<Result<Delivery, Error>>;
+
+fn if_ready(consumer: &Consumer, polled: Poll<Next>) -> Option<(&Consumer, Next)> {
+    match polled {
+        Poll::Ready(next) => Some((consumer, next)),
+        Poll::Pending => None,
     }
 }
 

@@ -5,10 +5,12 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
 };
 
 use murano_messaging::{Client, Confirmation, Consumer, Delivery, Error, Events, ServerInfo};
 use pyo3::prelude::*;
+use tokio::sync::watch;
 
 use super::{
     frames::{Delivered, Given},
@@ -47,8 +49,13 @@ pub enum Work {
     Watch(Watching),
 }
 
+/// The consumers of a promise, once they have started. It is closed when they will never start, or are over.
+pub type Started = watch::Receiver<Option<Arc<Vec<Consumer>>>>;
+
 pub struct Promise {
     pub work: Work,
+    /// Of a promise that consumes: who waits for its consumers to start.
+    pub started: Option<watch::Sender<Option<Arc<Vec<Consumer>>>>>,
     pub callback: Option<Py<PyAny>>,
     pub results: VecDeque<Given>,
     /// No more results will come.
@@ -57,7 +64,8 @@ pub struct Promise {
     /// Deliveries that the application has, by the number it settles them by.
     held: HashMap<u64, Delivery>,
     pub last_tag: u64,
-    /// The most that the application may hold, since `basic_qos` has changed it; 0 for what the broker sends.
+    /// The most that the application may hold; 0 for what the broker sends. The broker's limit is that of one queue, and
+    /// does not count what came before a `basic_qos`.
     pub limit: usize,
 }
 
@@ -65,6 +73,7 @@ impl Promise {
     pub fn new(work: Work, callback: Option<Py<PyAny>>) -> Self {
         Self {
             work,
+            started: None,
             callback,
             results: VecDeque::new(),
             over: false,
@@ -75,14 +84,51 @@ impl Promise {
         }
     }
 
-    /// A result that the application gets, and whether it is the last.
+    /// The last result.
     pub fn finish(&mut self, given: Given) {
+        self.end();
         self.results.push_back(given);
-        self.over = true;
-        self.work = Work::Nothing;
     }
 
-    /// Whether the application holds all it may. What it held before a `basic_qos` the broker does not count.
+    /// No more results will come than those that are here.
+    pub fn end(&mut self) {
+        self.keep_forgotten();
+        self.over = true;
+        self.work = Work::Nothing;
+        self.started = None;
+    }
+
+    /// The broker has forgotten what it has sent without acks: what has come is the application's, or lost.
+    fn keep_forgotten(&mut self) {
+        if let Work::Consume(consumers) = &self.work
+            && self.no_ack
+        {
+            let consumers = consumers.clone();
+            for consumer in consumers.iter() {
+                while let Poll::Ready(Some(Ok(core))) = consumer.try_next() {
+                    self.deliver(core, consumers.len());
+                }
+            }
+        }
+    }
+
+    /// A delivery of one of `consumers` consumers.
+    pub fn deliver(&mut self, core: Delivery, consumers: usize) {
+        // The tags of several consumers are those of several channels.
+        self.last_tag = if consumers == 1 { core.delivery_tag() } else { self.last_tag + 1 };
+        self.results.push_back(Given::Delivery(Box::new(Delivered { core, tag: self.last_tag })));
+    }
+
+    /// How many results could be handed out now.
+    fn ready(&self) -> usize {
+        let undelivered = match &self.work {
+            Work::Consume(consumers) => consumers.iter().map(Consumer::undelivered).sum(),
+            _ => 0,
+        };
+        self.results.len() + undelivered
+    }
+
+    /// Whether the application holds all it may.
     pub fn is_full(&self) -> bool {
         self.limit > 0 && self.held.len() >= self.limit
     }
@@ -105,6 +151,8 @@ pub struct Table {
     /// What the broker said of itself, also after the end of the connection.
     pub server: Option<Arc<ServerInfo>>,
     pub closing: bool,
+    /// The connection was lost, and somebody else's event loop does not know yet.
+    pub lost: bool,
     /// Dropped without the lock: what their callbacks hold may call back into this table.
     pub garbage: Vec<Promise>,
 }
@@ -139,6 +187,7 @@ impl Promises {
             client: None,
             server: None,
             closing: false,
+            lost: false,
             garbage: Vec::new(),
         };
         Self { table: Mutex::new(table), signals: Arc::default() }
@@ -159,15 +208,23 @@ impl Promises {
     }
 
     pub fn add(&self, work: Work, callback: Option<Py<PyAny>>) -> u64 {
-        self.add_consuming(work, false, callback)
+        self.insert(Promise::new(work, callback))
     }
 
-    /// A promise whose deliveries are, or are not, to be settled.
-    pub fn add_consuming(&self, work: Work, no_ack: bool, callback: Option<Py<PyAny>>) -> u64 {
+    /// A promise that has its result.
+    pub fn add_finished(&self, given: Given, callback: Option<Py<PyAny>>) -> u64 {
+        let mut promise = Promise::new(Work::Nothing, callback);
+        promise.finish(given);
+        self.insert(promise)
+    }
+
+    pub fn insert(&self, promise: Promise) -> u64 {
         let mut table = self.table();
         let number = table.next;
         table.next += 1;
-        let promise = Promise { no_ack, ..Promise::new(work, callback) };
+        if promise.over {
+            table.ready.insert(number);
+        }
         table.promises.insert(number, promise);
         self.advance(&mut table, number);
         self.tell(&table, number);
@@ -180,6 +237,8 @@ impl Promises {
         let mut table = self.table();
         table.connection = number;
         table.closing = false;
+        table.lost = false;
+        self.show(&table);
         number
     }
 
@@ -203,33 +262,15 @@ impl Promises {
         closing
     }
 
-    /// The consumers of a promise, to be changed or cancelled; `None` for another promise.
-    pub fn consumers(&self, number: u64) -> Option<Arc<Vec<Consumer>>> {
-        match &self.table().promises.get(&number)?.work {
-            Work::Consume(consumers) => Some(consumers.clone()),
-            _ => None,
-        }
+    /// The consumers of a promise, to be changed or cancelled; `None` for a promise that does not consume, or not any
+    /// more.
+    pub fn consumers(&self, number: u64) -> Option<Started> {
+        Some(self.table().promises.get(&number)?.started.as_ref()?.subscribe())
     }
 
     /// The number of the next promise.
     pub fn next_number(&self) -> u64 {
         self.table().next
-    }
-
-    /// Gives up a consumer that has not started; `false` if there is none of this number.
-    pub fn give_up(&self, number: u64) -> bool {
-        let mut table = self.table();
-        let Some(promise) = table.promises.get_mut(&number).filter(|promise| !promise.over) else {
-            return false;
-        };
-        promise.over = true;
-        promise.work = Work::Nothing;
-        let spent = promise.is_spent().then(|| table.promises.remove(&number));
-        drop(table);
-        drop(spent);
-        // Whoever waits for it waits for nothing.
-        self.signals.wake_all();
-        true
     }
 
     pub fn set_callback(&self, number: u64, callback: Option<Py<PyAny>>) -> bool {
@@ -340,8 +381,11 @@ impl Promises {
         !self.table().ready.is_empty()
     }
 
-    pub fn all_ready(&self) -> Vec<u64> {
-        self.table().ready.iter().copied().collect()
+    /// The promises that have results, and how many.
+    pub fn all_ready(&self) -> Vec<(u64, usize)> {
+        let table = self.table();
+        let results = |number: &u64| table.promises.get(number).map_or(0, Promise::ready);
+        table.ready.iter().map(|number| (*number, results(number))).collect()
     }
 
     /// Whether any of these promises will have a result, as far as one can know.
@@ -350,6 +394,18 @@ impl Promises {
         numbers.iter().any(|number| {
             table.promises.get(number).is_some_and(|promise| !promise.over || !promise.results.is_empty())
         })
+    }
+
+    /// Whether there is nothing to wait for any more. Somebody else's event loop asks and is told with this; the
+    /// descriptor has no need to.
+    pub fn tell_end(&self) -> bool {
+        let over = !self.is_alive();
+        if over {
+            let mut table = self.table();
+            table.lost = false;
+            self.show(&table);
+        }
+        over
     }
 
     /// Whether any promise may still have a result, or there is a connection that the application can use.

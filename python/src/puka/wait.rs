@@ -26,7 +26,7 @@ use crate::{
     wait::{self, timeout::Timeout},
 };
 
-/// So many callbacks are run before a loop looks at its deadline again.
+/// So many callbacks are run before a loop looks at its deadline again, after those that were ready when it began.
 const CALLBACKS_PER_TURN: usize = 256;
 
 /// A longer timeout is as good as this one.
@@ -92,6 +92,25 @@ impl PukaBase {
             promises.signals.leave(&waker);
         }
         waited
+    }
+
+    /// Runs the callbacks of what is ready now, up to `most`. What becomes ready meanwhile is for the next time: a steady
+    /// stream would never end.
+    fn run_ready(&self, py: Python<'_>, most: usize) -> PyResult<()> {
+        let promises = self.promises()?;
+        promises.drain();
+        let mut ready = promises.all_ready();
+        let mut left = most;
+        while left > 0 && !ready.is_empty() {
+            for (number, results) in ready.iter_mut().take(left) {
+                left -= 1;
+                let handed_out = self.hand_out(py, *number, false)?.is_some();
+                *results = if handed_out { *results - 1 } else { 0 };
+            }
+            ready.retain(|(_, results)| *results > 0);
+        }
+        promises.drain();
+        Ok(())
     }
 
     /// Hands out the next result of a promise: to its callback, and to the caller.
@@ -210,8 +229,10 @@ impl PukaBase {
         let timeout = duration(timeout);
         let promises = self.promises()?;
         self.broken.store(false, Ordering::Relaxed);
+        let mut most = usize::MAX;
         loop {
-            self.run_any_callbacks(py)?;
+            self.run_ready(py, most)?;
+            most = CALLBACKS_PER_TURN;
             if self.broken.load(Ordering::Relaxed) {
                 break;
             }
@@ -238,21 +259,7 @@ impl PukaBase {
 
     /// Runs the callbacks of what is there, without waiting.
     fn run_any_callbacks(&self, py: Python<'_>) -> PyResult<()> {
-        let promises = self.promises()?;
-        promises.drain();
-        let mut left = CALLBACKS_PER_TURN;
-        while left > 0 {
-            let ready = promises.all_ready();
-            if ready.is_empty() {
-                break;
-            }
-            for number in ready.into_iter().take(left) {
-                left -= 1;
-                self.hand_out(py, number, false)?;
-            }
-            promises.drain();
-        }
-        Ok(())
+        self.run_ready(py, usize::MAX)
     }
 
     /// Changes who is told of the results of a promise.
@@ -265,15 +272,19 @@ impl PukaBase {
 
     // ---- for somebody else's event loop ----------------------------------------------------------------------
 
-    /// A descriptor that is readable while there is something to do for `on_read` or `run_any_callbacks`.
-    fn fileno(&self) -> PyResult<i64> {
-        Ok(self.promises()?.signals.descriptor()?)
+    /// A descriptor that is readable while there is something to do for `on_read` or `run_any_callbacks`. Without a
+    /// connection, and with all results handed out, there never will be: that is a `ConnectionBroken`.
+    fn fileno(&self, py: Python<'_>) -> PyResult<i64> {
+        let promises = self.promises()?;
+        promises.drain();
+        if promises.tell_end() { Err(no_connection(py)) } else { Ok(promises.signals.descriptor()?) }
     }
 
-    /// Looks at what has come.
-    fn on_read(&self) -> PyResult<()> {
-        self.promises()?.drain();
-        Ok(())
+    /// Looks at what has come; `ConnectionBroken` as from `fileno`.
+    fn on_read(&self, py: Python<'_>) -> PyResult<()> {
+        let promises = self.promises()?;
+        promises.drain();
+        if promises.tell_end() { Err(no_connection(py)) } else { Ok(()) }
     }
 
     /// Whether publishes wait for `on_write`.

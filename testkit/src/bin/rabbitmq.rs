@@ -2,7 +2,7 @@
 //!
 //! `rabbitmq exec COMMAND...` gives the command the node's URI as `MURANO_TEST_AMQP` and, unless it is set, `BROKER`.
 //! `rabbitmq control` reads from its input what to do with the node (`stop`, `kill`, `start`, or `ctl` with arguments for
-//! `rabbitmqctl`) and says `done` after each; it ends with its input.
+//! `rabbitmqctl`, a tab before each) and says `done` after each; it ends with its input.
 
 use std::process::ExitCode;
 
@@ -55,15 +55,17 @@ async fn control() -> ExitCode {
             "stop" => node.stop().await,
             "kill" => node.kill(),
             "start" => node.start_again(),
-            other => match other.split_whitespace().collect::<Vec<_>>().split_first() {
-                Some((&"ctl", arguments)) => {
-                    if let Err(error) = node.ctl(arguments).await {
+            other => {
+                let Some(arguments) = other.strip_prefix("ctl\t") else { return usage() };
+                let arguments: Vec<&str> = arguments.split('\t').collect();
+                match node.ctl(&arguments).await {
+                    Ok(printed) => print!("{printed}"),
+                    Err(error) => {
                         eprintln!("{error}");
                         return ExitCode::FAILURE;
                     }
                 }
-                _ => return usage(),
-            },
+            }
         }
         println!("done");
     }

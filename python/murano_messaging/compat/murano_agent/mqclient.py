@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, Literal, Optional, Union
 
+import murano_messaging as mm
 from murano_messaging.compat import _murano
 
 from .subscription import Subscription
@@ -17,8 +18,9 @@ class MqClient(_murano.MqClient):
     ``insecure`` alone verifies nothing. Several hosts may be given as ``host``, in a list or with commas.
     """
 
-    _subscription = Subscription
     _durable = False
+    # The connection whose end was told.
+    _told: Optional[mm.Client] = None
 
     def __init__(
         self,
@@ -38,6 +40,25 @@ class MqClient(_murano.MqClient):
     def _more_options(self) -> dict[str, Any]:
         # Many agents must not send theirs at the same moment.
         return {"heartbeat": random.randint(20, 40)}
+
+    def _check_exception(self) -> None:
+        """Raise what ended the connection in the background, once."""
+        client = self._client
+        if client is not None and client.closed and client is not self._told:
+            self._told = client
+            # Any operation fails with it.
+            client.check_exchange("amq.direct")
+
+    def _connected(self) -> mm.Client:
+        self._check_exception()
+        client = super()._connected()
+        if client.closed:
+            raise RuntimeError(_murano.NOT_CONNECTED)
+        return client
+
+    def open(self, queue: str, prefetch_count: int = 1) -> Subscription:
+        """Return a subscription to ``queue``, to be used with ``with``."""
+        return Subscription(self._connected(), queue, prefetch_count, self._check_exception)
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Literal[False]:
         if exc_type is None:

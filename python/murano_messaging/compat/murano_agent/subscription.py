@@ -20,15 +20,17 @@ class Subscription(_murano.KombuSubscription):
         connection: Any,
         queue: str,
         prefetch_count: int = 1,
-        check_exception: Optional[Callable[[], None]] = None,
+        exception_func: Optional[Callable[[], None]] = None,
     ) -> None:
         super().__init__(connection, queue, prefetch_count)
-        self._check_exception = check_exception
+        self._check_exception = exception_func
 
     def get_message(self, timeout: Optional[float] = None) -> Any:
         """Return the next message; ``None`` when none came within ``timeout`` seconds."""
         if self._check_exception is not None:
             self._check_exception()
+        if self._consumer is not None and self._client.closed:
+            raise RuntimeError(_murano.NOT_CONNECTED)
         return super().get_message(timeout)
 
     def _leave(self, consumer: mm.Consumer, exc_type: Any) -> None:

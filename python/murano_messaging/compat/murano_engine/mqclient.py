@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Optional, Union
 
-from murano_messaging.compat import _murano
+from murano_messaging.compat import _json, _murano
 
 from .subscription import Subscription
 
@@ -17,6 +17,7 @@ class MqClient(_murano.MqClient):
     """
 
     _subscription = Subscription
+    _dumps = staticmethod(_json.dumps_primitive)
 
     def __init__(
         self,

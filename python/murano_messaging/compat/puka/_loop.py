@@ -8,7 +8,10 @@ from typing import Any, NoReturn
 
 
 def loop(clients: Sequence[Any], *, select: Any = select) -> NoReturn:
-    """Run the callbacks of all clients for ever."""
+    """Run the callbacks of all clients for ever.
+
+    Raises ``ConnectionBroken`` when one of them has no connection any more, after the callbacks that say so.
+    """
     while True:
         for client in clients:
             client.run_any_callbacks()

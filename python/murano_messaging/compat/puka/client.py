@@ -44,6 +44,7 @@ class Client(PukaClient):
         self.username, self.password, self.vhost, self.host, self.port, self.ssl = parts
         self.client_properties = client_properties
         self.heartbeat = heartbeat
+        _seconds(heartbeat)
         self._ssl_parameters = ssl_parameters
         self._own_socket: Any = None
         self._configure(body_type, self._green)
@@ -55,7 +56,7 @@ class Client(PukaClient):
             "username": self.username,
             "password": self.password,
             "vhost": self.vhost,
-            "heartbeat": self.heartbeat or 0,
+            "heartbeat": _seconds(self.heartbeat),
             "client_properties": self.client_properties,
             "tls": self._tls() if self.ssl else None,
             "callback": callback,
@@ -86,13 +87,16 @@ class Client(PukaClient):
                 "everything. Give SslConnectionParameters().ca_certs, a file with the CA that issued it"
             )
             warnings.warn(message, InsecureTLSWarning, stacklevel=3)
-        files = {name: getattr(parameters, name) for name in ("certfile", "keyfile", "ca_certs")}
+        if parameters.keyfile and not parameters.certfile:
+            raise ValueError("keyfile is the key of a certificate: set certfile too")
+        given = {name: getattr(parameters, name) for name in ("certfile", "keyfile", "ca_certs")}
+        files = {name: os.fsdecode(path) if path else None for name, path in given.items()}
         for path in filter(None, files.values()):
             # The engine reads it later; that it cannot be read is told to whoever has given it.
             with open(path, "rb"):
                 pass
         return {
-            **{name: os.fspath(path) if path else None for name, path in files.items()},
+            **files,
             "server_name": self.host,
             "check_hostname": getattr(parameters, "check_hostname", False),
         }
@@ -121,7 +125,18 @@ class Client(PukaClient):
         return capabilities.get("publisher_confirms", False) if self.pubacks is None else self.pubacks
 
     def socket(self) -> Any:
-        """Return a socket that stands for this client in ``select``: see :meth:`fileno`."""
+        """Return a socket that stands for this client in ``select``, and is not the connection's: see :meth:`fileno`."""
         if self._own_socket is None:
             self._own_socket = self._socket.socket(fileno=os.dup(self.fileno()))
         return self._own_socket
+
+
+def _seconds(heartbeat: float | None) -> int:
+    """Return the heartbeat as AMQP has it; 0 is none."""
+    if heartbeat is None:
+        return 0
+    if not isinstance(heartbeat, (int, float)):
+        raise TypeError(f"heartbeat is a number of seconds, not {type(heartbeat).__name__}")
+    if not 0 <= heartbeat < 2**16 or heartbeat != int(heartbeat):
+        raise ValueError(f"heartbeat is {heartbeat}: give whole seconds, 1 to 65535, or 0 for none")
+    return int(heartbeat)

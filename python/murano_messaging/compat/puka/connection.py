@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 
 def parse_amqp_url(amqp_url: str) -> tuple[str, str, str, str, int, bool]:
@@ -15,13 +15,37 @@ def parse_amqp_url(amqp_url: str) -> tuple[str, str, str, str, int, bool]:
     ('guest', 'guest', '/', 'localhost', 5672, True)
     """
     assert amqp_url.startswith(("amqp://", "amqps://")), "Only amqp:// and amqps:// protocols are supported."
-    parts = urlsplit("http" + amqp_url[len("amqp") :])
-    username = "guest" if parts.username is None else unquote(parts.username)
-    password = "guest" if parts.password is None else unquote(parts.password)
-    path = parts.path[1:]
-    vhost = unquote(path) if path else "/"
-    host = unquote(parts.hostname) if parts.hostname else "localhost"
-    return username, password, vhost, host, parts.port or 5672, parts.scheme == "https"
+    scheme, _, rest = amqp_url.partition("://")
+    authority, path = _split(rest, "/?#")
+    if ("[" in authority) != ("]" in authority):
+        raise ValueError("the URL has one of [ and ] before its path: in a user name or password they are %5B and %5D")
+    login, has_login, _ = authority.rpartition("@")
+    username, has_password, password = login.partition(":")
+    host, port = _host_and_port(authority.split("@")[-1])
+    # What is behind ? or # has no meaning.
+    vhost = _split(path, "?#")[0][1:] if path.startswith("/") else ""
+    return (
+        unquote(username) if has_login else "guest",
+        unquote(password) if has_password else "guest",
+        unquote(vhost) or "/",
+        unquote(host) or "localhost",
+        port or 5672,
+        scheme == "amqps",
+    )
+
+
+def _split(text: str, delimiters: str) -> tuple[str, str]:
+    """Split the text before the first of the delimiters."""
+    place = min((place for place in map(text.find, delimiters) if place >= 0), default=len(text))
+    return text[:place], text[place:]
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """Split them; an IPv6 address is in brackets. No port is 0."""
+    host = text.split("]")[0][1:] if "[" in text and "]" in text else text.split(":")[0]
+    rest = text.split("]")[-1]
+    port = int(rest.split(":")[1]) if ":" in rest else 0
+    return host.lower(), port
 
 
 class SslConnectionParameters:

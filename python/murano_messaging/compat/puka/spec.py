@@ -48,17 +48,36 @@ FrameBasicGetEmpty = _frame("basic.get_empty", 60, 72)
 FrameBasicNack = _frame("basic.nack", 60, 120)
 
 
+_CODES = {"InvalidArgument": 406, "ConsumerCancelled": 406, "LimitReached": 504}
+"""Reply codes for what the engine refuses by itself, where it does not know the broker's."""
+
+
 def failed(
-    kind: str, text: str, reply: tuple[int, str, int, int] | None, returned: Frame | None, tls_failure: str | None
+    kind: str,
+    text: str,
+    reply: tuple[int, str, int, int] | None,
+    returned: Frame | None,
+    tls_failure: str | None,
+    foreseen: int | None,
 ) -> Frame:
-    """Return the frame of an error of the engine: its kind and text, and what the broker said if it spoke."""
+    """Return the frame of an error of the engine: its kind and text, and what the broker said if it spoke.
+
+    ``foreseen`` is the reply code of a broker that was not asked because it would have refused.
+    """
     if returned is not None:
         return _marked(returned)
     if reply is not None and kind != "Authentication":
         return _marked(_refusal(*reply))
     if kind == "Closed":
         return _marked(FrameConnectionCloseOk())
-    return _marked(Frame(), _local(kind, text, tls_failure))
+    if kind == "Nacked":
+        frame = _replied(FrameBasicNack(), spec_exceptions.PublishNacked.reply_code, text)
+        return _marked(frame, spec_exceptions.PublishNacked(frame))
+    code = foreseen or _CODES.get(kind)
+    if code is not None:
+        # Whatever the code, the connection is still there.
+        return _marked(_replied(FrameChannelClose(), code, text))
+    return _marked(_replied(FrameConnectionClose(), 0, text), _broken(kind, text, tls_failure))
 
 
 def _marked(frame: Frame, exception: BaseException | None = None) -> Frame:
@@ -68,25 +87,20 @@ def _marked(frame: Frame, exception: BaseException | None = None) -> Frame:
 
 def _refusal(code: int, text: str, class_id: int, method_id: int) -> Frame:
     hard = issubclass(spec_exceptions.ERRORS.get(code, spec_exceptions.AMQPError), spec_exceptions.AMQPHardError)
-    frame = FrameConnectionClose() if hard else FrameChannelClose()
+    return _replied(FrameConnectionClose() if hard else FrameChannelClose(), code, text, class_id, method_id)
+
+
+def _replied(frame: Frame, code: int, text: str, class_id: int = 0, method_id: int = 0) -> Frame:
     frame.update(reply_code=code, reply_text=text, class_id=class_id, method_id=method_id)
     return frame
 
 
-def _local(kind: str, text: str, tls_failure: str | None) -> BaseException:
-    """What nobody has given a reply code for."""
+def _broken(kind: str, text: str, tls_failure: str | None) -> BaseException:
+    """What became of the connection."""
     if kind == "Tls":
         if tls_failure in (None, "Other", "NotTls"):
             return ssl.SSLError(ssl.SSL_ERROR_SSL, text)
         return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, text)
-    if kind == "Nacked":
-        return spec_exceptions.PublishNacked(FrameBasicNack())
-    if kind == "LimitReached":
-        return spec_exceptions.ChannelError(text)
-    if kind == "InvalidArgument":
-        # Refused by the engine, which knows that the broker would.
-        code = 403 if "begin with `amq.`" in text else 406
-        return spec_exceptions.ERRORS[code](_refusal(code, text, 0, 0))
     if kind == "Protocol" and "protocol header" in text:
         return UnsupportedProtocol(text)
     return ConnectionBroken(text)

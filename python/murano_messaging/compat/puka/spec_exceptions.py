@@ -42,7 +42,9 @@ class AMQPHardError(AMQPError):
 
 
 class PublishNacked(AMQPSoftError):
-    """The broker refused responsibility for a message (``basic.nack``)."""
+    """The broker refused responsibility for a message (``basic.nack``), which has no reply code: 0 is none."""
+
+    reply_code = 0
 
 
 class ContentTooLarge(AMQPSoftError):
