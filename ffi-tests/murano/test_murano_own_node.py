@@ -8,9 +8,9 @@ from urllib.parse import quote
 
 import pytest
 from generations import PACKAGES, Generation, login
-from nodes import ControlledNode
 
 import murano_messaging as mm
+from nodes import ControlledNode
 from proxy import Proxy
 
 LOGGER = "murano-common.messaging"

@@ -11,20 +11,11 @@ import itertools
 import json
 import sys
 import uuid
+from types import CodeType, FrameType, GeneratorType, ModuleType, TracebackType
 from typing import Any
 
 _PLAIN = (str, int, float, type(None))
 _AS_TEXT = (uuid.UUID, decimal.Decimal, ipaddress.IPv4Address, ipaddress.IPv6Address, itertools.count)
-# Of those that have a length or can be iterated over, only their names are of use.
-_NAMED = (
-    inspect.ismodule,
-    inspect.isclass,
-    inspect.isroutine,
-    inspect.isgenerator,
-    inspect.istraceback,
-    inspect.isframe,
-    inspect.iscode,
-)
 _ADVICE = "has no form in JSON: send text, numbers, lists and dicts"
 
 
@@ -61,7 +52,7 @@ def _primitive(value: Any) -> Any:
         return value.strftime("%Y-%m-%d")
     if isinstance(value, Exception):
         return repr(value)
-    if isinstance(value, (*_AS_TEXT, *_netaddr())) or any(named(value) for named in _NAMED):
+    if isinstance(value, (*_AS_TEXT, *_netaddr())) or _is_code(value):
         return str(value)
     # Before what can be iterated over: a mapping's items are not its keys.
     if hasattr(value, "items"):
@@ -69,6 +60,12 @@ def _primitive(value: Any) -> Any:
     if hasattr(value, "__iter__") and not isinstance(value, io.IOBase):
         return [_primitive(item) for item in value]
     raise ValueError(f"{type(value).__name__} {_ADVICE}")
+
+
+def _is_code(value: Any) -> bool:
+    """Whether it is part of a program: written as text, although some of it can be iterated over."""
+    kinds = (ModuleType, type, GeneratorType, TracebackType, FrameType, CodeType)
+    return isinstance(value, kinds) or inspect.isroutine(value)
 
 
 def _netaddr() -> tuple[type, ...]:

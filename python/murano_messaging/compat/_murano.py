@@ -165,7 +165,6 @@ class MqClient:
 
     _subscription: type[Subscription] = Subscription
     _durable = True
-    _dumps = staticmethod(_json.dumps)
 
     _options: dict[str, Any]
     _url: Optional[str]
@@ -210,6 +209,9 @@ class MqClient:
 
     def _more_options(self) -> dict[str, Any]:
         return {}
+
+    def _text(self, body: Any) -> str:
+        return _json.dumps(body)
 
     def __enter__(self) -> Any:
         self.connect()
@@ -266,7 +268,7 @@ class MqClient:
         signing_func: Optional[Callable[[str], Any]] = None,
     ) -> None:
         client = self._connected()
-        text = self._dumps(message.body)
+        text = self._text(message.body)
         message_id = str(message.id)
         headers = {"message_id": message_id}
         if signing_func:

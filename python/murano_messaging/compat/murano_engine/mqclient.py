@@ -17,7 +17,6 @@ class MqClient(_murano.MqClient):
     """
 
     _subscription = Subscription
-    _dumps = staticmethod(_json.dumps_primitive)
 
     def __init__(
         self,
@@ -33,6 +32,9 @@ class MqClient(_murano.MqClient):
     ) -> None:
         tls = _murano.tls_of_kombu(ssl, ssl_version, ca_certs, insecure)
         self._configure(login, password, host, port, virtual_host, tls)
+
+    def _text(self, body: Any) -> str:
+        return _json.dumps_primitive(body)
 
     def declare(
         self, queue: str, exchange: str = "", enable_ha: bool = False, ttl: int = 0, *, quorum: bool = False
