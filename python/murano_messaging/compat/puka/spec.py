@@ -98,9 +98,8 @@ def _replied(frame: Frame, code: int, text: str, class_id: int = 0, method_id: i
 def _broken(kind: str, text: str, tls_failure: str | None) -> BaseException:
     """What became of the connection."""
     if kind == "Tls":
-        if tls_failure in (None, "Other", "NotTls"):
-            return ssl.SSLError(ssl.SSL_ERROR_SSL, text)
-        return ssl.SSLCertVerificationError(ssl.SSL_ERROR_SSL, text)
+        of_the_certificate = tls_failure in ("Expired", "WrongName", "UnknownIssuer", "UnsupportedCertificate")
+        return (ssl.SSLCertVerificationError if of_the_certificate else ssl.SSLError)(ssl.SSL_ERROR_SSL, text)
     if kind == "Protocol" and "protocol header" in text:
         return UnsupportedProtocol(text)
     return ConnectionBroken(text)
