@@ -73,7 +73,7 @@ run_tests() {
     # Most of them wait for something most of the time.
     "$python" -m pytest -n 3 --dist loadfile --ignore=ffi-tests/puka "$@"
     # These run programs beside Puka itself, on one core each.
-    "$python" -m pytest ffi-tests/puka
+    "$python" -m pytest -n 2 --dist loadfile ffi-tests/puka
     "$python" -m pytest -p green_eventlet --face eventlet ffi-tests/contract
     "$python" -m pytest -p green_gevent --face gevent ffi-tests/contract
 }

@@ -32,6 +32,7 @@ MODULES = {
     "_watcher.py",
     "aio.py",
     "compat/__init__.py",
+    "compat/_json.py",
     "compat/_murano.py",
     "compat/_warnings.py",
     *(
@@ -58,7 +59,7 @@ MURANOCOMMON = {
     "muranocommon/helpers/token_sanitizer.py",
     *(f"muranocommon/messaging/{module}.py" for module in ("__init__", "message", "mqclient", "subscription")),
 }
-PUKA = {f"puka/{name}.py" for name in ("__init__", "connection", "exceptions", "spec_exceptions", "urlparse")}
+PUKA = {f"puka/{name}.py" for name in ("__init__", "client", "connection", "exceptions", "spec_exceptions", "urlparse")}
 
 
 @pytest.fixture(scope="session")
