@@ -422,3 +422,55 @@ def test_a_consumer_that_is_only_polled_starts_all_the_same(run, uri, queue):
                 await asyncio.sleep(0)
 
     run(main())
+
+
+def test_a_loop_that_is_always_late_does_not_keep_an_operation_from_its_start(run, uri, queue):
+    async def busy():
+        while True:
+            until = time.monotonic() + 0.01
+            while time.monotonic() < until:
+                pass
+            await asyncio.sleep(0)
+
+    async def main():
+        async with aio.connect(uri) as client:
+            await client.declare_queue(queue, expires=60)
+            await client.publish(b"x", routing_key=queue)
+            other = asyncio.ensure_future(busy())
+            async with client.consume(queue) as deliveries:
+                delivery = await deliveries.get(timeout=10)
+                assert delivery.body == b"x"
+                await delivery.requeue()
+                async for delivery in deliveries:
+                    await delivery.ack()
+                    break
+            other.cancel()
+            await asyncio.gather(other, return_exceptions=True)
+
+    run(main())
+
+
+def test_a_consumer_is_cancelled_while_it_starts(run, uri, queue):
+    """At once, whatever the broker does, and for good."""
+
+    async def main():
+        proxy = Proxy(uri)
+        async with aio.connect(uri) as owner, aio.connect(proxy.uri) as client:
+            await owner.declare_queue(queue, expires=60)
+            proxy.stall()
+            deliveries = client.consume(queue)
+            waiting = [asyncio.ensure_future(deliveries.get()) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert not any(task.done() for task in waiting)
+            await deliveries.cancel()
+            assert await asyncio.gather(*waiting) == [None] * 3
+            assert await deliveries.get() is None
+            with pytest.raises(mm.ConsumerCancelledError):
+                await deliveries
+            proxy.resume()
+            # The request is behind the one that takes it back, and the broker has a process for each channel.
+            while (await client.queue_info(queue)).consumer_count:
+                await asyncio.sleep(0)
+        proxy.close()
+
+    run(main())

@@ -1,14 +1,10 @@
 //! The broker's answers to publishes, to wait for one at a time or all together.
 
 use std::{
-    collections::HashMap,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
 use murano_messaging::{Confirmation as Core, Error, ErrorKind};
@@ -19,72 +15,17 @@ use crate::{
     outcome::{Outcome, run},
     process::Owned,
     time,
-    wait::{Face, operation::Operation, timeout::Timeout},
+    wait::{
+        Face,
+        operation::Operation,
+        timeout::Timeout,
+        waiters::{self, Waiters},
+    },
 };
 
 enum State {
     Waiting { core: Core, waiters: Waiters },
     Known(Result<(), Error>),
-}
-
-/// A number for each wait, so that one that is over can take itself off.
-static NEXT_WAIT: AtomicU64 = AtomicU64::new(1);
-
-/// Who waits for one answer: nearly always nobody or one, but any thread or task may.
-enum Waiters {
-    None,
-    One(u64, Waker),
-    Many(Arc<All>),
-}
-
-/// Wakes all of them: the core knows one waker only.
-#[derive(Default)]
-struct All(Mutex<HashMap<u64, Waker>>);
-
-impl All {
-    fn wakers(&self) -> MutexGuard<'_, HashMap<u64, Waker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Wake for All {
-    fn wake(self: Arc<Self>) {
-        let wakers = std::mem::take(&mut *self.wakers());
-        wakers.into_values().for_each(Waker::wake);
-    }
-}
-
-impl Waiters {
-    /// Adds the wait `number`, and returns whom the core is to wake.
-    fn with(&mut self, number: u64, waker: &Waker) -> Waker {
-        match self {
-            Self::One(known, its) if *known != number => {
-                let wakers = HashMap::from([(*known, its.clone()), (number, waker.clone())]);
-                let all = Arc::new(All(Mutex::new(wakers)));
-                *self = Self::Many(all.clone());
-                all.into()
-            }
-            Self::None | Self::One(..) => {
-                *self = Self::One(number, waker.clone());
-                waker.clone()
-            }
-            Self::Many(all) => {
-                all.wakers().insert(number, waker.clone());
-                all.clone().into()
-            }
-        }
-    }
-
-    /// The wait `number` is over.
-    fn without(&mut self, number: u64) {
-        match self {
-            Self::One(known, _) if *known == number => *self = Self::None,
-            Self::Many(all) => {
-                all.wakers().remove(&number);
-            }
-            Self::None | Self::One(..) => {}
-        }
-    }
 }
 
 /// The broker's answer to one publish, now or later.
@@ -150,7 +91,7 @@ struct InOrder {
 
 impl InOrder {
     fn new(confirmations: Vec<Py<Confirmation>>) -> Self {
-        let number = NEXT_WAIT.fetch_add(1, Ordering::Relaxed);
+        let number = waiters::number();
         Self { number, confirmations, next: 0, failed: None }
     }
 }

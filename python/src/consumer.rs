@@ -1,16 +1,19 @@
 //! Consumers: iterators over deliveries.
 
+mod start;
+
 use std::{
     collections::VecDeque,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    future::poll_fn,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
 };
 
 use murano_messaging::{ConsumeBuilder, Consumer as Core, Delivery, Error, ErrorKind};
 use pyo3::{prelude::*, types::PyType};
 
+use self::start::Start;
 use crate::{
     arguments, delivery, engine,
     errors::{self, OrPyErr},
@@ -27,39 +30,14 @@ use crate::{
 
 /// A consumer that starts when it is first needed.
 struct Shared {
-    builder: ConsumeBuilder,
-    started: OnceLock<Core>,
-    /// The start, once it was asked for: whoever gives up waiting for it leaves it to the next.
-    starting: tokio::sync::Mutex<Option<Starting>>,
+    start: Start,
     /// Its end, found behind deliveries that were handed out together.
     found: Mutex<VecDeque<Error>>,
 }
 
-type Starting = Pin<Box<dyn Future<Output = Result<Core, Error>> + Send>>;
 type Next = Option<Result<Delivery, Error>>;
 
 impl Shared {
-    async fn core(&self) -> Result<&Core, Error> {
-        if let Some(core) = self.started.get() {
-            return Ok(core);
-        }
-        let mut starting = self.starting.lock().await;
-        if let Some(core) = self.started.get() {
-            return Ok(core);
-        }
-        let start = starting.get_or_insert_with(|| Box::pin(self.builder.clone().start()));
-        let started = start.as_mut().await;
-        *starting = None;
-        let started = started?;
-        Ok(self.started.get_or_init(|| started))
-    }
-
-    /// The consumer to cancel, if it was ever started. One that is starting is given up.
-    async fn stop(&self) -> Option<&Core> {
-        *self.starting.lock().await = None;
-        self.started.get()
-    }
-
     fn found(&self) -> Option<Error> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
@@ -68,12 +46,13 @@ impl Shared {
         if let Some(error) = self.found() {
             return Poll::Ready(Some(Err(error)));
         }
-        self.started.get().map_or(Poll::Pending, Core::try_next)
+        self.start.get().map_or(Poll::Pending, Core::try_next)
     }
 
     async fn next(&self) -> Next {
-        let core = match self.core().await {
+        let core = match self.start.core().await {
             Ok(core) => core,
+            Err(_) if self.start.is_over() => return None,
             Err(error) => return Some(Err(error)),
         };
         if let Some(error) = self.found() {
@@ -126,14 +105,9 @@ pub fn start<'py>(
     queue: &str,
     builder: ConsumeBuilder,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let shared = Arc::new(Shared {
-        builder,
-        started: OnceLock::new(),
-        starting: tokio::sync::Mutex::default(),
-        found: Mutex::default(),
-    });
+    let shared = Arc::new(Shared { start: Start::new(builder), found: Mutex::default() });
     if face == Face::Blocking {
-        wait::block(py, pin!(shared.core()))?.or_py(py)?;
+        wait::block(py, pin!(shared.start.core()))?.or_py(py)?;
     }
     let base = BaseConsumer { shared: Owned::new(shared), queue: queue.to_owned(), face };
     Ok(match face {
@@ -151,7 +125,7 @@ impl BaseConsumer {
     fn leave<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
-            if let Some(core) = shared.stop().await
+            if let Some(core) = shared.start.stop()
                 && let Err(error) = core.cancel().await
                 && !matches!(
                     error.kind(),
@@ -210,7 +184,7 @@ impl BaseConsumer {
     fn cancel<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
-            if let Some(core) = shared.stop().await {
+            if let Some(core) = shared.start.stop() {
                 core.cancel().await?;
             }
             Ok(Outcome::None)
@@ -226,7 +200,7 @@ impl BaseConsumer {
         let messages = arguments::number("messages", messages)?;
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
-            shared.core().await?.set_prefetch(messages).await?;
+            shared.start.core().await?.set_prefetch(messages).await?;
             Ok(Outcome::None)
         })
     }
@@ -237,7 +211,7 @@ impl BaseConsumer {
     fn recover<'py>(&self, py: Python<'py>, requeue: bool) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
-            shared.core().await?.recover(requeue).await?;
+            shared.start.core().await?.recover(requeue).await?;
             Ok(Outcome::None)
         })
     }
@@ -245,19 +219,19 @@ impl BaseConsumer {
     /// The queue; a server-named one has another name after a reconnect.
     #[getter]
     fn queue(&self) -> PyResult<String> {
-        Ok(self.shared()?.started.get().map_or_else(|| self.queue.clone(), Core::queue))
+        Ok(self.shared()?.start.get().map_or_else(|| self.queue.clone(), Core::queue))
     }
 
     /// The consumer tag; `None` before the consumer was started.
     #[getter]
     fn tag(&self) -> PyResult<Option<String>> {
-        Ok(self.shared()?.started.get().map(|core| core.tag().to_string()))
+        Ok(self.shared()?.start.get().map(|core| core.tag().to_string()))
     }
 
     /// Deliveries handed out so far.
     #[getter]
     fn delivered(&self) -> PyResult<u64> {
-        Ok(self.shared()?.started.get().map_or(0, Core::delivered))
+        Ok(self.shared()?.start.get().map_or(0, Core::delivered))
     }
 
     fn __repr__(&self) -> PyResult<String> {
@@ -335,7 +309,7 @@ impl AioConsumer {
         let shared = slf.as_super().get().shared()?.clone();
         let itself = slf.clone().into_any().unbind();
         let operation = Operation::new(Box::pin(async move {
-            shared.core().await?;
+            shared.start.core().await?;
             Ok(Outcome::Value(itself))
         }));
         Bound::new(py, operation)

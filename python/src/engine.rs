@@ -2,7 +2,10 @@
 
 mod driver;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use tokio::runtime::Handle;
@@ -17,6 +20,9 @@ struct Engine {
 
 /// Only taken, and given back, while attached to the interpreter, so that no thread holds it across a fork.
 static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
+
+/// One more than the generation that has its service.
+static SERVED: AtomicU32 = AtomicU32::new(0);
 
 /// Who drives the clients of this process, once there are some.
 pub fn driver(_py: Python<'_>) -> Option<Arc<Driver>> {
@@ -35,21 +41,29 @@ pub fn call_back(py: Python<'_>) {
 
 /// The runtime, started at first use and again in a forked child.
 pub fn handle(py: Python<'_>) -> PyResult<Handle> {
-    if let Some(driver) = driver(py) {
-        return Ok(driver.handle());
+    let driver = driver_or_start()?;
+    // Again if it failed: without it, nothing is closed at the end of the interpreter.
+    if SERVED.load(Ordering::Relaxed) != generation() + 1 {
+        SERVED.store(generation() + 1, Ordering::Relaxed);
+        service::start(py).inspect_err(|_| SERVED.store(0, Ordering::Relaxed))?;
+    }
+    Ok(driver.handle())
+}
+
+fn driver_or_start() -> PyResult<Arc<Driver>> {
+    let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(engine) = &*engine
+        && engine.generation == generation()
+    {
+        return Ok(engine.driver.clone());
     }
     let driver = Driver::start().map_err(|error| {
         PyRuntimeError::new_err(format!("the thread that drives connections cannot be started: {error}"))
     })?;
-    let handle = driver.handle();
-    let engine_of_parent = {
-        let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
-        engine.replace(Engine { generation: generation(), driver })
-    };
+    let engine_of_parent = engine.replace(Engine { generation: generation(), driver: driver.clone() });
     // Its thread is not in this process; its epoll descriptor is shared with the parent.
     std::mem::forget(engine_of_parent);
-    service::start(py)?;
-    Ok(handle)
+    Ok(driver)
 }
 
 /// In how many waits of this process the caller has driven the connections itself, instead of the engine's thread.

@@ -211,6 +211,7 @@ impl Driver {
             return;
         }
         let drives = self.begin(seat);
+        let _end = End { driver: self, drives };
         if drives {
             self.runtime.block_on(poll_fn(|cx| {
                 if seat.woken.swap(false, Ordering::Acquire) {
@@ -225,6 +226,17 @@ impl Driver {
             thread::park_timeout(longest.min(PAUSE));
             *long = !seat.woken.swap(false, Ordering::Acquire);
         }
-        self.end(drives);
+    }
+}
+
+/// The end of a wait, also of one that panics.
+struct End<'a> {
+    driver: &'a Driver,
+    drives: bool,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.driver.end(self.drives);
     }
 }

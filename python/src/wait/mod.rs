@@ -11,8 +11,10 @@ mod green;
 pub mod operation;
 pub mod timeout;
 pub mod turns;
+pub mod waiters;
 
 use std::{
+    cell::Cell,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -25,7 +27,8 @@ use pyo3::prelude::*;
 
 use crate::{
     engine::{self, Seat},
-    process::detached,
+    errors,
+    process::{detached, generation},
 };
 
 /// How a client's calls wait.
@@ -39,6 +42,8 @@ pub enum Face {
 
 /// Python sees signals in its main thread only, and only there waits are cut into slices.
 const SLICE: Duration = Duration::from_millis(50);
+/// Bytes of stack that a thread needs to drive the engines.
+const STACK: usize = 1 << 20;
 const LONG: Duration = Duration::from_secs(3600);
 
 static MAIN_THREAD: Mutex<Option<ThreadId>> = Mutex::new(None);
@@ -121,6 +126,21 @@ fn give_way(py: Python<'_>, kind: Kind) -> PyResult<()> {
     Ok(())
 }
 
+/// Whether this thread's stack has room for the engines, which it would drive: for all of a TLS handshake, for instance.
+fn has_room(py: Python<'_>) -> PyResult<bool> {
+    thread_local! {
+        static HAS_ROOM: Cell<Option<bool>> = const { Cell::new(None) };
+    }
+    if let Some(known) = HAS_ROOM.get() {
+        return Ok(known);
+    }
+    // What threads are made with; 0 is the system's own size, which is large.
+    let size: usize = py.import("threading")?.call_method0("stack_size")?.extract()?;
+    let has_room = size == 0 || size >= STACK;
+    HAS_ROOM.set(Some(has_room));
+    Ok(has_room)
+}
+
 fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyResult<F::Output> {
     if kind != Kind::Background {
         give_way(py, kind)?;
@@ -133,17 +153,23 @@ fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyRes
     if let Some(hub) = hub(py, kind)? {
         return green::wait(&hub, future, kind == Kind::Background);
     }
+    let began = generation();
     let slice = slice();
-    let driver = if kind == Kind::Background { None } else { engine::driver(py) };
+    let driver = if kind == Kind::Background || !has_room(py)? { None } else { engine::driver(py) };
     let mut long = false;
     loop {
         detached(py, || match &driver {
             Some(driver) => driver.wait(&seat, slice, &mut long),
             None => thread::park_timeout(slice),
         });
+        // Before looking: what Python runs here may wait itself, and be woken in place of this.
+        py.check_signals()?;
+        if generation() != began {
+            // A handler of a signal has forked, and came back here.
+            return Err(errors::forked());
+        }
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }
-        py.check_signals()?;
     }
 }

@@ -35,6 +35,8 @@ struct Running {
     work: Owned<Work>,
     /// It was polled, so that it is no mistake to drop it.
     begun: bool,
+    /// The others had their turn before it.
+    gave_way: bool,
     place: Option<Place>,
 }
 
@@ -76,7 +78,7 @@ pub struct Operation {
 
 impl Operation {
     pub fn new(work: Work) -> Self {
-        let running = Running { work: Owned::new(work), begun: false, place: None };
+        let running = Running { work: Owned::new(work), begun: false, gave_way: false, place: None };
         Self { running: Mutex::new(Some(running)), keeps: false, fair: false, kept: Mutex::default() }
     }
 
@@ -119,8 +121,10 @@ impl Operation {
         let Some(mut running) = self.take() else {
             return Err(reused());
         };
-        if self.fair && !running.begun && turns::is_due() {
-            // Nothing was taken yet, so that nothing is lost if the task is cancelled here.
+        if self.fair && !running.begun && !running.gave_way && turns::is_due() {
+            // Nothing was taken yet, so that nothing is lost if the task is cancelled here. Once: others may take so long
+            // that it would be their turn for ever.
+            running.gave_way = true;
             turns::given();
             *self.lock() = Some(running);
             return Ok(Step::Yield);
