@@ -2,10 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    future::{Future, poll_fn},
+    future::Future,
     pin::{Pin, pin},
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    task::{Context, Poll},
+    task::Poll,
 };
 
 use murano_messaging::{ConsumeBuilder, Consumer as Core, Delivery, Error, ErrorKind};
@@ -79,7 +79,7 @@ impl Shared {
         if let Some(error) = self.found() {
             return Some(Err(error));
         }
-        poll_fn(|cx: &mut Context<'_>| core.poll_next_delivery(cx)).await
+        core.next().await
     }
 
     /// At least one delivery, and as many more as are there already; none at the end.
