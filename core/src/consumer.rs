@@ -1,7 +1,6 @@
 //! Consuming: a stream of deliveries on a channel of its own.
 
 use std::{
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -173,10 +172,11 @@ pub struct Consumer {
 impl Consumer {
     /// The next delivery. May be called from several tasks; each delivery goes to one of them.
     pub async fn next(&self) -> Option<Result<Delivery>> {
-        poll_fn(|cx| self.incoming.poll_next(cx)).await
+        self.incoming.wait().await
     }
 
-    /// Polls for the next delivery, as [`Self::next`]; for faces that bring their own way of waiting.
+    /// Polls for the next delivery, as [`Self::next`]; for faces that bring their own way of waiting. Only the waker of the
+    /// last poll is woken: where several wait at a time, each calls [`Self::next`].
     pub fn poll_next_delivery(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         self.incoming.poll_next(cx)
     }

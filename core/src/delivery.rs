@@ -17,7 +17,8 @@ use crate::{
 /// It is yours until it is acked, nacked or rejected, also after its consumer was cancelled. A delivery that is
 /// dropped unsettled goes back to the queue when its consumer ends.
 pub struct Delivery {
-    pub(crate) lease: Arc<Lease>,
+    /// `None` for one that is not to be settled and leaves nothing of its channel to the application.
+    pub(crate) lease: Option<Arc<Lease>>,
     pub(crate) consumer_tag: Arc<str>,
     pub(crate) delivery_tag: u64,
     pub(crate) redelivered: bool,
@@ -106,7 +107,7 @@ impl Delivery {
     /// Whether the connection that brought it is gone, so that settling it does nothing: the broker has put the message
     /// back and will deliver it again.
     pub fn is_stale(&self) -> bool {
-        self.lease.acks.is_stale(self.delivery_tag)
+        self.lease.as_ref().is_some_and(|lease| lease.acks.is_stale(self.delivery_tag))
     }
 
     /// Tells the broker that the message is done (`basic.ack`). Leaves within one turn of the engine, together with
@@ -131,13 +132,13 @@ impl Delivery {
     }
 
     fn settle(&self, how: Settle) -> Result<()> {
-        if self.no_ack {
+        let Some(lease) = self.lease.as_ref().filter(|_| !self.no_ack) else {
             return Err(Error::new(
                 ErrorKind::InvalidArgument,
                 "the message was consumed without acks: the broker considers it done already",
             ));
-        }
-        self.lease.acks.settle(self.delivery_tag, how)
+        };
+        lease.acks.settle(self.delivery_tag, how)
     }
 }
 

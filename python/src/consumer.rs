@@ -4,10 +4,9 @@ mod start;
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
+    task::Poll,
 };
 
 use murano_messaging::{ConsumeBuilder, Consumer as Core, Delivery, Error, ErrorKind};
@@ -58,7 +57,7 @@ impl Shared {
         if let Some(error) = self.found() {
             return Some(Err(error));
         }
-        poll_fn(|cx: &mut Context<'_>| core.poll_next_delivery(cx)).await
+        core.next().await
     }
 
     /// At least one delivery, and as many more as are there already; none at the end.

@@ -181,8 +181,7 @@ pub(crate) struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (channel, epoch) = (self.acks.channel, self.acks.epoch);
         // The engine being gone, so is the channel.
-        let _ = self.acks.link.send(Command::Release { channel, epoch });
+        let _ = self.acks.link.send(Command::Release { acks: self.acks.clone() });
     }
 }

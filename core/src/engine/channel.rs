@@ -39,6 +39,18 @@ pub(crate) enum Role {
     Closing,
 }
 
+impl Role {
+    /// The deliveries on the channel, if they are to be settled. They also tell which channel it is: another that has got
+    /// its number has others.
+    pub fn acks(&self) -> Option<&Arc<ChannelAcks>> {
+        match self {
+            Role::Consume { lease, .. } => Some(&lease.acks),
+            Role::Get(acks) | Role::Draining(acks) => Some(acks),
+            Role::Control | Role::Publish | Role::Closing => None,
+        }
+    }
+}
+
 /// The names that come with deliveries.
 #[derive(Default)]
 pub(crate) struct Names {

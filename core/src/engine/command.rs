@@ -6,7 +6,7 @@ use amq_protocol::protocol::AMQPClass;
 use tokio::{sync::oneshot, time::Instant};
 use zeroize::Zeroizing;
 
-use super::incoming::Incoming;
+use super::{acks::ChannelAcks, incoming::Incoming};
 use crate::{
     Error, Result,
     delivery::Delivery,
@@ -41,8 +41,7 @@ pub(crate) enum Command {
     },
     /// The application holds nothing of this channel any more.
     Release {
-        channel: u16,
-        epoch: u64,
+        acks: Arc<ChannelAcks>,
     },
     /// Drops a recorded queue or exchange, so that it is not declared again after a reconnect.
     Forget {

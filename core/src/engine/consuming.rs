@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Engine,
-    acks::{ChannelAcks, Lease, Settle},
+    acks::{ChannelAcks, Lease},
     channel::{Names, Role, Rpc, Waiter},
     command::Asked,
     incoming::Incoming,
@@ -294,6 +294,10 @@ impl Engine {
     ) {
         let error = Error::from_reply("consumer", reply.clone());
         let starting = self.consumers.get(&id).is_some_and(|consumer| consumer.state == State::Starting);
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            // Its number is free for another.
+            consumer.channel = 0;
+        }
         let mut cancelled = false;
         for rpc in refused.into_iter().chain(rpcs) {
             match rpc.waiter {
@@ -577,7 +581,7 @@ fn put_back(incoming: &Incoming) {
     if !incoming.settings().no_ack {
         for delivery in incoming.take_undelivered() {
             // Never handed out, so nobody can have settled it.
-            let _ = delivery.lease.acks.settle(delivery.delivery_tag, Settle::Nack { requeue: true });
+            let _ = delivery.requeue();
         }
     }
 }

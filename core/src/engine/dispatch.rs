@@ -9,7 +9,7 @@ use amq_protocol::{
 
 use super::{
     Ended, Engine,
-    acks::Settle,
+    acks::{ChannelAcks, Lease, Settle},
     channel::{
         Channel, Complete, Content, ContentKind, Envelope, Role, Rpc, Waiter, answers, may_be_overtaken,
     },
@@ -173,8 +173,8 @@ impl Engine {
         }
         if let Some(size) = complete.oversize {
             let queue = incoming.settings().queue.clone();
-            let delivery_tag = envelope.delivery_tag;
-            self.reject_oversize(&lease.acks, (!no_ack).then_some(delivery_tag), queue, size);
+            let unsettled = (!no_ack).then_some((&lease.acks, envelope.delivery_tag));
+            self.reject_oversize(unsettled, queue, size);
             return Ok(());
         }
         let headers_error = defect_of(complete.defect, &envelope);
@@ -185,7 +185,7 @@ impl Engine {
         self.counters.delivered.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_delivered.fetch_add(complete.body.len() as u64, Ordering::Relaxed);
         incoming.push(Delivery {
-            lease,
+            lease: Some(lease),
             consumer_tag: tag,
             delivery_tag: envelope.delivery_tag,
             redelivered: envelope.redelivered,
@@ -214,23 +214,22 @@ impl Engine {
         let Some(Rpc { waiter: Waiter::Get(_), .. }) = channel.rpcs.front() else {
             return Err(Violation::command("basic.get-ok that nobody asked for"));
         };
-        let acks = match &channel.role {
+        let lease = match &channel.role {
             // Before the get is taken off: until it has its answer, somebody waits for it.
             Role::Get(acks) => {
                 acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
-                acks.clone()
+                // It goes with the delivery: when that is dropped, the channel is free again.
+                Some(Arc::new(Lease { acks: acks.clone() }))
             }
-            // Without acks, nothing is settled by its tag.
-            _ => super::acks::ChannelAcks::new(self.link.clone(), number, self.epoch),
+            _ => None,
         };
-        // The lease goes with the delivery: when that is dropped, the channel is free again.
-        let lease = Arc::new(super::acks::Lease { acks });
         let Some(Rpc { waiter: Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
             return Ok(());
         };
         if let Some(size) = complete.oversize {
             let queue = get.queue.clone();
-            self.reject_oversize(&lease.acks, (!get.no_ack).then_some(envelope.delivery_tag), queue, size);
+            let unsettled = lease.as_ref().map(|lease| (&lease.acks, envelope.delivery_tag));
+            self.reject_oversize(unsettled, queue, size);
             get.what.answer(Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
@@ -261,14 +260,8 @@ impl Engine {
         Ok(())
     }
 
-    fn reject_oversize(
-        &mut self,
-        acks: &Arc<super::acks::ChannelAcks>,
-        tag: Option<u64>,
-        queue: String,
-        size: u64,
-    ) {
-        if let Some(tag) = tag {
+    fn reject_oversize(&mut self, unsettled: Option<(&Arc<ChannelAcks>, u64)>, queue: String, size: u64) {
+        if let Some((acks, tag)) = unsettled {
             // It arrived just now, so nobody can have settled it.
             let _ = acks.settle(tag, Settle::Nack { requeue: false });
         }

@@ -1,7 +1,9 @@
 //! The deliveries of one consumer between the engine and the application.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
@@ -35,7 +37,9 @@ pub(crate) struct ConsumerSettings {
 #[derive(Default)]
 struct State {
     deliveries: VecDeque<Delivery>,
-    wakers: Vec<Waker>,
+    /// By the number of the wait, so that one that is given up can take itself off.
+    wakers: BTreeMap<u64, Waker>,
+    last_wait: u64,
     end: Option<Option<Error>>,
     delivered: u64,
     /// Nobody can ask for deliveries any more.
@@ -87,15 +91,31 @@ impl Incoming {
 
     pub fn wake(&self) {
         let wakers = std::mem::take(&mut self.lock().wakers);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_values().for_each(Waker::wake);
     }
 
     /// The next delivery; `None` when the consumer was ended by its owner; an error, once, when it ended otherwise.
+    ///
+    /// The polls are those of one wait: the last one's waker is woken. [`Self::wait`] is for several at a time.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
+        self.poll_as(&mut Some(POLLED), cx)
+    }
+
+    /// A wait of its own for the next delivery.
+    pub fn wait(&self) -> Wait<'_> {
+        Wait { incoming: self, number: None }
+    }
+
+    /// Polls for the wait `number`, which gets one when it first has to wait.
+    fn poll_as(&self, number: &mut Option<u64>, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         let mut state = self.lock();
         let popped = Self::pop(&mut state);
-        if popped.is_pending() && !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.wakers.push(cx.waker().clone());
+        if popped.is_pending() {
+            let number = *number.get_or_insert_with(|| {
+                state.last_wait += 1;
+                state.last_wait
+            });
+            state.wakers.insert(number, cx.waker().clone());
         }
         drop(state);
         self.account(&popped);
@@ -154,9 +174,102 @@ impl Incoming {
     }
 }
 
+/// The wait that [`Incoming::poll_next`] polls for.
+const POLLED: u64 = 0;
+
+/// One wait for the next delivery.
+pub(crate) struct Wait<'a> {
+    incoming: &'a Incoming,
+    number: Option<u64>,
+}
+
+impl Future for Wait<'_> {
+    type Output = Option<Result<Delivery>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let incoming = self.incoming;
+        incoming.poll_as(&mut self.number, cx)
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.incoming.lock().wakers.remove(&number);
+        }
+    }
+}
+
 impl Drop for Incoming {
     /// What the application never asked for does not count any more.
     fn drop(&mut self) {
         drop(self.take_undelivered());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
+    use super::*;
+
+    fn incoming() -> Arc<Incoming> {
+        let settings = ConsumerSettings {
+            queue: "q".into(),
+            tag: "t".into(),
+            prefetch: 1,
+            global_prefetch: false,
+            no_ack: false,
+            exclusive: false,
+            arguments: FieldTable::default(),
+            resume: false,
+            stream: false,
+            last_offset: None,
+            cancelling: false,
+        };
+        Incoming::new(1, Link::new(1), settings, None)
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn waits_that_are_given_up_leave_nothing_behind() {
+        let incoming = incoming();
+        let (kept, given_up) = (Arc::new(Count::default()), Arc::new(Count::default()));
+        let mut wait = pin!(incoming.wait());
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&kept.clone().into())).is_pending());
+        for _ in 0..1_000 {
+            let mut wait = pin!(incoming.wait());
+            for _ in 0..2 {
+                assert!(wait.as_mut().poll(&mut Context::from_waker(&given_up.clone().into())).is_pending());
+            }
+            assert_eq!(incoming.lock().wakers.len(), 2);
+        }
+        assert_eq!(incoming.lock().wakers.len(), 1);
+        incoming.wake();
+        assert_eq!((kept.0.load(Ordering::Relaxed), given_up.0.load(Ordering::Relaxed)), (1, 0));
+    }
+
+    #[test]
+    fn polls_with_many_wakers_keep_the_last() {
+        let incoming = incoming();
+        let wakers: Vec<_> = (0..1_000).map(|_| Arc::new(Count::default())).collect();
+        for waker in &wakers {
+            assert!(incoming.poll_next(&mut Context::from_waker(&waker.clone().into())).is_pending());
+        }
+        incoming.wake();
+        let woken: Vec<_> = wakers.iter().map(|waker| waker.0.load(Ordering::Relaxed)).collect();
+        assert_eq!((woken.iter().sum::<usize>(), woken.last()), (1, Some(&1)));
     }
 }

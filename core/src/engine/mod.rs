@@ -40,7 +40,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use self::{
     acks::ChannelAcks,
-    channel::{Channels, Role as ChannelRole},
+    channel::Channels,
     command::{Asked, Command},
     consuming::Consumer,
     link::Link,
@@ -261,10 +261,8 @@ impl Engine {
         let mut live = std::mem::replace(&mut self.live, Live::none());
         let mut again = Vec::new();
         for channel in live.channels.drain() {
-            match &channel.role {
-                ChannelRole::Consume { lease, .. } => lease.acks.mark_stale(),
-                ChannelRole::Draining(acks) | ChannelRole::Get(acks) => acks.mark_stale(),
-                ChannelRole::Control | ChannelRole::Publish | ChannelRole::Closing => {}
+            if let Some(acks) = channel.role.acks() {
+                acks.mark_stale();
             }
             for rpc in channel.rpcs {
                 again.extend(interrupted(rpc));

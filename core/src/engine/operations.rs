@@ -1,5 +1,7 @@
 //! What to do with a command, and with the broker's answer to it.
 
+use std::sync::Arc;
+
 use amq_protocol::protocol::{AMQPClass, basic, connection, queue};
 use tokio::time::Instant;
 
@@ -64,7 +66,7 @@ impl Engine {
 
     pub(super) fn on_command(&mut self, command: Command) {
         match command {
-            Command::Release { channel, epoch } => self.release(channel, epoch),
+            Command::Release { acks } => self.release(&acks),
             Command::Forget { name } => self.forget(&name),
             Command::Close { drain, what } => self.begin_close(drain, what),
             Command::Cancel { consumer, what } => self.cancel(consumer, what),
@@ -135,7 +137,12 @@ impl Engine {
         if matches!(channel.role, Role::Closing) {
             return;
         }
+        // What is settled from now on must not be sent any more; the broker requeues it.
+        if let Some(acks) = channel.role.acks().filter(|acks| !acks.all_settled()) {
+            acks.mark_stale();
+        }
         channel.role = Role::Closing;
+        let mut again = Vec::new();
         for rpc in std::mem::take(&mut channel.rpcs) {
             match rpc.waiter {
                 Waiter::Cancel(mut what) => what.answer(Ok(())),
@@ -144,37 +151,35 @@ impl Engine {
                     let text = format!("{}: it has ended", what.name);
                     what.answer(Err(Error::new(ErrorKind::ConsumerCancelled, text)));
                 }
-                _ => {}
+                waiter => again.extend(waiter.into_command(rpc.method)),
             }
         }
         channel.content = None;
         channel.publishing = None;
         let close = Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };
         encode::method(&mut self.live.out, number, &AMQPClass::Channel(AMQPMethod::Close(close)));
+        for command in again {
+            self.on_command(command);
+        }
     }
 
-    fn release(&mut self, number: u16, epoch: u64) {
-        if epoch != self.epoch {
-            return;
-        }
-        match self.live.channels.get(number).map(|channel| &channel.role) {
-            Some(Role::Draining(acks)) => {
-                let acks = acks.clone();
-                acks.flush(&mut self.live.out);
-                acks.mark_stale();
-                self.close_channel(number);
-            }
-            Some(Role::Get(acks)) => {
-                let acks = acks.clone();
-                acks.flush(&mut self.live.out);
-                if acks.all_settled() {
-                    self.live.idle_gets.push(number);
-                } else {
-                    acks.mark_stale();
-                    self.close_channel(number);
-                }
-            }
-            _ => {}
+    /// The channel of these deliveries, while it is still theirs: its number may be another's by now.
+    fn channel_of(&mut self, acks: &Arc<ChannelAcks>) -> Option<&Role> {
+        let role = &self.live.channels.get(acks.channel)?.role;
+        role.acks().is_some_and(|its| Arc::ptr_eq(its, acks)).then_some(role)
+    }
+
+    fn release(&mut self, acks: &Arc<ChannelAcks>) {
+        let is_get = match self.channel_of(acks) {
+            Some(Role::Get(_)) => true,
+            Some(Role::Draining(_)) => false,
+            _ => return,
+        };
+        acks.flush(&mut self.live.out);
+        if is_get && acks.all_settled() {
+            self.live.idle_gets.push(acks.channel);
+        } else {
+            self.close_channel(acks.channel);
         }
     }
 
@@ -307,6 +312,11 @@ impl Engine {
                 acks.mark_stale();
                 if let Some(rpc) = refused {
                     self.fail_waiter(rpc, Some(reply));
+                }
+                for rpc in channel.rpcs {
+                    if let Some(command) = rpc.waiter.into_command(rpc.method) {
+                        self.on_command(command);
+                    }
                 }
             }
             Role::Consume { incoming, lease, .. } => {
@@ -495,11 +505,8 @@ impl Engine {
     }
 
     /// A channel that only waited for the last of its deliveries is closed.
-    fn close_if_drained(&mut self, acks: &ChannelAcks) {
-        if acks.epoch != self.epoch || !acks.all_settled() {
-            return;
-        }
-        if let Some(Role::Draining(_)) = self.live.channels.get(acks.channel).map(|channel| &channel.role) {
+    fn close_if_drained(&mut self, acks: &Arc<ChannelAcks>) {
+        if acks.all_settled() && matches!(self.channel_of(acks), Some(Role::Draining(_))) {
             self.close_channel(acks.channel);
         }
     }

@@ -1,8 +1,13 @@
 //! Settling deliveries: acked, nacked, rejected, requeued, recovered; and getting single messages.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+};
 
-use murano_messaging::{Client, ErrorKind, QueueType};
+use murano_messaging::{Client, Delivery, ErrorKind, QueueType};
 
 use crate::env::{Env, all, get, next, next_texts, numbers, send, take_all, text, until_ready};
 
@@ -18,6 +23,8 @@ contract!(
     getting_takes_one_message_at_a_time,
     gets_with_and_without_acks_mix,
     concurrent_gets_take_each_message_once,
+    a_message_without_acks_that_is_dropped_harms_no_other,
+    a_message_without_acks_that_is_dropped_during_a_get_harms_no_other,
 );
 
 /// The messages of a queue once so many are back in it.
@@ -264,4 +271,53 @@ async fn concurrent_gets_take_each_message_once(env: &Env) {
     assert_eq!(seen, (0..400).collect::<Vec<_>>());
     client.close().await.unwrap();
     assert_eq!(env.client().await.queue_info(&queue).await.unwrap().message_count, 0);
+}
+
+/// Takes a message without acks, and has the channel it came on closed, so that its number is free for another.
+async fn got_on_a_channel_that_is_gone(env: &Env, client: &Client, queue: &str) -> Delivery {
+    let delivery = client.get(queue, true).await.unwrap().unwrap();
+    let error = client.queue_info(&env.unique("missing")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    delivery
+}
+
+async fn a_message_without_acks_that_is_dropped_harms_no_other(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    send(&client, &queue, numbers(0..3)).await;
+    let without = got_on_a_channel_that_is_gone(env, &client, &queue).await;
+    let held = client.get(&queue, false).await.unwrap().unwrap();
+    drop(without);
+    // Behind the drop in the engine's inbox.
+    client.queue_info(&queue).await.unwrap();
+    assert!(!held.is_stale());
+    held.ack().unwrap();
+    client.close().await.unwrap();
+    assert_eq!(left(&env.client().await, &queue, 1).await, ["2"]);
+}
+
+async fn a_message_without_acks_that_is_dropped_during_a_get_harms_no_other(env: &Env) {
+    let client = env.client().await;
+    let (queue, empty) = (env.queue(&client).await, env.queue(&client).await);
+    send(&client, &queue, numbers(0..4)).await;
+    let without = got_on_a_channel_that_is_gone(env, &client, &queue).await;
+    {
+        let mut in_flight = pin!(client.get(&empty, false));
+        assert!(in_flight.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(without);
+        assert!(in_flight.await.unwrap().is_none());
+    }
+    let first = client.get(&queue, false).await.unwrap().unwrap();
+    let second = client.get(&queue, false).await.unwrap().unwrap();
+    let mut third = pin!(client.get(&queue, false));
+    assert!(third.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    // Requeues its message and no other.
+    drop(first);
+    let third = third.await.unwrap().unwrap();
+    client.queue_info(&queue).await.unwrap();
+    assert!(!second.is_stale() && !third.is_stale());
+    second.ack().unwrap();
+    third.ack().unwrap();
+    client.close().await.unwrap();
+    assert_eq!(left(&env.client().await, &queue, 1).await.len(), 1);
 }

@@ -118,6 +118,12 @@ pub fn message(channel: u16, consumer_tag: &str, delivery_tag: u64, text: &[u8])
     out
 }
 
+/// The answer to a `basic.get`: a message of one byte, the last in the queue.
+pub fn got(channel: u16, delivery_tag: u64) -> Vec<u8> {
+    let fields = [&delivery_tag.to_be_bytes()[..], &[0], &short(""), &short("q"), &[0; 4]].concat();
+    [method(channel, GET_OK, &fields), header(channel, 1, BARE), body(channel, b"x")].concat()
+}
+
 /// `connection.close` or `channel.close`.
 pub fn close(channel: u16, id: Id, code: u16, text: impl AsRef<[u8]>) -> Vec<u8> {
     method(channel, id, &[&code.to_be_bytes()[..], &short(text), &[0, 0, 0, 0]].concat())

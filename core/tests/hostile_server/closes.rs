@@ -1,6 +1,6 @@
 //! Closes and cancels, which a server may send at any time: odd codes, broken texts, at the same time as the client.
 
-use murano_messaging::ErrorKind;
+use murano_messaging::{ErrorKind, Event};
 use murano_testkit::within;
 use tokio::sync::oneshot;
 
@@ -127,6 +127,85 @@ async fn cancels_for_a_consumer_that_is_gone() {
     let consumer = within("consuming", LONG, client.consume("q").start()).await.unwrap();
     assert_eq!(end_of(&consumer).await.kind(), ErrorKind::ConsumerCancelled);
     within("the client lives", LONG, client.queue_info("q")).await.unwrap();
+    drop((consumer, client));
+    server.end().await;
+}
+
+/// The number of a closed channel is used again: what is left of the old channel has no part in the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_a_closed_channel_is_dropped() {
+    let (held, on_held) = oneshot::channel();
+    let server = Server::start(async move |mut peer| {
+        let (channel, tag) = peer.consumed().await;
+        peer.send(message(channel, &tag, 1, b"x")).await;
+        on_held.await.unwrap();
+        peer.send(close(channel, CHANNEL_CLOSE, 406, "PRECONDITION_FAILED - timeout")).await;
+        let get = peer.until(GET).await;
+        assert_eq!(get.channel, channel);
+        peer.send(got(channel, 1)).await;
+        let ack = peer.until(ACK).await;
+        assert_eq!(ack.channel, channel);
+        peer.until(CLOSE).await;
+    })
+    .await;
+    let client = server.client().await;
+    let consumer = within("consuming", LONG, client.consume("q").start()).await.unwrap();
+    let old = within("a delivery", LONG, consumer.next()).await.unwrap().unwrap();
+    held.send(()).unwrap();
+    assert_eq!(end_of(&consumer).await.kind(), ErrorKind::PreconditionFailed);
+    assert!(old.is_stale());
+    let new = within("a message", LONG, client.get("q", false)).await.unwrap().unwrap();
+    drop(old);
+    // Behind the drop in the engine's inbox.
+    within("the client lives", LONG, client.queue_info("q")).await.unwrap();
+    assert!(!new.is_stale());
+    new.ack().unwrap();
+    drop((consumer, client));
+    server.end().await;
+}
+
+/// The get behind the `channel.open` was not looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_for_a_get_that_is_refused() {
+    let server = Server::start(async move |mut peer| {
+        peer.open().await;
+        let open = peer.until(CHANNEL_OPEN).await;
+        assert_eq!(peer.until(GET).await.channel, open.channel);
+        peer.send(close(open.channel, CHANNEL_CLOSE, 500, "")).await;
+        let get = peer.until(GET).await;
+        peer.send(got(get.channel, 1)).await;
+        peer.until(CLOSE).await;
+    })
+    .await;
+    let client = server.client().await;
+    let got = within("a message", LONG, client.get("q", false)).await.unwrap().unwrap();
+    got.ack().unwrap();
+    drop((got, client));
+    server.end().await;
+}
+
+/// While it waits for another attempt, its old channel is not its own any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_is_cancelled_between_its_channels() {
+    let server = Server::start(async move |mut peer| {
+        let (channel, _) = peer.consumed().await;
+        peer.send(close(channel, CHANNEL_CLOSE, 406, "PRECONDITION_FAILED - timeout")).await;
+        let mut open = false;
+        while let Some(heard) = peer.method().await {
+            open |= heard.id == CHANNEL_OPEN;
+            assert!(open || heard.id != CANCEL, "{heard:?} on a closed channel");
+            peer.answer(&heard).await;
+        }
+    })
+    .await;
+    let client = server.client().await;
+    let mut events = client.events();
+    let consumer = within("consuming", LONG, client.consume("q").resume(true).start()).await.unwrap();
+    within("the end of the channel", LONG, async {
+        while !matches!(events.next().await.unwrap(), Event::ConsumerCancelled { resumes: true, .. }) {}
+    })
+    .await;
+    within("the cancel", LONG, consumer.cancel()).await.unwrap();
     drop((consumer, client));
     server.end().await;
 }
