@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 import threading
 import time
@@ -474,3 +475,38 @@ def test_a_consumer_is_cancelled_while_it_starts(run, uri, queue):
         proxy.close()
 
     run(main())
+
+
+def test_the_watcher_outlives_an_error():
+    from murano_messaging import _watcher
+
+    async def main():
+        read, write = os.pipe()
+        calls = []
+        twice = asyncio.Event()
+
+        class Completions:
+            def fileno(self):
+                return read
+
+            def __call__(self):
+                os.read(read, 1)
+                calls.append(1)
+                if len(calls) == 1:
+                    raise ValueError
+                twice.set()
+
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda *_: os.write(write, b"x"))
+        _watcher.watch(loop, Completions())
+        os.write(write, b"x")
+        await asyncio.wait_for(twice.wait(), 30)
+        return read, write
+
+    descriptors = asyncio.run(main())
+    until = time.monotonic() + 30
+    while any(thread.name == "murano-messaging-watcher" for thread in threading.enumerate()):
+        assert time.monotonic() < until, "the watcher does not end with its loop"
+        time.sleep(0.01)
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -141,3 +141,87 @@ def test_an_asyncio_program_ends(uri):
 
 def test_importing_is_enough_to_end():
     assert children.run("import murano_messaging; print('end')") == "end\n"
+
+
+def test_an_atexit_function_stops_a_daemon_thread(uri):
+    """It was registered after the import, although before the first connect."""
+    out = children.run(
+        """
+        import atexit, sys, threading
+        import murano_messaging as mm
+        from brokers import unique
+
+        stop = threading.Event()
+
+        def stop_worker():
+            stop.set()
+            worker.join(30)
+            print("stopped", not worker.is_alive(), flush=True)
+
+        atexit.register(stop_worker)
+        client = mm.connect(sys.argv[1])
+        queue = unique("q")
+        client.declare_queue(queue, exclusive=True)
+
+        def work():
+            with client.consume(queue) as consumer:
+                working.set()
+                while not stop.is_set():
+                    consumer.get(timeout=0.1)
+
+        working = threading.Event()
+        worker = threading.Thread(target=work, daemon=True)
+        worker.start()
+        working.wait(30)
+        """,
+        uri,
+    )
+    assert out == "stopped True\n"
+
+
+def test_what_is_logged_at_the_end_comes_before_the_end_of_logging(uri):
+    out = children.run(
+        """
+        import sys
+        import murano_messaging as mm
+        import logging
+
+        class Handler(logging.Handler):
+            def __init__(self):
+                super().__init__()
+                self.texts = []
+
+            def emit(self, record):
+                self.texts.append(record.getMessage())
+
+            def close(self):
+                print(any(text.startswith("closed") for text in self.texts), flush=True)
+
+        handler = Handler()
+        logging.getLogger("murano_messaging").addHandler(handler)
+        logging.getLogger("murano_messaging").setLevel(logging.DEBUG)
+        client = mm.connect(sys.argv[1])
+        """,
+        uri,
+    )
+    assert out == "True\n"
+
+
+def test_a_served_broker_does_not_keep_the_interpreter():
+    out = children.run(
+        """
+        import atexit, time
+        # Registered first, it is called last.
+        atexit.register(lambda: print(time.monotonic() - began < 2))
+        import murano_messaging as mm
+        from murano_messaging._native import ServedBroker
+
+        broker = ServedBroker("127.0.0.1", 0)
+        client = mm.connect(f"amqp://guest:guest@127.0.0.1:{broker.port}")
+        client.declare_queue("q")
+        pending = [client.publish_nowait(b"x", routing_key="q") for _ in range(100)]
+        began = time.monotonic()
+        """
+    )
+    # The wait at the end takes three seconds if something is left.
+    assert out == "True\n"

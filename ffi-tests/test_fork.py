@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+
+import pytest
+
 import children
 
 # What can be done with things that a parent made; each is an error in the child.
@@ -261,7 +265,6 @@ def test_a_child_that_makes_no_client_starts_nothing_at_its_end(uri):
     out = children.run(
         """
         import atexit, os, sys
-        import murano_messaging as mm
 
         parent = os.getpid()
 
@@ -269,8 +272,10 @@ def test_a_child_that_makes_no_client_starts_nothing_at_its_end(uri):
             if os.getpid() != parent:
                 print(len(os.listdir("/proc/self/task")), flush=True)
 
-        # Called after what the package has registered.
+        # Called after what the package registers.
         atexit.register(look)
+        import murano_messaging as mm
+
         client = mm.connect(sys.argv[1])
         pid = os.fork()
         if pid == 0:
@@ -283,10 +288,50 @@ def test_a_child_that_makes_no_client_starts_nothing_at_its_end(uri):
     assert out == "1\n"
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_thread_that_outlives_the_function_of_its_process(uri, method, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, sys, threading
+            from concurrent.futures import ThreadPoolExecutor
+            import murano_messaging as mm
+            from brokers import unique
+
+            def work(client, queue):
+                # Not before its process is about to end.
+                threading.main_thread().join(0.5)
+                for n in range(20):
+                    client.publish(b"x", routing_key=queue)
+                client.publish(b"last", routing_key=queue)
+
+            def child(uri, queue):
+                client = mm.connect(uri)
+                # Its threads wait for work until the end.
+                pool = ThreadPoolExecutor(1)
+                pool.submit(client.stats).result()
+                threading.Thread(target=work, args=(client, queue)).start()
+
+            if __name__ == "__main__":
+                uri, method = sys.argv[1:]
+                queue = unique("q")
+                with mm.connect(uri) as client:
+                    client.declare_queue(queue, expires=60)
+                    process = multiprocessing.get_context(method).Process(target=child, args=(uri, queue))
+                    process.start()
+                    process.join(30)
+                    print(process.exitcode, client.queue_info(queue).message_count, flush=True)
+                    process.kill()
+            """
+        )
+    )
+    out = children.run(f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')", uri, method)
+    assert out == "0 21\n"
+
+
 def test_clients_cannot_be_pickled(uri):
     import pickle
-
-    import pytest
 
     import murano_messaging as mm
 

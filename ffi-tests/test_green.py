@@ -518,6 +518,100 @@ print({name for _, name in records})
     assert out == "{'murano-messaging-service'}\n"
 
 
+SERVICE = """
+import logging, threading
+from proxy import Proxy
+
+asked = []
+
+def credentials():
+    asked.append(1)
+    return "guest", "guest"
+
+def reconnects(client):
+    before = len(asked)
+    proxy.cut()
+    client.publish(b"x", routing_key=queue, timeout=30)
+    return len(asked) > before
+
+proxy = Proxy(uri)
+host = proxy.uri.split("@")[1]
+logger = logging.getLogger("murano_messaging")
+logger.setLevel(logging.DEBUG)
+"""
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit", "GreenletExit"])
+def test_the_service_outlives_what_ends_its_green_thread(green, uri, error):
+    out = green(
+        SERVICE
+        + f"""
+armed = []
+
+def emit(record):
+    if armed:
+        armed.pop()
+        raise {error}
+
+handler = logging.Handler()
+handler.emit = emit
+logger.addHandler(handler)
+client = mm.connect(hosts=[host], credentials=credentials)
+client.declare_queue(queue, expires=60)
+# gevent prints what ends a green thread.
+sys.stderr = open(os.devnull, "w")
+armed.append(1)
+interrupted = False
+try:
+    proxy.cut()
+    eventually(lambda: not armed)
+    sleep(0.1)
+except {error}:
+    interrupted = True
+sys.stderr = sys.__stderr__
+# As anywhere: the other two are the program's.
+print(interrupted, reconnects(client))
+client.close()
+""",
+        uri,
+    )
+    assert out == f"{error != 'GreenletExit'} True\n"
+
+
+@pytest.mark.parametrize("kind", PRELUDE)
+def test_the_service_outlives_the_thread_of_its_only_hub(uri, kind):
+    """Somebody serves the clients made there, also where the handlers of log records wait as green threads do."""
+    out = children.run(
+        PRELUDE[kind]
+        + COMMON
+        + SERVICE
+        + """
+from murano_messaging import _green
+
+made, records = [], []
+handler = logging.Handler()
+# Without the handler's lock, which is not for green threads of several hubs.
+handler.handle = lambda record: (sleep(0.001), records.append(record))
+logger.addHandler(handler)
+
+def work():
+    sleep(0)
+    client = mm.connect(hosts=[host], credentials=credentials)
+    client.declare_queue(queue, expires=60)
+    made.append(client)
+
+_green.start_native()(work, ())
+eventually(lambda: made)
+client = made.pop()
+print(reconnects(client), reconnects(client))
+eventually(lambda: any("connected" in record.getMessage() for record in records))
+client.close()
+""",
+        uri,
+    )
+    assert out == "True True\n"
+
+
 def test_asyncio_in_eventlets_own_asyncio_hub(uri):
     out = children.run(
         """

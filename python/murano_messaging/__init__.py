@@ -21,6 +21,10 @@ made; that a level was changed is noticed at the next connect, or within a secon
 
 from __future__ import annotations
 
+import atexit as _atexit
+
+# Its hook at the end of the interpreter must be older than ours, which still logs.
+import logging as _logging  # noqa: F401
 import os as _os
 
 from . import _native, _overwritten, errors, events
@@ -96,5 +100,8 @@ __all__ = [
 
 if hasattr(_os, "register_at_fork"):
     _os.register_at_fork(after_in_child=_native._after_fork_in_child)
+
+# Not at the first connect: an `atexit` function of the application that stops its threads must be called before.
+_atexit.register(_native._at_exit)
 
 _overwritten.check()

@@ -76,9 +76,11 @@ class _GeventHub:
     def wait(self, number: int, background: bool) -> None:
         """Wait until ``number`` is complete, or something is thrown into this green thread.
 
-        What waits in the background is nothing that the hub has left to do.
+        What waits in the background is nothing that the hub has left to do, unless it is what the thread itself does.
         """
-        self.completions.register(number, _getcurrent())
+        current = _getcurrent()
+        background = background and current.parent is not None
+        self.completions.register(number, current)
         if not background:
             self._waiting += 1
             self._watcher.ref = True

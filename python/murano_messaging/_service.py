@@ -7,7 +7,6 @@ each hub that connects, so that handlers and callbacks run where the rest of the
 from __future__ import annotations
 
 import asyncio
-import atexit
 import inspect
 import logging
 import sys
@@ -28,39 +27,49 @@ _PATIENCE = 60.0
 
 def start() -> None:
     """Start the service of this process; called once in it, by the first client."""
-    atexit.register(_at_exit)
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        # Before Python 3.13 a forked child of multiprocessing ends without atexit. After its own children: they may use
-        # what it owns.
+        # A forked child of multiprocessing ends without what was registered with atexit. After its own children and
+        # everything else: they may use what it owns.
         from multiprocessing.util import Finalize
 
-        Finalize(None, _at_exit, exitpriority=-1)
+        Finalize(None, _child_at_exit, exitpriority=-100)
     renew()
 
 
+def _child_at_exit() -> None:
+    # Before Python 3.13 the threads of the child are joined only after this, and from here on they come back from no
+    # call. Joining them one by one would not do: those of an executor end when this tells them to.
+    threading._shutdown()  # type: ignore[attr-defined]
+    _native._at_exit()
+
+
 def renew() -> None:
-    """See to it that somebody serves who can be counted on here; called at each connect."""
+    """See to it that somebody serves who can be counted on here; called at each connect.
+
+    A thread does in any case: a hub ends with its thread, and takes its green threads with it.
+    """
     _look_at_levels()
-    server = _native.new_server(_green.spawner(_native.in_main_thread()) is not None)
-    if server is None:
-        return
-    try:
-        _start("murano-messaging-service", _serve, server)
-    except BaseException:
-        _native.end_server(server)
-        raise
+    spawn = _green.spawner(_native.in_main_thread())
+    for its in (None,) if spawn is None else (None, spawn):
+        server = _native.new_server(its is not None)
+        if server is None:
+            continue
+        try:
+            _start(its, "murano-messaging-service", _serve, server)
+        except BaseException:
+            _native.end_server(server)
+            raise
 
 
-def _start(name: str, function: Callable[..., None], *arguments: Any) -> None:
-    """Have something done beside: by a green thread where this thread has a hub, otherwise by a thread."""
+def _start(spawn: Callable[..., Any] | None, name: str, function: Callable[..., None], *arguments: Any) -> None:
+    """Have something done beside: by a green thread that ``spawn`` starts, otherwise by a thread."""
 
     def named() -> None:
         threading.current_thread().name = name
         function(*arguments)
 
     # Not with the patched `threading`: it waits until its thread runs, which a hub cannot, and makes a hub in any thread.
-    spawn = _green.spawner(_native.in_main_thread())
     start_native = _green.start_native()
     if spawn is not None:
         spawn(named)
@@ -71,16 +80,24 @@ def _start(name: str, function: Callable[..., None], *arguments: Any) -> None:
 
 
 def _serve(server: int) -> None:
-    while True:
-        job = _native.next_job(server)
-        try:
-            _do(job)
-        except Exception:
-            # A handler that raises must not end what the other handlers live from.
-            if logging.raiseExceptions:
-                traceback.print_exc()
-        # While this waits, it keeps nothing of the application's alive.
-        del job
+    try:
+        while True:
+            job = _native.next_job(server)
+            try:
+                _do(job)
+            except Exception:
+                # A handler that raises must not end what the other handlers live from.
+                if logging.raiseExceptions:
+                    traceback.print_exc()
+            # While this waits, it keeps nothing of the application's alive.
+            del job
+    except (KeyboardInterrupt, SystemExit):
+        # They are the program's: a hub raises them in its main green thread.
+        _native.end_server(server)
+        renew()
+        raise
+    finally:
+        _native.end_server(server)
 
 
 def _do(job: tuple[Any, ...]) -> None:
@@ -90,7 +107,7 @@ def _do(job: tuple[Any, ...]) -> None:
             _look_at_levels()
     else:
         # A thread of its own: it may take its time, and records must not wait for it.
-        _start("murano-messaging-credentials", _credentials, *job[1:])
+        _start(_green.spawner(_native.in_main_thread()), "murano-messaging-credentials", _credentials, *job[1:])
 
 
 def _look_at_levels() -> None:
@@ -151,11 +168,11 @@ def listen(events: Any, callback: Callable[[Any], object]) -> None:
             except Exception:
                 _LOGGER.exception("a callback for events failed")
 
-    _start("murano-messaging-events", call)
+    _start(_green.spawner(_native.in_main_thread()), "murano-messaging-events", call)
 
 
-def _at_exit() -> None:
-    _native._at_exit()
+def finish() -> None:
+    """Emit what is left at the end of the interpreter."""
     while (job := _native.pending_job()) is not None:
         if job[0] == "log":
             _do(job)

@@ -20,8 +20,10 @@ def _watch(reference: weakref.ref[asyncio.AbstractEventLoop], completions: _nati
     looked = threading.Event()
 
     def look() -> None:
-        completions()
-        looked.set()
+        try:
+            completions()
+        finally:
+            looked.set()
 
     with selectors.DefaultSelector() as selector:
         selector.register(completions.fileno(), selectors.EVENT_READ)

@@ -9,7 +9,7 @@ use std::{
 use murano_messaging::{Client, client::WeakClient};
 use pyo3::prelude::*;
 
-use crate::{engine, process};
+use crate::{engine, process, service};
 
 struct Clients {
     generation: u32,
@@ -37,11 +37,11 @@ pub fn remember(_py: Python<'_>, client: &Client) {
 
 /// Called by Python when the interpreter ends.
 #[pyfunction]
-pub fn _at_exit(py: Python<'_>) {
+pub fn _at_exit(py: Python<'_>) -> PyResult<()> {
     process::begin_exit(py);
     let Some(driver) = engine::driver(py) else {
-        // A forked child that made no client of its own.
-        return;
+        // This process made no client.
+        return Ok(());
     };
     let open: Vec<_> = {
         let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,4 +65,5 @@ pub fn _at_exit(py: Python<'_>) {
             thread::sleep(Duration::from_millis(1));
         }
     });
+    service::finish(py)
 }

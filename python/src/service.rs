@@ -1,5 +1,5 @@
 //! What the core asks of Python: log records, and credentials. Python threads (`murano_messaging/_service.py`) do it, so
-//! that the engine never waits for the interpreter: one, or under eventlet and gevent a green one in each hub that connects.
+//! that the engine never waits for the interpreter: one, and under eventlet and gevent a green one in each hub that connects.
 
 use std::{
     collections::VecDeque,
@@ -38,7 +38,7 @@ pub struct Source {
 struct Server {
     number: u64,
     /// The thread of the hub; a hub that nobody runs any more does no jobs. `None` for a thread of its own.
-    hub: Option<Weak<()>>,
+    hub: Option<Weak<Life>>,
     waker: Option<Waker>,
 }
 
@@ -57,9 +57,18 @@ struct Queue {
 }
 
 impl Queue {
+    /// Those who may do a job now. Handlers and callbacks belong to the hubs, if there are some: all of them, because one
+    /// that does not run at the moment does not do it.
     fn wakers(&mut self) -> Vec<Waker> {
         self.servers.retain(Server::lives);
-        self.servers.iter_mut().filter_map(|server| server.waker.take()).collect()
+        let has_hub = self.has_hub();
+        let mut those = Vec::new();
+        for server in &mut self.servers {
+            if server.hub.is_some() == has_hub {
+                those.extend(server.waker.take());
+            }
+        }
+        those
     }
 
     fn has_hub(&self) -> bool {
@@ -71,9 +80,18 @@ impl Queue {
 static QUEUES: [Mutex<Queue>; 16] =
     [const { Mutex::new(Queue { jobs: VecDeque::new(), servers: Vec::new(), last: 0, dropped: 0 }) }; 16];
 
+/// That of a thread with a hub.
+struct Life;
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        // It may have been the last hub, and what it left undone is for others to do.
+        wake();
+    }
+}
+
 thread_local! {
-    /// Ends with its thread.
-    static THREAD: Arc<()> = Arc::new(());
+    static THREAD: Arc<Life> = Arc::new(Life);
 }
 
 fn queue() -> MutexGuard<'static, Queue> {
@@ -89,9 +107,12 @@ pub fn ask(job: Job) {
         return;
     }
     queue.jobs.push_back(job);
-    // All: one whose hub does not run at the moment does not do it.
-    let wakers = queue.wakers();
     drop(queue);
+    wake();
+}
+
+fn wake() {
+    let wakers = queue().wakers();
     wakers.into_iter().for_each(Waker::wake);
 }
 
@@ -149,26 +170,26 @@ fn take() -> Option<Job> {
 /// when there is one already that will do.
 #[pyfunction]
 pub fn new_server(in_hub: bool) -> Option<u64> {
+    let hub = in_hub.then(|| THREAD.with(Arc::downgrade));
     let mut queue = queue();
-    let this = THREAD.with(Arc::downgrade);
-    let will_do = |server: &Server| match &server.hub {
-        Some(thread) if in_hub => thread.ptr_eq(&this),
-        None if in_hub => false,
-        _ => server.lives(),
+    let will_do = |server: &Server| match (&server.hub, &hub) {
+        (Some(its), Some(this)) => its.ptr_eq(this),
+        (its, this) => its.is_none() && this.is_none(),
     };
     if queue.servers.iter().any(will_do) {
         return None;
     }
     queue.last += 1;
     let number = queue.last;
-    queue.servers.push(Server { number, hub: in_hub.then_some(this), waker: None });
+    queue.servers.push(Server { number, hub, waker: None });
     Some(number)
 }
 
-/// The server could not be started.
+/// The server could not be started, or has ended.
 #[pyfunction]
 pub fn end_server(server: u64) {
     queue().servers.retain(|known| known.number != server);
+    wake();
 }
 
 /// Waits for something to do.
@@ -208,9 +229,14 @@ pub async fn credentials(source: Arc<Source>) -> Result<Credentials, Error> {
     })
 }
 
-/// Starts the service of this process, and has Python call us at its end.
+/// Starts the service of this process.
 pub fn start(py: Python<'_>) -> PyResult<()> {
     py.import("murano_messaging._service")?.call_method0("start").map(|_| ())
+}
+
+/// Does what is left at the end of the interpreter.
+pub fn finish(py: Python<'_>) -> PyResult<()> {
+    py.import("murano_messaging._service")?.call_method0("finish").map(|_| ())
 }
 
 /// Somebody is connecting here: sees to it that the service can be counted on.
