@@ -425,11 +425,15 @@ def test_the_tag_of_a_cancel_is_that_of_the_consumer_that_is_cancelled(connect, 
         other.wait(other.queue_delete(name))
 
 
-def test_the_prefetch_of_a_consumer_that_does_not_start(connect, queue):
-    client = connect()
+def test_the_prefetch_of_a_consumer_that_does_not_start(uri, connect, queue):
+    proxy = Proxy(uri)
+    client = connect(proxy.uri)
+    # The answer must not be there before all three are under way.
+    proxy.stall()
     consume = client.basic_consume(queue)
     qos = client.basic_qos(consume, 1)
     cancel = client.basic_cancel(consume)
+    proxy.resume()
     with pytest.raises(puka.NotFound):
         client.wait(consume, timeout=20)
     with pytest.raises(puka.PreconditionFailed):
@@ -438,6 +442,7 @@ def test_the_prefetch_of_a_consumer_that_does_not_start(connect, queue):
     for method in (client.basic_qos, client.basic_cancel):
         with pytest.raises(KeyError, match="has no consumer"):
             method(consume)
+    proxy.close()
 
 
 def test_nothing_to_consume(connect):
