@@ -558,7 +558,7 @@ handler.emit = emit
 logger.addHandler(handler)
 client = mm.connect(hosts=[host], credentials=credentials)
 client.declare_queue(queue, expires=60)
-# gevent prints what ends a green thread.
+# gevent prints what ends a green thread, and eventlet what ends those of the proxy when it is cut.
 sys.stderr = open(os.devnull, "w")
 armed.append(1)
 interrupted = False
@@ -570,7 +570,6 @@ try:
         eventually(lambda: False)
 except {error}:
     interrupted = True
-sys.stderr = sys.__stderr__
 print(interrupted, reconnects(client))
 client.close()
 """,
