@@ -143,19 +143,6 @@ def consumed(client, queue):
     return result["body"]
 
 
-def d_qos_of_a_consumer_that_starts(s):
-    client = s.client()
-    queue = s.queue(client)
-    publish(client, queue, 5)
-    consume = client.basic_consume(queue, prefetch_count=1)
-    qos = client.basic_qos(consume, prefetch_count=3)
-    s.attempt("qos", lambda: client.wait(qos, timeout=20).name)
-    held = []
-    while client.wait(consume, timeout=1) is not None:
-        held.append(None)
-    s.note("held", len(held))
-
-
 def d_cancel_of_a_consumer_that_starts(s):
     client = s.client()
     queue = s.queue(client)
@@ -299,10 +286,6 @@ EXPECTED = {
     "d_exclusive_consumer_of_somebody_elses_quorum_queue": (
         [["declared elsewhere", "0"], ["declared here", "1"]],
         [["declared elsewhere", "AMQPNotImplemented"], ["declared here", "0"]],
-    ),
-    "d_qos_of_a_consumer_that_starts": (
-        [["qos", KEY_ERROR], ["held", 0]],
-        [["qos", "basic.qos_ok"], ["held", 3]],
     ),
     "d_cancel_of_a_consumer_that_starts": (
         [["cancel", {"raised": "IndexError", "bases": []}], ["consumes", "0"]],

@@ -425,6 +425,19 @@ def test_the_tag_of_a_cancel_is_that_of_the_consumer_that_is_cancelled(connect, 
         other.wait(other.queue_delete(name))
 
 
+def test_the_prefetch_of_a_consumer_that_starts(connect):
+    client = connect()
+    queue = client.wait(client.queue_declare(exclusive=True))["queue"]
+    for _ in range(5):
+        client.wait(client.basic_publish("", queue, body="x"))
+    consume = client.basic_consume(queue, prefetch_count=1)
+    qos = client.basic_qos(consume, prefetch_count=3)
+    assert client.wait(qos, timeout=20).name == "basic.qos_ok"
+    held = [client.wait(consume, timeout=20) for _ in range(3)]
+    assert None not in held
+    assert client.wait(consume, timeout=0.5) is None
+
+
 def test_the_prefetch_of_a_consumer_that_does_not_start(uri, connect, queue):
     proxy = Proxy(uri)
     client = connect(proxy.uri)
