@@ -207,6 +207,37 @@ def test_what_is_logged_at_the_end_comes_before_the_end_of_logging(uri):
     assert out == "True\n"
 
 
+def test_a_handler_and_a_callback_that_are_running_at_the_end_come_to_theirs(uri):
+    out = children.run(
+        """
+        import logging, sys, threading, time
+        import murano_messaging as mm
+        from proxy import Proxy
+
+        running = {name: threading.Event() for name in ("handler", "callback")}
+
+        def take_time(name):
+            if not running[name].is_set():
+                running[name].set()
+                time.sleep(0.3)
+                print(name, flush=True)
+
+        handler = logging.Handler()
+        handler.emit = lambda record: take_time("handler")
+        logging.getLogger("murano_messaging").addHandler(handler)
+        logging.getLogger("murano_messaging").setLevel(logging.DEBUG)
+        proxy = Proxy(sys.argv[1])
+        client = mm.connect(proxy.uri)
+        client.on_event(lambda event: take_time("callback"))
+        proxy.cut()
+        for event in running.values():
+            assert event.wait(30)
+        """,
+        uri,
+    )
+    assert sorted(out.split()) == ["callback", "handler"]
+
+
 def test_a_served_broker_does_not_keep_the_interpreter():
     out = children.run(
         """

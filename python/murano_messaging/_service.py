@@ -7,10 +7,13 @@ each hub that connects, so that handlers and callbacks run where the rest of the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
+import os
 import sys
 import threading
+import time
 import traceback
 from concurrent import futures
 from typing import Any, Callable
@@ -23,6 +26,30 @@ _LOGGER.addHandler(logging.NullHandler())
 
 # Seconds that a coroutine may take which is asked for credentials; the connect has given up long before.
 _PATIENCE = 60.0
+
+# Seconds at the end of the interpreter for a handler or callback that is running.
+_LAST_CALL = 3.0
+
+# The threads that run the application's handlers and callbacks now, each with its process.
+_calling: set[tuple[int, object]] = set()
+
+
+class _Calling:
+    """Around a call of the application's code by a thread of the service's own.
+
+    The interpreter must not end during it: if it waits as green threads do, the end of its thread would unwind the stack
+    of greenlets, and crash.
+    """
+
+    def __enter__(self) -> None:
+        self._entry = (os.getpid(), self)
+        _calling.add(self._entry)
+
+    def __exit__(self, *_: object) -> None:
+        _calling.discard(self._entry)
+
+
+_Around = Callable[[], "contextlib.AbstractContextManager[None]"]
 
 
 def start() -> None:
@@ -63,7 +90,11 @@ def renew() -> None:
 
 
 def _start(spawn: Callable[..., Any] | None, name: str, function: Callable[..., None], *arguments: Any) -> None:
-    """Have something done beside: by a green thread that ``spawn`` starts, otherwise by a thread."""
+    """Have something done beside: by a green thread that ``spawn`` starts, otherwise by a thread.
+
+    The function's first argument is what it enters around calls of the application's code.
+    """
+    arguments = (_Calling if spawn is None else contextlib.nullcontext, *arguments)
 
     def named() -> None:
         threading.current_thread().name = name
@@ -79,12 +110,13 @@ def _start(spawn: Callable[..., Any] | None, name: str, function: Callable[..., 
         threading.Thread(target=function, args=arguments, name=name, daemon=True).start()
 
 
-def _serve(server: int) -> None:
+def _serve(calling: _Around, server: int) -> None:
     try:
         while True:
             job = _native.next_job(server)
             try:
-                _do(job)
+                with calling():
+                    _do(job)
             except Exception:
                 # A handler that raises must not end what the other handlers live from.
                 if logging.raiseExceptions:
@@ -125,15 +157,19 @@ def _log(level: int, name: str, text: str) -> None:
 
 
 def _credentials(
-    function: Callable[[], Any] | None, loop: asyncio.AbstractEventLoop | None, reply: _native.Reply
+    calling: _Around,
+    function: Callable[[], Any] | None,
+    loop: asyncio.AbstractEventLoop | None,
+    reply: _native.Reply,
 ) -> None:
     if function is None:
         reply.fail("it was collected with its client")
         return
     try:
-        answer = function()
-        if inspect.isawaitable(answer):
-            answer = _run(_awaited(answer), loop)
+        with calling():
+            answer = function()
+            if inspect.isawaitable(answer):
+                answer = _run(_awaited(answer), loop)
         username, password = answer
         reply.answer(username, password)
     except Exception as error:
@@ -161,10 +197,11 @@ def _run(coroutine: Any, loop: asyncio.AbstractEventLoop | None) -> Any:
 def listen(events: Any, callback: Callable[[Any], object]) -> None:
     """Call ``callback`` with each event, in a thread of its own, until the client is closed."""
 
-    def call() -> None:
+    def call(calling: _Around) -> None:
         for event in events:
             try:
-                callback(event)
+                with calling():
+                    callback(event)
             except Exception:
                 _LOGGER.exception("a callback for events failed")
 
@@ -172,7 +209,12 @@ def listen(events: Any, callback: Callable[[Any], object]) -> None:
 
 
 def finish() -> None:
-    """Emit what is left at the end of the interpreter."""
-    while (job := _native.pending_job()) is not None:
-        if job[0] == "log":
-            _do(job)
+    """Emit what is left at the end of the interpreter, and wait for the handlers and callbacks that still run."""
+    until = time.monotonic() + _LAST_CALL
+    while True:
+        while (job := _native.pending_job()) is not None:
+            if job[0] == "log":
+                _do(job)
+        if time.monotonic() > until or not any(process == os.getpid() for process, _ in list(_calling)):
+            return
+        _native.pause(0.001)

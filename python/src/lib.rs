@@ -54,7 +54,7 @@ mod _native {
         logging::{log_level_is_old, set_log_level},
         process::_after_fork_in_child,
         puka::{client::PukaBase, messages::PukaClient, topology::PukaTopology},
-        service::{Reply, end_server, new_server, next_job, pending_job},
+        service::{Reply, end_server, new_server, next_job, pause, pending_job},
         wait::{completions::Completions, in_main_thread, operation::Operation},
     };
     use pyo3::prelude::*;

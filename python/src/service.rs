@@ -7,6 +7,8 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Poll, Waker},
+    thread,
+    time::Duration,
 };
 
 use murano_messaging::{Credentials, Error, ErrorKind};
@@ -218,6 +220,12 @@ pub fn next_job(py: Python<'_>, server: u64) -> PyResult<Bound<'_, PyAny>> {
 #[pyfunction]
 pub fn pending_job(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     take().map(|job| to_python(py, job)).transpose()
+}
+
+/// Lets the other threads run for so many seconds, also where `time.sleep` is for green threads.
+#[pyfunction]
+pub fn pause(py: Python<'_>, seconds: f64) {
+    py.detach(|| thread::sleep(Duration::from_secs_f64(seconds)));
 }
 
 /// Asks `source` for credentials at each connect.
