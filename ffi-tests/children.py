@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -27,6 +28,22 @@ class Child(subprocess.Popen[str]):
         line = self.stdout.readline()
         assert line, self.communicate(timeout=10)[1]
         return line.rstrip("\n")
+
+    def until_it_sleeps(self, timeout: float = 30) -> None:
+        """Return once its main thread has slept for a moment: it waits."""
+
+        def switches() -> tuple[str, str]:
+            with open(f"/proc/{self.pid}/task/{self.pid}/status") as status:
+                fields = dict(line.split(":", 1) for line in status)
+            return fields["State"].split()[0], fields["nonvoluntary_ctxt_switches"]
+
+        until = time.monotonic() + timeout
+        while True:
+            before = switches()
+            time.sleep(0.02)
+            if before[0] == "S" and switches() == before:
+                return
+            assert time.monotonic() < until, "it never slept"
 
     def end(self, timeout: float = 60) -> str:
         """What else it prints, until it ends well and silently on stderr."""

@@ -85,7 +85,7 @@ def test_200_green_threads_wait_while_another_ticks(green, uri):
             sleep(2)
             # 200 ticks if nothing else happened; a wait that blocked would leave one or two.
             ticked = ticks
-            assert ticked > 50, ticked
+            assert ticked >= 40, ticked
             assert not any(thread.dead for thread in waiting)
             # One descriptor for all that wait.
             assert len(os.listdir("/proc/self/fd")) <= descriptors + 1
@@ -260,8 +260,8 @@ def test_one_that_goes_on_may_kill_another_that_is_ready(green, uri):
             join(threads)
             assert seen
             # What the killed did not take is still to be had.
-            while (delivery := consumer.get(timeout=0.5)) is not None:
-                seen.append(int(delivery.body))
+            while len(seen) < 30:
+                seen.append(int(consumer.get(timeout=30).body))
             assert sorted(seen) == list(range(30)), seen
         print("done")
         """,
@@ -303,7 +303,8 @@ def test_ctrl_c(uri, green):
             if "gevent" in sys.modules:
                 # It prints every KeyboardInterrupt that it finds in the hub, and passes it on.
                 gevent.get_hub().exception_stream = None
-            os.system("(sleep 0.2; kill -INT %d) > /dev/null 2>&1 &" % os.getpid())
+            # This green thread runs once the other waits, and the hub waits before the signal comes.
+            spawn(os.system, "(sleep 0.2; kill -INT %d) > /dev/null 2>&1 &" % os.getpid())
             try:
                 consumer.get()
             except KeyboardInterrupt:

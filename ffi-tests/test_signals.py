@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import statistics
 import time
-from typing import Callable
 
 import pytest
 
@@ -67,31 +66,12 @@ def test_ctrl_c_ends_a_wait_within_100_ms(uri, call):
         delays = []
         for _ in range(5):
             assert process.line() == "waiting"
-            wait_until(lambda: sleeps(process.pid))
+            process.until_it_sleeps()
             sent = time.monotonic()
             process.send_signal(signal.SIGINT)
             delays.append(float(process.line()) - sent)
         assert process.end() == "usable\n"
         assert statistics.median(delays) < 0.1, delays
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 30) -> None:
-    until = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < until, "it never happened"
-
-
-def sleeps(pid: int) -> bool:
-    """Whether the main thread of a process has slept for a moment."""
-
-    def switches() -> tuple[str, str]:
-        with open(f"/proc/{pid}/task/{pid}/status") as status:
-            fields = dict(line.split(":", 1) for line in status)
-        return fields["State"].split()[0], fields["nonvoluntary_ctxt_switches"]
-
-    before = switches()
-    time.sleep(0.02)
-    return before[0] == "S" and switches() == before
 
 
 def test_a_handler_that_does_not_raise_does_not_end_the_wait(uri):

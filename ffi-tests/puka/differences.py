@@ -99,7 +99,7 @@ def d_prefetch_of_running_consumers(s):
     consume = client.basic_consume(queue, prefetch_count=2)
     held = [client.wait(consume), client.wait(consume)]
     client.wait(client.basic_qos(consume, prefetch_count=4))
-    while client.wait(consume, timeout=1) is not None:
+    while client.wait(consume, timeout=3) is not None:
         held.append(None)
     s.note("held", len(held))
 
@@ -112,7 +112,7 @@ def d_prefetch_of_several_queues(s):
     consume = client.basic_consume_multi([first, second], prefetch_count=2)
     held = []
     while True:
-        message = client.wait(consume, timeout=1)
+        message = client.wait(consume, timeout=3)
         if message is None:
             break
         held.append(message)

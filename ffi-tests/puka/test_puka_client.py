@@ -488,7 +488,7 @@ def test_ctrl_c_ends_a_wait_within_100_ms(uri, queue):
     with children.start(program, uri, queue) as process:
         for _ in range(9):
             assert process.line() == "waiting"
-            time.sleep(0.2)
+            process.until_it_sleeps()
             sent = time.monotonic()
             process.send_signal(signal.SIGINT)
             late.append(float(process.line()) - sent)

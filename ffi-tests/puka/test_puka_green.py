@@ -70,13 +70,13 @@ def test_a_wait_yields(green):
         spawn(publish)
         consume = client.basic_consume(queue)
         assert client.wait(consume)["body"] == "x"
-        assert len(ticks) > 20, ticks
+        assert len(ticks) >= 10, ticks
         before = len(ticks)
         assert client.wait(consume, timeout=0.5) is None
-        assert len(ticks) > before + 20
+        assert len(ticks) >= before + 10
         before = len(ticks)
         client.loop(timeout=0.5)
-        assert len(ticks) > before + 20
+        assert len(ticks) >= before + 10
         client.wait(client.close())
         print("yielded")
         """
