@@ -353,6 +353,11 @@ impl Engine {
         };
         consumer.channel = 0;
         let resumes = consumer.incoming.settings().resume && consumer.state != State::Cancelling;
+        if resumes && let Some(mut asked) = consumer.asked.take() {
+            // A change of the prefetch: it starts with the new value.
+            asked.answer(Ok(()));
+        }
+        self.end_restart(number, resumes);
         self.tell_cancelled(id, resumes);
         if resumes {
             self.retry_consumer(id);
@@ -367,6 +372,30 @@ impl Engine {
             );
             self.end_consumer(id, Some(error));
         }
+    }
+
+    /// A consumer that was being started anew on this channel, with another prefetch, was cancelled. Whether the broker
+    /// starts it all the same is not known yet: it goes with its channel, so that there are never two.
+    fn end_restart(&mut self, number: u16, resumes: bool) {
+        let Some(channel) = self.live.channels.get(number) else {
+            return;
+        };
+        let is_restart = |rpc: &Rpc| matches!(rpc.waiter, Waiter::Consume(_) | Waiter::Restart(_));
+        if !channel.rpcs.iter().any(is_restart) {
+            return;
+        }
+        if resumes {
+            // It starts with the new value.
+            for rpc in &mut channel.rpcs {
+                if let Waiter::Done(what) = &mut rpc.waiter {
+                    what.answer(Ok(()));
+                }
+            }
+        }
+        if let Some(acks) = channel.role.acks().cloned() {
+            acks.flush(&mut self.live.out);
+        }
+        self.close_channel(number);
     }
 
     /// Leaves a consumer's channel to the deliveries that are still with the application. Returns the consumer.

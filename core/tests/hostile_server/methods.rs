@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 use crate::{
     bytes::*,
     framing::refused,
-    script::{DEADLINE, LONG, Peer, Server},
+    script::{DEADLINE, LONG, Peer, Server, consumer_tag},
 };
 
 refused! {
@@ -269,6 +269,54 @@ async fn last_offset_there_is_in_a_stream() {
     within("starting again", LONG, consumer.set_prefetch(7)).await.unwrap();
     drop((delivery, consumer, client));
     server.end().await;
+}
+
+/// The queue is deleted while a changed prefetch starts its consumer anew: the old one is cancelled, and the new one is
+/// refused, or consumes what was declared again in the meantime. Either way there is one in the end.
+async fn a_restart_crosses_the_brokers_cancel(refused: bool) {
+    let server = Server::start(async move |mut peer| {
+        let (channel, tag) = peer.consumed().await;
+        let consume = peer.until(CONSUME).await;
+        peer.send(method(channel, CANCEL, &[&short(&tag)[..], &[1]].concat())).await;
+        if refused {
+            peer.send(close(channel, CHANNEL_CLOSE, 404, "NOT_FOUND - no queue 'q' in vhost '/'")).await;
+        } else {
+            peer.answer(&consume).await;
+            peer.send(message(channel, &consumer_tag(&consume), 1, b"x")).await;
+        }
+        // The next one works, and stays the only one.
+        let consume = peer.until(CONSUME).await;
+        peer.answer(&consume).await;
+        peer.send(message(consume.channel, &consumer_tag(&consume), 1, b"y")).await;
+        let cancel = peer.method_but(&[CHANNEL_CLOSE, CHANNEL_CLOSE_OK, ACK], CANCEL).await;
+        assert_eq!(cancel.channel, consume.channel);
+        peer.answer(&cancel).await;
+        let close = peer.method_but(&[CHANNEL_CLOSE, ACK], CLOSE).await;
+        peer.answer(&close).await;
+    })
+    .await;
+    let client = server.client().await;
+    let consumer = client.consume("q").resume(true).start();
+    let consumer = within("consuming", LONG, consumer).await.unwrap();
+    within("the change", LONG, consumer.set_prefetch(7)).await.unwrap();
+    let delivery = within("a message", LONG, consumer.next()).await.unwrap().unwrap();
+    assert_eq!(&delivery.body()[..], b"y");
+    // Longer than it would take to try once more.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    delivery.ack().unwrap();
+    within("the cancel", LONG, consumer.cancel()).await.unwrap();
+    within("closing", LONG, client.close()).await.unwrap();
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_refused_after_the_brokers_cancel() {
+    a_restart_crosses_the_brokers_cancel(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_works_after_the_brokers_cancel() {
+    a_restart_crosses_the_brokers_cancel(false).await;
 }
 
 // ---- with recovery -------------------------------------------------------------------------------------------

@@ -201,6 +201,18 @@ impl Peer {
         }
     }
 
+    /// The next method of this kind; of all others only those listed may come before it, and are answered.
+    pub async fn method_but(&mut self, others: &[Id], id: Id) -> Heard {
+        loop {
+            let heard = self.method().await.unwrap_or_else(|| panic!("the client is gone before {id:?}"));
+            if heard.id == id {
+                return heard;
+            }
+            assert!(others.contains(&heard.id), "{heard:?} before {id:?}");
+            self.answer(&heard).await;
+        }
+    }
+
     /// Answers a method as a good broker would.
     pub async fn answer(&mut self, heard: &Heard) {
         let (id, fields) = match heard.id {
