@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import pathlib
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -21,6 +22,10 @@ import faces
 
 BROKERS = ["rabbitmq", "memory"] if brokers.has_memory() else ["rabbitmq"]
 FACES = ["sync", "asyncio", "uvloop"]
+
+# A shell that starts something in the background has it ignore Ctrl-C, and what that starts does too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
