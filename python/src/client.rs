@@ -612,7 +612,8 @@ impl BaseClient {
 #[pymethods]
 impl Client {
     /// Has `callback` called with each event from now on, in a thread of its own, until the client is closed. The client
-    /// keeps the callback alive, and not the other way round.
+    /// keeps the callback alive, and not the other way round. One that is running when the interpreter ends has 3 s to come
+    /// to its end.
     fn on_event<'py>(slf: &Bound<'py, Self>, callback: Bound<'py, PyAny>) -> PyResult<()> {
         let py = slf.py();
         if !callback.is_callable() {
