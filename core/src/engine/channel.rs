@@ -107,7 +107,9 @@ pub(crate) enum Waiter {
     Cancel(Asked<()>),
     /// `basic.cancel`, after which the same consumer starts again with another prefetch.
     Restart(u64),
-    /// `basic.qos` on the consumer's channel, or the last step of a change of its prefetch.
+    /// `basic.cancel` of what the same consumer was before it was started anew.
+    Replaced(u64),
+    /// `basic.qos` on the consumer's channel.
     Done(Asked<()>),
     /// `basic.recover` on the consumer's channel.
     Recovered(Asked<()>),

@@ -41,6 +41,12 @@ pub(crate) struct Consumer {
     state: State,
     /// Who waits for the first `basic.consume-ok`.
     pub asked: Option<Asked<()>>,
+    /// Who waits for a change of the prefetch.
+    pub changes: Vec<Asked<()>>,
+    /// Who asked for the end of it while it was being started anew.
+    pub cancels: Vec<Asked<()>>,
+    /// The prefetch that it was last started with.
+    sent_prefetch: u16,
     /// Counts restarts on one channel, where each needs a tag of its own.
     restarts: u32,
     /// Since when the broker has been saying that somebody else has the queue.
@@ -90,6 +96,9 @@ impl Engine {
                 channel: 0,
                 state: State::Starting,
                 asked: Some(what),
+                changes: Vec::new(),
+                cancels: Vec::new(),
+                sent_prefetch: 0,
                 restarts: 0,
                 locked_since: None,
                 retry_delay: FIRST_RETRY,
@@ -134,12 +143,13 @@ impl Engine {
     }
 
     fn send_consume(&mut self, id: u64, number: u16) {
-        let Some(consumer) = self.consumers.get(&id) else {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
         let tag = consumer.wire_tag();
         let (qos, consume) = {
             let settings = consumer.incoming.settings();
+            consumer.sent_prefetch = settings.prefetch;
             let mut arguments = settings.arguments.clone();
             if let Some(last) = settings.last_offset {
                 arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(last.saturating_add(1)));
@@ -191,6 +201,7 @@ impl Engine {
             });
         }
         self.replayed(Item::Consumer(id), Ok(super::channel::open_method()));
+        self.go_on(id);
     }
 
     // ---- refusals --------------------------------------------------------------------------------------------
@@ -268,6 +279,10 @@ impl Engine {
             return;
         };
         consumer.state = State::Waiting;
+        for mut change in consumer.changes.drain(..) {
+            // It starts with the new value.
+            change.answer(Ok(()));
+        }
         let delay = consumer.retry_delay;
         consumer.retry_delay = (delay * 2).min(longest.max(FIRST_RETRY * 2));
         self.retries.push(Retry { at: Instant::now() + delay, what: RetryWhat::Consumer(id) });
@@ -298,7 +313,8 @@ impl Engine {
             // Its number is free for another.
             consumer.channel = 0;
         }
-        let mut cancelled = false;
+        let mut cancelled =
+            self.consumers.get(&id).is_some_and(|consumer| consumer.state == State::Cancelling);
         for rpc in refused.into_iter().chain(rpcs) {
             match rpc.waiter {
                 // Gone with its channel, which is what was asked for.
@@ -306,7 +322,7 @@ impl Engine {
                     cancelled = true;
                     what.answer(Ok(()));
                 }
-                Waiter::Step | Waiter::Consume(_) | Waiter::Restart(_) => {}
+                Waiter::Step | Waiter::Consume(_) | Waiter::Restart(_) | Waiter::Replaced(_) => {}
                 _ => self.fail_waiter(rpc, Some(reply)),
             }
         }
@@ -353,11 +369,7 @@ impl Engine {
         };
         consumer.channel = 0;
         let resumes = consumer.incoming.settings().resume && consumer.state != State::Cancelling;
-        if resumes && let Some(mut asked) = consumer.asked.take() {
-            // A change of the prefetch: it starts with the new value.
-            asked.answer(Ok(()));
-        }
-        self.end_restart(number, resumes);
+        self.end_restart(number);
         self.tell_cancelled(id, resumes);
         if resumes {
             self.retry_consumer(id);
@@ -376,21 +388,13 @@ impl Engine {
 
     /// A consumer that was being started anew on this channel, with another prefetch, was cancelled. Whether the broker
     /// starts it all the same is not known yet: it goes with its channel, so that there are never two.
-    fn end_restart(&mut self, number: u16, resumes: bool) {
+    fn end_restart(&mut self, number: u16) {
         let Some(channel) = self.live.channels.get(number) else {
             return;
         };
         let is_restart = |rpc: &Rpc| matches!(rpc.waiter, Waiter::Consume(_) | Waiter::Restart(_));
         if !channel.rpcs.iter().any(is_restart) {
             return;
-        }
-        if resumes {
-            // It starts with the new value.
-            for rpc in &mut channel.rpcs {
-                if let Waiter::Done(what) = &mut rpc.waiter {
-                    what.answer(Ok(()));
-                }
-            }
         }
         if let Some(acks) = channel.role.acks().cloned() {
             acks.flush(&mut self.live.out);
@@ -437,6 +441,11 @@ impl Engine {
         consumer.cancel_until = Some(what.deadline);
         let (number, consumer_tag) = (consumer.channel, consumer.wire_tag());
         let incoming = consumer.incoming.clone();
+        if self.is_starting_anew(number) {
+            // As above; but here the application may hold deliveries of the channel.
+            self.consumers.entry(id).and_modify(|consumer| consumer.cancels.push(what));
+            return;
+        }
         self.send_cancel(number, consumer_tag, Waiter::Cancel(what));
         incoming.settings().cancelling = true;
         put_back(&incoming);
@@ -473,21 +482,25 @@ impl Engine {
 
     pub(super) fn set_prefetch(&mut self, id: u64, prefetch: u16, mut what: Asked<()>) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
-            what.answer(Err(Error::new(
-                ErrorKind::ConsumerCancelled,
-                format!("{}: it has ended", what.name),
-            )));
+            let error = has_ended(&what.name);
+            what.answer(Err(error));
             return;
         };
-        let (stream, exclusive, global) = {
+        let global = {
             let mut settings = consumer.incoming.settings();
+            if settings.no_ack {
+                // It has no meaning without acks.
+                drop(settings);
+                what.answer(Ok(()));
+                return;
+            }
             if settings.stream && prefetch == 0 {
                 drop(settings);
                 what.answer(Err(no_stream_prefetch()));
                 return;
             }
             settings.prefetch = prefetch;
-            (settings.stream, settings.exclusive, settings.global_prefetch)
+            settings.global_prefetch
         };
         let number = consumer.channel;
         if number == 0 || consumer.state == State::Cancelling {
@@ -495,20 +508,63 @@ impl Engine {
             what.answer(Ok(()));
             return;
         }
-        let old_tag = consumer.wire_tag();
         if global {
             let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: prefetch, global: true });
             self.request(number, AMQPClass::Basic(qos), Waiter::Done(what));
             return;
         }
+        consumer.changes.push(what);
+        self.go_on(id);
+    }
+
+    /// Does what was asked of a consumer while it was being started, or started anew, once that is over. Not before:
+    /// RabbitMQ has not taken note of a consumer whose consume-ok is on its way, and which tag is whose has to be certain.
+    pub(super) fn go_on(&mut self, id: u64) {
+        let number = self.consumers.get(&id).map_or(0, |consumer| consumer.channel);
+        if number == 0 || self.is_starting_anew(number) {
+            return;
+        }
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        if consumer.state == State::Cancelling {
+            for what in std::mem::take(&mut consumer.cancels) {
+                self.cancel(id, what);
+            }
+        } else if consumer.sent_prefetch == consumer.incoming.settings().prefetch {
+            for mut change in consumer.changes.drain(..) {
+                change.answer(Ok(()));
+            }
+        } else if !consumer.changes.is_empty() {
+            self.start_anew(id, number);
+        }
+    }
+
+    /// Whether something of the start of a channel's consumer, or of its replacement by another, waits for its answer.
+    fn is_starting_anew(&mut self, number: u16) -> bool {
+        self.live.channels.get(number).is_some_and(|channel| {
+            channel.rpcs.iter().any(|rpc| {
+                matches!(rpc.waiter, Waiter::Consume(_) | Waiter::Restart(_) | Waiter::Replaced(_))
+            })
+        })
+    }
+
+    /// Replaces a running consumer by one with the prefetch that its settings say.
+    fn start_anew(&mut self, id: u64, number: u16) {
+        let Some(consumer) = self.consumers.get_mut(&id) else {
+            return;
+        };
+        let old_tag = consumer.wire_tag();
         consumer.restarts += 1;
+        let (stream, exclusive, prefetch) = {
+            let settings = consumer.incoming.settings();
+            (settings.stream, settings.exclusive, settings.prefetch)
+        };
         if stream {
             // The offset to go on from is known once nothing more comes.
-            consumer.asked = Some(what);
             self.send_cancel(number, old_tag, Waiter::Restart(id));
         } else if exclusive {
-            self.send_cancel(number, old_tag, Waiter::Step);
-            consumer_asked(self.consumers.get_mut(&id), what);
+            self.send_cancel(number, old_tag, Waiter::Replaced(id));
             self.send_qos_off(number, prefetch);
             self.send_consume(id, number);
         } else {
@@ -516,7 +572,7 @@ impl Engine {
             // channel, so that order is kept.
             self.send_qos_off(number, prefetch);
             self.send_consume(id, number);
-            self.send_cancel(number, old_tag, Waiter::Done(what));
+            self.send_cancel(number, old_tag, Waiter::Replaced(id));
         }
     }
 
@@ -538,10 +594,8 @@ impl Engine {
         let acks = match self.live.channels.get(number).map(|channel| &channel.role) {
             Some(Role::Consume { lease, .. }) => lease.acks.clone(),
             _ => {
-                what.answer(Err(Error::new(
-                    ErrorKind::ConsumerCancelled,
-                    format!("{}: it has ended", what.name),
-                )));
+                let error = has_ended(&what.name);
+                what.answer(Err(error));
                 return;
             }
         };
@@ -577,6 +631,12 @@ impl Engine {
         }
         if let Some(mut asked) = consumer.asked.take() {
             asked.answer(Err(reason.clone().unwrap_or_else(super::closed)));
+        }
+        for mut change in consumer.changes {
+            change.answer(Err(reason.clone().unwrap_or_else(|| has_ended(&change.name))));
+        }
+        for mut cancel in consumer.cancels {
+            cancel.answer(Ok(()));
         }
         consumer.incoming.end(reason);
     }
@@ -615,10 +675,9 @@ fn put_back(incoming: &Incoming) {
     }
 }
 
-fn consumer_asked(consumer: Option<&mut Consumer>, what: Asked<()>) {
-    if let Some(consumer) = consumer {
-        consumer.asked = Some(what);
-    }
+/// What is said to whoever wants something of a consumer that is over.
+pub(super) fn has_ended(name: &str) -> Error {
+    Error::new(ErrorKind::ConsumerCancelled, format!("{name}: it has ended"))
 }
 
 fn no_stream_prefetch() -> Error {

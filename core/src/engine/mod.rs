@@ -313,8 +313,11 @@ impl Engine {
             }
         }
         for (_, mut consumer) in std::mem::take(&mut self.consumers) {
-            if let Some(mut asked) = consumer.asked.take() {
+            for asked in consumer.asked.iter_mut().chain(&mut consumer.changes) {
                 asked.answer(Err(error.clone()));
+            }
+            for cancel in &mut consumer.cancels {
+                cancel.answer(Ok(()));
             }
             consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
         }

@@ -11,6 +11,7 @@ use super::{
     channel::{Role, Rpc, Waiter, open_method},
     closed,
     command::{Answer, Asked, Command, Effect, Get},
+    consuming::has_ended,
 };
 use crate::{
     Error, ErrorKind,
@@ -148,8 +149,8 @@ impl Engine {
                 Waiter::Cancel(mut what) => what.answer(Ok(())),
                 // The broker has cancelled the consumer meanwhile.
                 Waiter::Done(mut what) | Waiter::Recovered(mut what) => {
-                    let text = format!("{}: it has ended", what.name);
-                    what.answer(Err(Error::new(ErrorKind::ConsumerCancelled, text)));
+                    let error = has_ended(&what.name);
+                    what.answer(Err(error));
                 }
                 waiter => again.extend(waiter.into_command(rpc.method)),
             }
@@ -226,6 +227,7 @@ impl Engine {
             Waiter::Consume(consumer) => self.consuming(consumer),
             Waiter::Cancel(what) => self.cancelled(number, what),
             Waiter::Restart(consumer) => self.restart(number, consumer),
+            Waiter::Replaced(consumer) => self.go_on(consumer),
             Waiter::Done(mut what) => what.answer(Ok(())),
             Waiter::Recovered(what) => self.recovered(number, what),
             Waiter::Replay(item) => self.replayed(item, Ok(reply)),
@@ -341,7 +343,7 @@ impl Engine {
             None => Error::new(ErrorKind::LimitReached, format!("{name}: no channel is free")),
         };
         match rpc.waiter {
-            Waiter::Step | Waiter::Restart(_) => {}
+            Waiter::Step | Waiter::Restart(_) | Waiter::Replaced(_) => {}
             Waiter::Call(mut call) => {
                 let error = error(&call.what.name);
                 call.what.answer(Err(error));
@@ -406,6 +408,7 @@ impl Engine {
                     Waiter::Step
                     | Waiter::Consume(_)
                     | Waiter::Restart(_)
+                    | Waiter::Replaced(_)
                     | Waiter::Replay(_)
                     | Waiter::Locked { .. } => {}
                 }
@@ -415,7 +418,7 @@ impl Engine {
             expire_asked(what, &mut check, &late);
         }
         for consumer in self.consumers.values_mut() {
-            if let Some(what) = &mut consumer.asked {
+            for what in consumer.asked.iter_mut().chain(&mut consumer.changes).chain(&mut consumer.cancels) {
                 expire_asked(what, &mut check, &late);
             }
         }

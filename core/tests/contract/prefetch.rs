@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use murano_messaging::{Client, Consumer, Delivery, ErrorKind, Queue, QueueType};
-use murano_testkit::within;
+use murano_messaging::{Client, Consumer, Delivery, ErrorKind, Message, Queue, QueueType};
+use murano_testkit::{eventually, within};
 
 use crate::env::{Env, STEP, exists, next, next_text, next_texts, numbers, send, text, until_ready};
 
@@ -25,6 +25,9 @@ contract!(
     a_queue_that_is_deleted_with_its_exclusive_consumer_stays,
     an_exclusive_consumer_without_a_limit_gets_one,
     an_exclusive_consumer_of_somebody_elses_quorum_queue,
+    changes_at_the_same_time,
+    a_change_and_a_cancel_at_the_same_time,
+    a_consumer_without_acks_has_no_prefetch,
 );
 
 /// The next deliveries, unacked; none of them came before.
@@ -267,4 +270,91 @@ async fn an_exclusive_consumer_of_somebody_elses_quorum_queue(env: &Env) {
     within("the change", STEP, consumer.set_prefetch(5)).await.unwrap();
     held.extend(first_deliveries(&consumer, 2..5).await);
     ack_all(&held);
+}
+
+/// A consumer with twenty messages to come.
+async fn consumer_of(env: &Env, client: &Client, kind: QueueType, exclusive: bool) -> Consumer {
+    let queue = env.queue_with(client, |queue| queue.queue_type(kind)).await;
+    send(client, &queue, numbers(0..20)).await;
+    let mut consume = client.consume(queue).prefetch(2).exclusive(exclusive);
+    if kind == QueueType::Stream {
+        consume = consume.stream_offset("first");
+    }
+    within("the start", STEP, consume.start()).await.unwrap()
+}
+
+/// A quorum queue counts a consumer that is gone for as long as messages that it got are unsettled.
+async fn until_consumers(client: &Client, queue: &str, count: u32) {
+    eventually(&format!("{queue} has {count} consumers"), STEP, || async {
+        client.queue_info(queue).await.unwrap().consumer_count == count
+    })
+    .await;
+}
+
+/// Each of these changes its prefetch in a way of its own. A stream, in another, is only for brokers that have some.
+const KINDS: [(QueueType, bool); 4] = [
+    (QueueType::Classic, false),
+    (QueueType::Classic, true),
+    (QueueType::Quorum, false),
+    (QueueType::Quorum, true),
+];
+
+pub async fn changed_at_the_same_time(env: &Env, kind: QueueType, exclusive: bool) {
+    let client = env.client().await;
+    let consumer = consumer_of(env, &client, kind, exclusive).await;
+    let changes =
+        async { tokio::join!(consumer.set_prefetch(4), consumer.set_prefetch(9), consumer.set_prefetch(6)) };
+    let (first, second, third) = within("the changes", STEP, changes).await;
+    for changed in [first, second, third] {
+        changed.unwrap();
+    }
+    let mut seen = BTreeSet::new();
+    while seen.len() < 20 {
+        seen.insert(next_text(&consumer).await);
+    }
+    // RabbitMQ does not count the consumers of a stream.
+    until_consumers(&client, &consumer.queue(), u32::from(kind != QueueType::Stream)).await;
+    within("the cancel", STEP, consumer.cancel()).await.unwrap();
+    until_consumers(&client, &consumer.queue(), 0).await;
+    assert_eq!(client.stats().reconnects, 0);
+}
+
+async fn changes_at_the_same_time(env: &Env) {
+    for (kind, exclusive) in KINDS {
+        changed_at_the_same_time(env, kind, exclusive).await;
+    }
+}
+
+pub async fn changed_and_cancelled_at_the_same_time(env: &Env, kind: QueueType, exclusive: bool) {
+    let client = env.client().await;
+    let consumer = consumer_of(env, &client, kind, exclusive).await;
+    // What becomes of the change does not matter any more.
+    let (_, cancelled) =
+        within("the cancel", STEP, async { tokio::join!(consumer.set_prefetch(4), consumer.cancel()) }).await;
+    cancelled.unwrap();
+    while let Some(delivery) = within("the end", STEP, consumer.next()).await {
+        delivery.unwrap();
+    }
+    until_consumers(&client, &consumer.queue(), 0).await;
+    assert_eq!(client.stats().reconnects, 0);
+}
+
+async fn a_change_and_a_cancel_at_the_same_time(env: &Env) {
+    for (kind, exclusive) in KINDS {
+        changed_and_cancelled_at_the_same_time(env, kind, exclusive).await;
+    }
+}
+
+async fn a_consumer_without_acks_has_no_prefetch(env: &Env) {
+    const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    let answers = client.consume(REPLY_TO).no_ack(true).start().await.unwrap();
+    let request = Message::text("?").reply_to(REPLY_TO);
+    client.publish("", &queue, request).await.unwrap();
+    within("the change", STEP, answers.set_prefetch(5)).await.unwrap();
+    let request = crate::env::get(&client, &queue).await;
+    let reply_to = request.properties().reply_to().as_ref().unwrap().to_string();
+    client.publish("", &reply_to, Message::text("!")).await.unwrap();
+    assert_eq!(text(&next(&answers).await), "!");
 }
