@@ -219,7 +219,7 @@ impl Consumer {
 
     /// Has the broker put back everything that is unsettled on this consumer, to be delivered again
     /// (`basic.recover`, AMQP 0-9-1 section 1.8.3.16). RabbitMQ supports only `requeue = true`; the other kind is
-    /// [`crate::ErrorKind::InvalidArgument`]. Deliveries in hand become stale.
+    /// [`crate::ErrorKind::InvalidArgument`], and so is any on a stream. Deliveries in hand become stale.
     pub async fn recover(&self, requeue: bool) -> Result<()> {
         if !requeue {
             return Err(Error::invalid(

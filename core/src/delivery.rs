@@ -117,6 +117,7 @@ impl Delivery {
     }
 
     /// Refuses the message (RabbitMQ `basic.nack`): back to the queue, or dropped (dead-lettered if the queue says so).
+    /// [`ErrorKind::InvalidArgument`] for one of a stream, which keeps its messages.
     pub fn nack(&self, requeue: bool) -> Result<()> {
         self.settle(Settle::Nack { requeue })
     }
@@ -131,6 +132,13 @@ impl Delivery {
         self.nack(true)
     }
 
+    /// Gives back what was never handed out, so that nobody can have settled it.
+    pub(crate) fn put_back(&self) {
+        if let Some(lease) = self.lease.as_ref().filter(|_| !self.no_ack) {
+            let _ = lease.acks.settle(self.delivery_tag, Settle::Nack { requeue: true });
+        }
+    }
+
     fn settle(&self, how: Settle) -> Result<()> {
         let Some(lease) = self.lease.as_ref().filter(|_| !self.no_ack) else {
             return Err(Error::new(
@@ -138,6 +146,11 @@ impl Delivery {
                 "the message was consumed without acks: the broker considers it done already",
             ));
         };
+        if lease.acks.stream && how != Settle::Ack {
+            return Err(Error::invalid(
+                "a stream keeps its messages and takes none back: ack it to get more",
+            ));
+        }
         lease.acks.settle(self.delivery_tag, how)
     }
 }

@@ -48,13 +48,16 @@ pub(crate) struct ChannelAcks {
     pub channel: u16,
     /// Which connection of the link the channel belongs to.
     pub epoch: u64,
+    /// The deliveries are those of a stream, which keeps them: RabbitMQ ends the connection over a nack (540), and an ack
+    /// only lets more come.
+    pub stream: bool,
     state: Mutex<State>,
 }
 
 impl ChannelAcks {
-    pub fn new(link: Arc<Link>, channel: u16, epoch: u64) -> Arc<Self> {
+    pub fn new(link: Arc<Link>, channel: u16, epoch: u64, stream: bool) -> Arc<Self> {
         let state = Mutex::new(State { first: 1, ..State::default() });
-        Arc::new(Self { link, channel, epoch, state })
+        Arc::new(Self { link, channel, epoch, stream, state })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -74,6 +77,7 @@ impl ChannelAcks {
 
     /// Settles a delivery. On a lost channel this does nothing: the broker has requeued the message already.
     pub fn settle(self: &Arc<Self>, tag: u64, how: Settle) -> Result<()> {
+        let how = if self.stream { Settle::Ack } else { how };
         let mut state = self.lock();
         if state.stale || tag < state.void_below {
             return Ok(());

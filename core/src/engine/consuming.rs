@@ -118,10 +118,13 @@ impl Engine {
         consumer.restarts = 0;
         let incoming = consumer.incoming.clone();
         let requests = incoming.requests.clone();
-        let names = Names::of(incoming.settings().tag.clone());
+        let (names, stream) = {
+            let settings = incoming.settings();
+            (Names::of(settings.tag.clone()), settings.stream)
+        };
         let number = self.open_channel(|number| Role::Consume {
             incoming,
-            lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch) }),
+            lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch, stream) }),
             names,
         });
         let Some(number) = number else {
@@ -592,6 +595,12 @@ impl Engine {
     pub(super) fn recover(&mut self, id: u64, mut what: Asked<()>) {
         let number = self.consumers.get(&id).map_or(0, |consumer| consumer.channel);
         let acks = match self.live.channels.get(number).map(|channel| &channel.role) {
+            Some(Role::Consume { lease, .. }) if lease.acks.stream => {
+                // RabbitMQ 3.10 ends the connection over it (541).
+                let text = format!("{}: a stream keeps its messages and takes none back", what.name);
+                what.answer(Err(Error::invalid(text)));
+                return;
+            }
             Some(Role::Consume { lease, .. }) => lease.acks.clone(),
             _ => {
                 let error = has_ended(&what.name);
@@ -669,8 +678,7 @@ fn put_back(incoming: &Incoming) {
     // Without acks the broker has forgotten them, so the application still gets them.
     if !incoming.settings().no_ack {
         for delivery in incoming.take_undelivered() {
-            // Never handed out, so nobody can have settled it.
-            let _ = delivery.requeue();
+            delivery.put_back();
         }
     }
 }

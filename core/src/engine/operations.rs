@@ -206,7 +206,7 @@ impl Engine {
             return Some(number);
         }
         let (link, epoch) = (self.link.clone(), self.epoch);
-        self.open_channel(|number| Role::Get(ChannelAcks::new(link, number, epoch)))
+        self.open_channel(|number| Role::Get(ChannelAcks::new(link, number, epoch, false)))
     }
 
     // ---- answers ---------------------------------------------------------------------------------------------

@@ -3,13 +3,20 @@
 use std::time::{Duration, SystemTime};
 
 use murano_messaging::{Client, Consumer, Delivery, ErrorKind, IntoValue, Queue, QueueType, Value};
+use murano_testkit::{eventually, within};
 
-use crate::env::{Env, next, numbers, send, text};
+use crate::{
+    env::{Env, STEP, next, next_text, numbers, send, text},
+    prefetch::{changed_and_cancelled_at_the_same_time, changed_at_the_same_time},
+};
 
 rabbitmq_only!(
     a_stream_is_read_from_where_one_asks,
     a_stream_is_read_again_and_by_many,
     a_changed_prefetch_goes_on_at_the_next_offset,
+    a_streams_changes_at_the_same_time,
+    a_streams_change_and_cancel_at_the_same_time,
+    a_stream_takes_nothing_back,
     a_stream_needs_a_prefetch,
     a_stream_is_bounded_by_age_and_bytes,
 );
@@ -79,6 +86,44 @@ async fn a_changed_prefetch_goes_on_at_the_next_offset(env: &Env) {
     assert_reads(&consumer, at..500).await;
     send(&client, &queue, numbers(500..510)).await;
     assert_reads(&consumer, 500..510).await;
+}
+
+async fn a_streams_changes_at_the_same_time(env: &Env) {
+    changed_at_the_same_time(env, QueueType::Stream, false).await;
+}
+
+async fn a_streams_change_and_cancel_at_the_same_time(env: &Env) {
+    changed_and_cancelled_at_the_same_time(env, QueueType::Stream, false).await;
+}
+
+async fn a_stream_takes_nothing_back(env: &Env) {
+    let client = env.client().await;
+    let queue = stream(env, &client).await;
+    send(&client, &queue, numbers(0..50)).await;
+    let consumer = from(&client, &queue, "first").await;
+    assert_reads(&consumer, 0..3).await;
+    let held = next(&consumer).await;
+    for refused in [held.nack(true), held.nack(false), held.reject(), held.requeue()] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+    let recovered = within("recovering", STEP, consumer.recover(true)).await;
+    assert_eq!(recovered.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    held.ack().unwrap();
+    assert_reads(&consumer, 4..20).await;
+    // Some were not handed out.
+    eventually("more arrive", STEP, || async { consumer.undelivered() > 0 }).await;
+    within("the cancel", STEP, consumer.cancel()).await.unwrap();
+    // One that is too large is passed over.
+    let options = env.options().max_body_size(1_000);
+    let other = within("connecting", STEP, options.connect()).await.unwrap();
+    send(&client, &queue, ["x".repeat(2_000), "50".to_owned()]).await;
+    let rest = from(&other, &queue, "first").await;
+    assert_reads(&rest, 0..50).await;
+    assert_eq!(next_text(&rest).await, "50");
+    // What would end the connection is answered before this.
+    other.queue_info(&queue).await.unwrap();
+    client.queue_info(&queue).await.unwrap();
+    assert_eq!((client.stats().reconnects, other.stats().reconnects), (0, 0));
 }
 
 async fn a_stream_needs_a_prefetch(env: &Env) {
