@@ -109,7 +109,9 @@ impl Engine {
                 Err(error) => return self.write_failed(&error),
             };
             let deadline = self.next_deadline();
-            let paused = self.link.must_pause() && !self.is_cancelling();
+            // A close ends all consumers, so that nothing more comes but answers.
+            let ending = self.closing.is_some() || self.is_cancelling();
+            let paused = self.link.must_pause() && !ending;
             let link = self.link.clone();
             let mut sync = self.sync.take();
             let woken = {
