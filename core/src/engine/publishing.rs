@@ -28,21 +28,17 @@ pub(crate) struct Publishing {
 
 impl Publishing {
     pub fn new(max_messages: usize, max_bytes: usize) -> Arc<Self> {
-        Self::with_ahead(max_messages, max_bytes, HIGH_WATER)
+        Self::of(Window::new(max_messages, max_bytes, true), HIGH_WATER)
     }
 
     /// For publishes through a channel that has other methods too, which must not come in the middle of a content: it is
-    /// encoded whole.
+    /// encoded whole. The channel stays whatever becomes of the publishes, for the answers that come back on it.
     pub fn on_shared_channel(max_messages: usize, max_bytes: usize) -> Arc<Self> {
-        Self::with_ahead(max_messages, max_bytes, usize::MAX)
+        Self::of(Window::new(max_messages, max_bytes, false), usize::MAX)
     }
 
-    fn with_ahead(max_messages: usize, max_bytes: usize, ahead: usize) -> Arc<Self> {
-        Arc::new(Self {
-            window: Mutex::new(Window::new(max_messages, max_bytes)),
-            link: Mutex::new(None),
-            ahead,
-        })
+    fn of(window: Window, ahead: usize) -> Arc<Self> {
+        Arc::new(Self { window: Mutex::new(window), link: Mutex::new(None), ahead })
     }
 
     /// Encodes what may be sent now behind `buffer`.

@@ -130,8 +130,10 @@ pub(crate) struct Window {
     one_by_one: usize,
     /// Since when the broker has been answering with nacks only, and how many.
     only_nacks: Option<(Instant, u32)>,
-    /// Nothing more goes out on this channel; it is replaced once its last confirm is in.
+    /// Nothing more goes out on this channel; it is replaced once its last confirm is in, if that is a nack too.
     replacing: bool,
+    /// The channel is there for these publishes alone.
+    replaceable: bool,
     in_window: usize,
     bytes_in_window: usize,
     waiters: VecDeque<Waiter>,
@@ -144,10 +146,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub fn new(max_messages: usize, max_bytes: usize) -> Self {
+    pub fn new(max_messages: usize, max_bytes: usize, replaceable: bool) -> Self {
         Self {
             max_messages,
             max_bytes,
+            replaceable,
             slots: Vec::new(),
             free: Vec::new(),
             unsent: VecDeque::new(),
@@ -501,6 +504,10 @@ impl Window {
     fn judge(&mut self, nacked: bool) {
         if !nacked {
             self.only_nacks = None;
+            self.replacing = false;
+            return;
+        }
+        if !self.replaceable {
             return;
         }
         let now = Instant::now();
@@ -634,6 +641,8 @@ impl Window {
 
     /// The broker closed the channel for one of the publishes on it. `missing` is the exchange it named, if it did.
     pub fn channel_refused(&mut self, error: &Error, missing: Option<&str>) {
+        // With those that were given up, which may be what it is about.
+        let alone = self.sent.iter().filter(|index| **index != NO_SLOT).count() == 1;
         let recalled = self.recall();
         self.route = Route::Down;
         let guilty = |out: &Outgoing| missing.is_some_and(|name| *out.exchange == *name);
@@ -646,7 +655,7 @@ impl Window {
                 self.settle(index, Err(error.clone()));
             }
             self.requeue(innocent);
-        } else if recalled.len() == 1 {
+        } else if alone && recalled.len() == 1 {
             self.one_by_one = self.one_by_one.saturating_sub(1);
             self.settle(recalled[0], Err(error.clone()));
         } else {

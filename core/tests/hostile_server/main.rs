@@ -9,4 +9,5 @@ mod handshake;
 mod methods;
 mod poison;
 mod pressure;
+mod publishes;
 mod script;
