@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     message::{Properties, Returned},
+    topology::Binding,
     wire::{
         frame::{Deliver, GetOk, Violation},
         ids,
@@ -114,6 +115,8 @@ pub(crate) enum Waiter {
     /// `basic.recover` on the consumer's channel.
     Recovered(Asked<()>),
     Replay(Item),
+    /// `queue.bind` of a queue that the broker had kept for the dead connection.
+    Bind(Binding),
     /// Another attempt at a queue that the broker kept for the dead connection.
     Locked {
         name: String,

@@ -142,6 +142,9 @@ impl Command {
             Command::Call(mut call) => call.what.answer(Err(error)),
             Command::Get(mut get) => get.what.answer(Err(error)),
             Command::Consume { incoming, mut what } => {
+                if let Some(requests) = &incoming.requests {
+                    requests.with(|window| window.close(&error));
+                }
                 incoming.end(Some(error.clone()));
                 what.answer(Err(error));
             }

@@ -12,7 +12,7 @@ use super::{
     Engine,
     acks::{ChannelAcks, Lease},
     channel::{Names, Role, Rpc, Waiter},
-    command::Asked,
+    command::{Asked, Command},
     incoming::Incoming,
     replay::{Item, Retry, RetryWhat},
 };
@@ -111,7 +111,8 @@ impl Engine {
     /// Opens a channel for the consumer and consumes, all in one go.
     pub(super) fn start_consumer(&mut self, id: u64) {
         let (link, epoch) = (self.link.clone(), self.epoch);
-        let Some(consumer) = self.consumers.get_mut(&id) else {
+        // One that has a channel was started by something else that waited for its queue.
+        let Some(consumer) = self.consumers.get_mut(&id).filter(|consumer| consumer.channel == 0) else {
             return;
         };
         consumer.state = State::Starting;
@@ -363,7 +364,10 @@ impl Engine {
     }
 
     /// `basic.cancel` from the broker (RabbitMQ, consumer cancel notification).
-    pub(super) fn cancelled_by_broker(&mut self, number: u16) {
+    pub(super) fn cancelled_by_broker(&mut self, number: u16, tag: &str) {
+        if self.was_replaced(number, tag) {
+            return;
+        }
         let Some(id) = self.move_to_draining(number) else {
             return;
         };
@@ -389,13 +393,25 @@ impl Engine {
         }
     }
 
+    /// Whether the consumer with this tag is known to have another in its place, which goes on.
+    fn was_replaced(&mut self, number: u16, tag: &str) -> bool {
+        let Some(channel) = self.live.channels.get(number) else {
+            return false;
+        };
+        let Role::Consume { incoming, .. } = &channel.role else {
+            return false;
+        };
+        let consumer = self.consumers.get(&incoming.id);
+        consumer.is_some_and(|consumer| consumer.wire_tag().as_str() != tag)
+            && !channel.rpcs.iter().any(is_restart)
+    }
+
     /// A consumer that was being started anew on this channel, with another prefetch, was cancelled. Whether the broker
     /// starts it all the same is not known yet: it goes with its channel, so that there are never two.
     fn end_restart(&mut self, number: u16) {
         let Some(channel) = self.live.channels.get(number) else {
             return;
         };
-        let is_restart = |rpc: &Rpc| matches!(rpc.waiter, Waiter::Consume(_) | Waiter::Restart(_));
         if !channel.rpcs.iter().any(is_restart) {
             return;
         }
@@ -422,6 +438,13 @@ impl Engine {
 
     pub(super) fn cancel(&mut self, id: u64, mut what: Asked<()>) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
+            // It may still wait for the connection.
+            let is_it = |command: &mut Command| matches!(command, Command::Consume { incoming, .. } if incoming.id == id);
+            if let Some(place) = self.deferred.iter_mut().position(is_it)
+                && let Some(command) = self.deferred.remove(place)
+            {
+                command.fail(super::closed());
+            }
             what.answer(Ok(()));
             return;
         };
@@ -681,6 +704,11 @@ fn put_back(incoming: &Incoming) {
             delivery.put_back();
         }
     }
+}
+
+/// Whether it is not known yet if the consumer will be started.
+fn is_restart(rpc: &Rpc) -> bool {
+    matches!(rpc.waiter, Waiter::Consume(_) | Waiter::Restart(_))
 }
 
 /// What is said to whoever wants something of a consumer that is over.

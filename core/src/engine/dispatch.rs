@@ -386,8 +386,8 @@ impl Engine {
                 }));
                 Ok(())
             }
-            AMQPClass::Basic(basic::AMQPMethod::Cancel(_)) => {
-                self.cancelled_by_broker(number);
+            AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)) => {
+                self.cancelled_by_broker(number, cancel.consumer_tag.as_str());
                 Ok(())
             }
             AMQPClass::Channel(channel_class::AMQPMethod::Flow(flow)) => {

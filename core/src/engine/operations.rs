@@ -12,10 +12,12 @@ use super::{
     closed,
     command::{Answer, Asked, Command, Effect, Get},
     consuming::has_ended,
+    replay::Item,
 };
 use crate::{
     Error, ErrorKind,
     error::Reply,
+    events::NotRestored,
     topology::QueueInfo,
     wire::{encode, ids},
 };
@@ -43,10 +45,7 @@ impl Engine {
                 // The channel is gone with its connection.
                 Command::Release { .. } => {}
                 Command::Close { drain, what } => self.begin_close(drain, what),
-                Command::Cancel { consumer, mut what } => {
-                    self.drop_consumer(consumer);
-                    what.answer(Ok(()));
-                }
+                Command::Cancel { consumer, what } => self.cancel(consumer, what),
                 command => self.deferred.push_back(command),
             }
         }
@@ -231,6 +230,7 @@ impl Engine {
             Waiter::Done(mut what) => what.answer(Ok(())),
             Waiter::Recovered(what) => self.recovered(number, what),
             Waiter::Replay(item) => self.replayed(item, Ok(reply)),
+            Waiter::Bind(_) => {}
             Waiter::Locked { name, since } => self.locked_answered(name, since, Ok(reply)),
         }
     }
@@ -364,6 +364,11 @@ impl Engine {
                 let error = error(&format!("{item}, again"));
                 self.replayed(item, Err(error));
             }
+            Waiter::Bind(binding) => {
+                let what = Item::Binding(binding).to_string();
+                let error = error(&format!("{what}, again"));
+                self.not_restored(NotRestored { what, error });
+            }
             Waiter::Locked { name, since } => {
                 let error = error(&format!("queue '{name}', again"));
                 self.locked_answered(name, since, Err(error));
@@ -410,6 +415,7 @@ impl Engine {
                     | Waiter::Restart(_)
                     | Waiter::Replaced(_)
                     | Waiter::Replay(_)
+                    | Waiter::Bind(_)
                     | Waiter::Locked { .. } => {}
                 }
             }

@@ -335,6 +335,8 @@ impl Engine {
 
     fn retry_queue(&mut self, name: String, since: Instant) {
         let Some(recorded) = self.record.queue(&name) else {
+            // It was forgotten meanwhile, but not by its consumers.
+            self.start_consumers_of(&name);
             return;
         };
         let method = AMQPClass::Queue(queue::AMQPMethod::Declare(recorded.queue.declare()));
@@ -354,7 +356,7 @@ impl Engine {
                 if let Some(control) = self.control_channel() {
                     for binding in bindings {
                         let method = binding.bind_method();
-                        self.request(control, method, Waiter::Step);
+                        self.request(control, method, Waiter::Bind(binding));
                     }
                 }
                 self.start_consumers_of(&name);

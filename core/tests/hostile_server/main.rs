@@ -3,6 +3,7 @@
 
 mod bytes;
 mod closes;
+mod consumers;
 mod content;
 mod framing;
 mod handshake;

@@ -1,0 +1,290 @@
+//! Consumers at moments when something else is under way: the connection is being made again, an answer is missing.
+
+use std::{
+    future::{Future, poll_fn},
+    task::Poll,
+};
+
+use murano_messaging::{Binding, Client, ErrorKind, Event, Events, Options, Queue};
+use murano_testkit::within;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+
+use crate::{
+    bytes::*,
+    script::{DEADLINE, LONG, Peer, Server, consumer_tag},
+};
+
+/// A server with a script for its first connection and one for the second, and a client of it that reconnects.
+async fn reconnecting<F, S, A, B>(first: F, second: S) -> (Client, JoinHandle<()>)
+where
+    F: FnOnce(Peer) -> A + Send + 'static,
+    S: FnOnce(Peer) -> B + Send + 'static,
+    A: Future<Output = ()> + Send + 'static,
+    B: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(within("the scripts", LONG, async move {
+        let accept = async || {
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            Peer::new(stream)
+        };
+        first(accept().await).await;
+        second(accept().await).await;
+    }));
+    let options = Options::new().host("127.0.0.1", port).operation_timeout(DEADLINE);
+    (within("connecting", LONG, options.connect()).await.unwrap(), server)
+}
+
+async fn until(events: &mut Events, is_it: impl Fn(&Event) -> bool) {
+    within("an event", LONG, async { while !is_it(&events.next().await.unwrap()) {} }).await;
+}
+
+fn not_found(channel: u16) -> Vec<u8> {
+    close(channel, CHANNEL_CLOSE, 404, "NOT_FOUND - no queue 'q' in vhost '/'")
+}
+
+/// Nobody has the consumer any more by the time that there is a connection to start it on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_given_up_while_the_connection_is_down() {
+    let (lose, on_lose) = oneshot::channel::<()>();
+    let (given_up, on_given_up) = oneshot::channel::<()>();
+    let (client, server) = reconnecting(
+        async move |mut peer| {
+            peer.open().await;
+            on_lose.await.unwrap();
+        },
+        async move |mut peer| {
+            on_given_up.await.unwrap();
+            peer.open().await;
+            // The declaration comes behind the consumer in the client's queue.
+            let declare = peer.method_but(&[CHANNEL_OPEN], DECLARE).await;
+            peer.answer(&declare).await;
+            let close = peer.method_but(&[], CLOSE).await;
+            peer.answer(&close).await;
+        },
+    )
+    .await;
+    let mut events = client.events();
+    lose.send(()).unwrap();
+    until(&mut events, |event| matches!(event, Event::Lost { .. })).await;
+    {
+        let mut starting = Box::pin(client.consume("q").start());
+        assert!(poll_fn(|cx| Poll::Ready(starting.as_mut().poll(cx).is_pending())).await);
+    }
+    let queue = Queue::new("q");
+    let declaring = within("the declaration", LONG, client.declare_queue(&queue));
+    let (declared, ()) = tokio::join!(declaring, async { given_up.send(()).unwrap() });
+    declared.unwrap();
+    within("closing", LONG, client.close()).await.unwrap();
+    within("the server", LONG, server).await.unwrap();
+}
+
+// ---- a changed prefetch --------------------------------------------------------------------------------------
+
+/// The broker's word on the consumer that was replaced, which it had cancelled before it was asked to, is not about the one
+/// in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_consumer_is_cancelled_by_the_broker() {
+    let server = Server::start(async move |mut peer| {
+        let (channel, old) = peer.consumed().await;
+        let consume = peer.until(CONSUME).await;
+        peer.answer(&consume).await;
+        let cancel = peer.until(CANCEL).await;
+        peer.send(method(channel, CANCEL, &[&short(&old)[..], &[1]].concat())).await;
+        peer.send(message(channel, &consumer_tag(&consume), 1, b"x")).await;
+        peer.answer(&cancel).await;
+        let cancel = peer.method_but(&[ACK], CANCEL).await;
+        assert_eq!(cancel.fields[1..=usize::from(cancel.fields[0])], *consumer_tag(&consume).as_bytes());
+        peer.answer(&cancel).await;
+        let close = peer.until(CLOSE).await;
+        peer.answer(&close).await;
+    })
+    .await;
+    let client = server.client().await;
+    let consumer = within("consuming", LONG, client.consume("q").resume(true).start()).await.unwrap();
+    within("the change", LONG, consumer.set_prefetch(7)).await.unwrap();
+    let delivery = within("a message", LONG, consumer.next()).await.unwrap().unwrap();
+    delivery.ack().unwrap();
+    within("the cancel", LONG, consumer.cancel()).await.unwrap();
+    within("closing", LONG, client.close()).await.unwrap();
+    server.end().await;
+}
+
+/// A client whose stream consumer loses its connection over a change; the next one has no such queue at first.
+async fn lost_over_a_change(resume: bool) {
+    let (client, server) = reconnecting(
+        async move |mut peer| {
+            peer.consumed().await;
+            peer.until(CANCEL).await;
+        },
+        async move |mut peer| {
+            peer.open().await;
+            let consume = peer.until(CONSUME).await;
+            peer.send(not_found(consume.channel)).await;
+            if resume {
+                let consume = peer.until(CONSUME).await;
+                peer.answer(&consume).await;
+                peer.send(message(consume.channel, &consumer_tag(&consume), 1, b"x")).await;
+            }
+            let close = peer.until(CLOSE).await;
+            peer.answer(&close).await;
+        },
+    )
+    .await;
+    let consumer = client.consume("q").stream_offset("first").resume(resume).start();
+    let consumer = within("consuming", LONG, consumer).await.unwrap();
+    let changed = within("the change", LONG, consumer.set_prefetch(7)).await;
+    let next = within("what becomes of it", LONG, consumer.next()).await.unwrap();
+    if resume {
+        changed.unwrap();
+        assert_eq!(&next.unwrap().body()[..], b"x");
+    } else {
+        assert_eq!(changed.unwrap_err().kind(), ErrorKind::ConsumerCancelled);
+        assert_eq!(next.unwrap_err().kind(), ErrorKind::ConsumerCancelled);
+    }
+    within("closing", LONG, client.close()).await.unwrap();
+    within("the server", LONG, server).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_ends_that_lost_its_queue_over_a_change() {
+    lost_over_a_change(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_resumes_that_lost_its_queue_over_a_change() {
+    lost_over_a_change(true).await;
+}
+
+// ---- a queue that the broker keeps for the dead connection ---------------------------------------------------
+
+const BIND: Id = (50, 20);
+const BIND_OK: Id = (50, 21);
+
+fn locked(channel: u16) -> Vec<u8> {
+    close(channel, CHANNEL_CLOSE, 405, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q'")
+}
+
+fn exclusive() -> Queue {
+    Queue::new("q").exclusive(true)
+}
+
+/// One binding that cannot be made again does not cost the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn bindings_of_a_locked_queue() {
+    let (lose, on_lose) = oneshot::channel::<()>();
+    let (client, server) = reconnecting(
+        async move |mut peer| {
+            peer.open().await;
+            for _ in 0..2 {
+                let bind = peer.until(BIND).await;
+                peer.send(method(bind.channel, BIND_OK, &[])).await;
+            }
+            on_lose.await.unwrap();
+        },
+        async move |mut peer| {
+            peer.open().await;
+            let declare = peer.until(DECLARE).await;
+            peer.send(locked(declare.channel)).await;
+            let declare = peer.until(DECLARE).await;
+            peer.answer(&declare).await;
+            let first = peer.until(BIND).await;
+            // It follows at once, and is not looked at.
+            peer.until(BIND).await;
+            peer.send(close(first.channel, CHANNEL_CLOSE, 404, "NOT_FOUND - no exchange 'a' in vhost '/'"))
+                .await;
+            let second = peer.until(BIND).await;
+            assert!(second.fields.windows(2).any(|bytes| bytes == [1, b'b']), "{second:?}");
+            peer.send(method(second.channel, BIND_OK, &[])).await;
+            let close = peer.until(CLOSE).await;
+            peer.answer(&close).await;
+        },
+    )
+    .await;
+    let mut events = client.events();
+    within("declaring", LONG, client.declare_queue(&exclusive())).await.unwrap();
+    for exchange in ["a", "b"] {
+        within("binding", LONG, client.bind(&Binding::queue("q", exchange))).await.unwrap();
+    }
+    lose.send(()).unwrap();
+    until(&mut events, |event| {
+        let failed = |event: &Event| match event {
+            Event::Recovered { restored, .. } => restored.failed.len(),
+            _ => 0,
+        };
+        failed(event) == 1
+    })
+    .await;
+    within("closing", LONG, client.close()).await.unwrap();
+    within("the server", LONG, server).await.unwrap();
+}
+
+/// Its consumer does not wait for it to be declared again by a client that was told not to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_queue_is_forgotten() {
+    let (lose, on_lose) = oneshot::channel::<()>();
+    let (client, server) = reconnecting(
+        async move |mut peer| {
+            peer.consumed().await;
+            on_lose.await.unwrap();
+        },
+        async move |mut peer| {
+            peer.open().await;
+            let declare = peer.until(DECLARE).await;
+            peer.send(locked(declare.channel)).await;
+            let consume = peer.until(CONSUME).await;
+            peer.answer(&consume).await;
+            peer.send(message(consume.channel, &consumer_tag(&consume), 1, b"x")).await;
+            let close = peer.until(CLOSE).await;
+            peer.answer(&close).await;
+        },
+    )
+    .await;
+    let mut events = client.events();
+    within("declaring", LONG, client.declare_queue(&exclusive())).await.unwrap();
+    let consumer = within("consuming", LONG, client.consume("q").start()).await.unwrap();
+    lose.send(()).unwrap();
+    until(&mut events, |event| matches!(event, Event::Recovered { .. })).await;
+    client.forget("q");
+    within("a message", LONG, consumer.next()).await.unwrap().unwrap();
+    within("closing", LONG, client.close()).await.unwrap();
+    within("the server", LONG, server).await.unwrap();
+}
+
+/// A consumer that is being started when the queue is there again is not started twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_starts_while_a_locked_queue_comes_back() {
+    let (lose, on_lose) = oneshot::channel::<()>();
+    let (client, server) = reconnecting(
+        async move |mut peer| {
+            peer.open().await;
+            let declare = peer.until(DECLARE).await;
+            peer.answer(&declare).await;
+            on_lose.await.unwrap();
+        },
+        async move |mut peer| {
+            peer.open().await;
+            let declare = peer.until(DECLARE).await;
+            peer.send(locked(declare.channel)).await;
+            let consume = peer.until(CONSUME).await;
+            let declare = peer.until(DECLARE).await;
+            peer.answer(&declare).await;
+            peer.answer(&consume).await;
+            let cancel = peer.method_but(&[], CANCEL).await;
+            peer.answer(&cancel).await;
+            let close = peer.until(CLOSE).await;
+            peer.answer(&close).await;
+        },
+    )
+    .await;
+    let mut events = client.events();
+    within("declaring", LONG, client.declare_queue(&exclusive())).await.unwrap();
+    lose.send(()).unwrap();
+    until(&mut events, |event| matches!(event, Event::Recovered { .. })).await;
+    let consumer = within("consuming", LONG, client.consume("q").start()).await.unwrap();
+    within("the cancel", LONG, consumer.cancel()).await.unwrap();
+    within("closing", LONG, client.close()).await.unwrap();
+    within("the server", LONG, server).await.unwrap();
+}
