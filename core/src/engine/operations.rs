@@ -212,7 +212,7 @@ impl Engine {
 
     pub(super) fn on_answer(&mut self, number: u16, rpc: Rpc, reply: AMQPClass) {
         match rpc.waiter {
-            Waiter::Step => {}
+            Waiter::Step | Waiter::Bind(_) => {}
             Waiter::Call(mut call) => {
                 let answer = self.record_effect(call.effect, &reply);
                 call.what.answer(Ok(answer));
@@ -230,7 +230,6 @@ impl Engine {
             Waiter::Done(mut what) => what.answer(Ok(())),
             Waiter::Recovered(what) => self.recovered(number, what),
             Waiter::Replay(item) => self.replayed(item, Ok(reply)),
-            Waiter::Bind(_) => {}
             Waiter::Locked { name, since } => self.locked_answered(name, since, Ok(reply)),
         }
     }

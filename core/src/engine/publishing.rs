@@ -92,7 +92,8 @@ impl Publishing {
 
     /// Admits a publish, waiting while the window is full.
     pub fn admit(self: &Arc<Self>, out: Outgoing, timeout: Option<Duration>) -> Admit {
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        // One that is too far off to be told is none.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         Admit { publishing: self.clone(), out: Some(out), deadline, ticket: None }
     }
 

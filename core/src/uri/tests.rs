@@ -210,12 +210,21 @@ fn no_error_shows_a_password() {
 
 #[test]
 fn endless_timeouts_are_bounded() {
-    let options =
-        accepted("amqp://h?connection_timeout=18446744073709551615").operation_timeout(Duration::MAX);
+    let options = accepted("amqp://h?connection_timeout=18446744073709551615")
+        .operation_timeout(Duration::MAX)
+        .recovery(crate::Recovery {
+            initial_delay: Duration::MAX,
+            max_delay: Duration::MAX,
+            refused_for: Duration::MAX,
+            ..crate::Recovery::default()
+        });
     let options = options.complete().expect("long timeouts are fine");
     let now = std::time::Instant::now();
     assert!(now.checked_add(options.connect_timeout).is_some());
     assert!(now.checked_add(options.operation_timeout).is_some());
+    for delay in [options.recovery.initial_delay, options.recovery.max_delay, options.recovery.refused_for] {
+        assert!(now.checked_add(delay * 2).is_some());
+    }
 }
 
 #[test]
