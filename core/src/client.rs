@@ -29,7 +29,7 @@ use crate::{
     events::{EventSender, Events, Role},
     ids::Ids,
     message::{Message, check_short},
-    options::Options,
+    options::{LONGEST_TIMEOUT, Options},
     publisher::Publisher,
     stats::{Counters, Stats},
     topology::{Binding, Exchange, Queue, QueueInfo},
@@ -127,10 +127,11 @@ impl Inner {
 
     /// Starts the publishing connection, at the first publish or after it gave up.
     fn open_publish_link(&self) -> Result<()> {
+        let mut slot = self.publish_link.lock().unwrap_or_else(PoisonError::into_inner);
+        // With the lock, so that a close that has closed the main connection finds every other that there will be.
         if let Some(error) = self.main.why_closed() {
             return Err(error);
         }
-        let mut slot = self.publish_link.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.as_ref().is_some_and(|link| !link.is_closed()) || !self.options.separate_publish_connection {
             return Ok(());
         }
@@ -502,18 +503,22 @@ impl Client {
     }
 
     async fn end(&self, drain: bool, timeout: Duration) -> Result<()> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + LONGEST_TIMEOUT.min(timeout);
         let ask = |link: &Arc<Link>| {
             let (reply, answer) = oneshot::channel();
             let what = Asked { name: "close".into(), deadline, reply: Some(reply) };
             // An engine that is gone has nothing left to close.
             link.send(Command::Close { drain, what }).is_ok().then_some(answer)
         };
-        // Consumers first: while their deliveries are settled, answers may still be published.
-        let links = self.0.links();
         let mut outcome = Ok(());
-        for link in links.iter().rev() {
-            if let Some(answer) = ask(link)
+        if let Some(answer) = ask(&self.0.main)
+            && let Ok(Err(error)) = answer.await
+        {
+            outcome = Err(error);
+        }
+        // Consumers first: while their deliveries are settled, answers may still be published, also for the first time.
+        for link in self.0.links() {
+            if let Some(answer) = ask(&link)
                 && let Ok(Err(error)) = answer.await
             {
                 outcome = Err(error);

@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
-use murano_messaging::{Broker, Client, Error, ErrorKind, Message, Options, Publisher, Queue, Recovery};
+use murano_messaging::{
+    Broker, Client, Error, ErrorKind, Event, Message, Options, Publisher, Queue, Recovery, events::Role,
+};
 use murano_testkit::{Proxy, shared_node, unique, within};
 use tracing::{Level, Metadata, Subscriber, span};
 
@@ -37,6 +39,49 @@ async fn a_second_close_waits_for_the_same_end() {
     within("the drain", Duration::from_secs(10), drain).await.unwrap().unwrap();
     within("the close", Duration::from_secs(10), close).await.unwrap().unwrap();
     assert!(client.is_closed());
+}
+
+/// The first publish makes its connection when the drain has begun already.
+#[tokio::test]
+async fn what_is_first_published_during_a_drain_is_sent() {
+    let long = Duration::from_secs(10);
+    let other = Client::connect(shared_node().await).await.unwrap();
+    let client = Client::connect(shared_node().await).await.unwrap();
+    let mut events = client.events();
+    let (work, results) = (unique("closing"), unique("closing"));
+    for queue in [&work, &results] {
+        other.declare_queue(&Queue::new(queue).expires(Duration::from_secs(60))).await.unwrap();
+    }
+    other.publish("", &work, Message::text("work")).await.unwrap();
+    let deliveries = client.consume(&work).start().await.unwrap();
+    let delivery = within("a delivery", long, deliveries.next()).await.unwrap().unwrap();
+    let drain = tokio::spawn({
+        let client = client.clone();
+        async move { client.drain(long).await }
+    });
+    assert!(within("the end of the consumer", long, deliveries.next()).await.is_none());
+    let mut pending = Vec::new();
+    for _ in 0..100 {
+        pending.push(client.publish_nowait("", &results, Message::text("done")).await.unwrap());
+    }
+    delivery.ack().unwrap();
+    within("the drain", long, drain).await.unwrap().unwrap();
+    for confirmation in pending {
+        within("a confirm", long, confirmation).await.unwrap();
+    }
+    within("the end of the connection", long, async {
+        while !matches!(events.next().await.unwrap(), Event::Closed { role: Role::Publish, .. }) {}
+    })
+    .await;
+    assert_eq!(other.queue_info(&results).await.unwrap().message_count, 100);
+}
+
+#[tokio::test]
+async fn an_endless_drain() {
+    let client = Client::connect(shared_node().await).await.unwrap();
+    let publisher = client.publisher("amq.topic", "nobody").timeout(Some(Duration::MAX));
+    publisher.publish(Message::text("x").mandatory(false)).await.unwrap();
+    client.drain(Duration::MAX).await.unwrap();
 }
 
 #[tokio::test]
