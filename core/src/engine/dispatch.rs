@@ -18,7 +18,7 @@ use super::{
 use crate::{
     Error, ErrorKind,
     delivery::Delivery,
-    error::Reply,
+    error::{NOT_IMPLEMENTED, Reply},
     events::Event,
     wire::{
         encode,
@@ -322,10 +322,21 @@ impl Engine {
 
     /// Fails the one operation that the broker closed the connection for.
     fn fail_culprit(&mut self, culprit: (u16, u16), error: &Error) {
-        let refused = self.live.channels.iter_mut().find_map(|(_, channel)| {
-            let first = channel.rpcs.front()?;
-            if ids(&first.method) == culprit { channel.rpcs.pop_front() } else { None }
-        });
+        // Several may wait for an answer to such a method. What is not implemented is a prefetch limit of the channel.
+        let is_likely = |channel: &Channel| match &channel.role {
+            Role::Consume { incoming, .. } if error.reply_code() == Some(NOT_IMPLEMENTED) => {
+                incoming.settings().global_prefetch
+            }
+            _ => false,
+        };
+        let refused = self
+            .live
+            .channels
+            .iter_mut()
+            .map(|(_, channel)| channel)
+            .filter(|channel| channel.rpcs.front().is_some_and(|rpc| ids(&rpc.method) == culprit))
+            .min_by_key(|channel| !is_likely(channel))
+            .and_then(|channel| channel.rpcs.pop_front());
         if let Some(rpc) = refused {
             if let Waiter::Replay(item) = &rpc.waiter {
                 // Declared again after the next reconnect, it would end that connection too.

@@ -81,6 +81,39 @@ async fn a_start_that_is_given_up_while_the_connection_is_down() {
     within("the server", LONG, server).await.unwrap();
 }
 
+/// A consumer that the broker ends the connection for does not take another one with it that is just being started.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_over_one_of_two_consumers() {
+    let (client, server) = reconnecting(
+        async move |mut peer| {
+            peer.open().await;
+            peer.until(CONSUME).await;
+            peer.until(CONSUME).await;
+            let text = short("NOT_IMPLEMENTED - Global qos not supported for queue type");
+            peer.send(method(0, CLOSE, &[&[2, 28][..], &text, &[0, 60, 0, 20]].concat())).await;
+            peer.until(CLOSE_OK).await;
+        },
+        async move |mut peer| {
+            peer.open().await;
+            for _ in 0..2 {
+                let consume = peer.until(CONSUME).await;
+                peer.answer(&consume).await;
+            }
+            let close = peer.until(CLOSE).await;
+            peer.answer(&close).await;
+        },
+    )
+    .await;
+    let (one, exclusive) = within("consuming", LONG, async {
+        tokio::join!(client.consume("p").start(), client.consume("q").exclusive(true).start())
+    })
+    .await;
+    let consumers = (one.unwrap(), exclusive.unwrap());
+    within("closing", LONG, client.close()).await.unwrap();
+    drop(consumers);
+    within("the server", LONG, server).await.unwrap();
+}
+
 // ---- a changed prefetch --------------------------------------------------------------------------------------
 
 /// The broker's word on the consumer that was replaced, which it had cancelled before it was asked to, is not about the one
