@@ -87,7 +87,10 @@ impl Engine {
             return;
         }
         self.record.consume(&incoming.settings().queue);
-        self.requests.extend(incoming.requests.clone());
+        if let Some(requests) = incoming.requests.clone() {
+            requests.with(|window| window.set_blocked(self.live.blocked));
+            self.requests.push(requests);
+        }
         let id = incoming.id;
         self.consumers.insert(
             id,

@@ -19,6 +19,8 @@ pub(crate) struct Link {
     /// The engine has stopped reading until they are fewer.
     paused: AtomicBool,
     delivery_buffer: usize,
+    /// What was declared is there, as far as it is known.
+    restored: AtomicBool,
     /// Deliveries that the application has settled.
     settled: AtomicU64,
     /// The broker of the connection, or of the last one.
@@ -50,6 +52,7 @@ impl Link {
             undelivered: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             delivery_buffer,
+            restored: AtomicBool::new(false),
             settled: AtomicU64::new(0),
             server: Mutex::default(),
         })
@@ -161,6 +164,14 @@ impl Link {
         }
         self.paused.store(true, Ordering::Release);
         full()
+    }
+
+    pub fn set_restored(&self, restored: bool) {
+        self.restored.store(restored, Ordering::Release);
+    }
+
+    pub fn is_restored(&self) -> bool {
+        self.restored.load(Ordering::Acquire)
     }
 
     pub fn count_settled(&self) {

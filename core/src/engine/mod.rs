@@ -85,7 +85,7 @@ pub(crate) struct Live {
     flows: u32,
     /// Channels to `basic.get` on that are free.
     idle_gets: Vec<u16>,
-    /// When the publish channel may be opened; a connection with topology opens it after the topology is back.
+    /// The broker takes no publishes.
     blocked: bool,
 }
 
@@ -244,6 +244,7 @@ impl Engine {
 
     /// The connection is gone: keeps what the next one needs, fails what cannot go on.
     async fn suspend(&mut self, error: &Error, suspect: bool) {
+        self.link.set_restored(false);
         let io = self.link.writer().detach();
         if let Some(mut io) = io {
             // Best effort: the peer learns of the end also when the socket is just dropped.

@@ -1,7 +1,7 @@
 //! Bringing back what was declared, on a new connection: exchanges and queues, then bindings, then consumers, each step
 //! pipelined; then the commands that waited, and the publishes.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use amq_protocol::protocol::{AMQPClass, exchange, queue};
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use super::{
     Engine,
     channel::{Role, Waiter},
     command::{Asked, Call, Command, Effect},
+    link::Link,
     window::Window,
 };
 use crate::{
@@ -170,6 +171,7 @@ impl Engine {
         if !replay.first {
             self.events.send(Event::Recovered { role: self.role, restored });
         }
+        self.link.set_restored(true);
         self.ask_for_topology();
         self.resume_commands();
     }
@@ -179,7 +181,9 @@ impl Engine {
         if self.publishing.is_none() {
             return;
         }
-        let Some(after) = self.after.clone().filter(|_| self.epoch > 1) else {
+        // The first connection has lost none, but the other one may have.
+        let may_be_missing = |after: &Arc<Link>| self.epoch > 1 || !after.is_restored();
+        let Some(after) = self.after.clone().filter(may_be_missing) else {
             self.open_publishing();
             return;
         };

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use murano_messaging::{Client, ErrorKind, Message};
+use murano_messaging::{Client, ErrorKind, Event, Message, Options, Queue};
 use murano_testkit::within;
-use tokio::sync::oneshot;
+use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
     bytes::*,
@@ -119,4 +119,75 @@ async fn a_publish_that_was_given_up_is_refused() {
     within("the other publish", LONG, innocent).await.unwrap();
     drop(client);
     server.end().await;
+}
+
+/// Requests that are made possible while the broker blocks publishers wait like all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_while_publishers_are_blocked() {
+    const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+    let server = Server::start(async move |mut peer| {
+        peer.open().await;
+        let declare = peer.until(DECLARE).await;
+        peer.send(method(0, BLOCKED, &short("memory"))).await;
+        peer.answer(&declare).await;
+        let close = peer.method_but(&[CHANNEL_OPEN, SELECT, CONSUME, CANCEL, CHANNEL_CLOSE], CLOSE).await;
+        peer.answer(&close).await;
+    })
+    .await;
+    let client = client_of(&server).await;
+    within("the alarm", LONG, client.queue_info("q")).await.unwrap();
+    let answers = client.consume(REPLY_TO).no_ack(true).start();
+    let answers = within("consuming", LONG, answers).await.unwrap();
+    let requests = client.publisher("", "q").timeout(Some(Duration::from_millis(100)));
+    let request = Message::text("?").reply_to(REPLY_TO);
+    let error = within("the deadline", LONG, requests.publish(request)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Blocked, "{error}");
+    assert!(!error.outcome_unknown(), "{error}");
+    drop((answers, requests, client));
+    server.end().await;
+}
+
+/// The publishing connection is made while the other one is brought back: the queues are there before the publishes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_publish_during_a_recovery() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (lose, on_lose) = oneshot::channel::<()>();
+    let server = tokio::spawn(within("the scripts", LONG, async move {
+        let accept = async || Peer::new(listener.accept().await.unwrap().0);
+        let mut lost = accept().await;
+        lost.open().await;
+        let declare = lost.until(DECLARE).await;
+        lost.answer(&declare).await;
+        on_lose.await.unwrap();
+        drop(lost);
+        let mut main = accept().await;
+        main.open().await;
+        let declare = main.until(DECLARE).await;
+        let mut publishing = accept().await;
+        publishing.open().await;
+        // Longer than a publish takes that does not wait.
+        let early = tokio::time::timeout(Duration::from_millis(300), publishing.until(PUBLISH)).await;
+        assert!(early.is_err(), "published before the queue is there");
+        main.answer(&declare).await;
+        let main = tokio::spawn(async move {
+            let close = main.until(CLOSE).await;
+            main.answer(&close).await;
+        });
+        let publish = publishing.until(PUBLISH).await;
+        confirm(&mut publishing, publish.channel, ACK, 1).await;
+        let close = publishing.until(CLOSE).await;
+        publishing.answer(&close).await;
+        main.await.unwrap();
+    }));
+    let options = Options::new().host("127.0.0.1", port).operation_timeout(LONG / 2);
+    let client = within("connecting", LONG, options.connect()).await.unwrap();
+    let mut events = client.events();
+    within("declaring", LONG, client.declare_queue(&Queue::new("q"))).await.unwrap();
+    lose.send(()).unwrap();
+    within("the loss", LONG, async { while !matches!(events.next().await.unwrap(), Event::Lost { .. }) {} })
+        .await;
+    within("the publish", LONG, client.publish("", "q", Message::text("x"))).await.unwrap();
+    within("closing", LONG, client.close()).await.unwrap();
+    within("the server", LONG, server).await.unwrap();
 }
