@@ -127,10 +127,11 @@ impl Engine {
             ContentKind::Deliver(_) => self.on_delivery(number, complete),
             ContentKind::Got { .. } => self.on_got(number, complete),
             ContentKind::Return { .. } => {
+                let oversize = complete.oversize;
                 if let (Some(publishing), Some(returned)) =
                     (channel.publishing.clone(), complete.into_returned())
                 {
-                    publishing.with(|window| window.returned(returned));
+                    publishing.with(|window| window.returned(returned, oversize));
                 }
                 Ok(())
             }

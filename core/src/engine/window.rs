@@ -68,14 +68,18 @@ impl Slot {
         self.in_window && self.result.is_none()
     }
 
-    fn matches(&self, returned: &Returned) -> bool {
+    /// Whether it is the one that came back. The body of an `oversize` one was not kept, only its length.
+    fn matches(&self, returned: &Returned, oversize: Option<u64>) -> bool {
         self.returned.is_none()
             && self.out.as_ref().is_some_and(|out| {
                 out.mandatory
                     && out.message.properties.message_id() == returned.message.properties.message_id()
                     && *out.routing_key == *returned.routing_key
                     && *out.exchange == *returned.exchange
-                    && out.message.body == returned.message.body
+                    && match oversize {
+                        Some(size) => out.message.body.len() as u64 == size,
+                        None => out.message.body == returned.message.body,
+                    }
             })
     }
 }
@@ -551,13 +555,13 @@ impl Window {
     }
 
     /// `basic.return`: attaches the message to its own publish. Returns come in publish order and before the confirm.
-    pub fn returned(&mut self, returned: Returned) {
+    pub fn returned(&mut self, mut returned: Returned, oversize: Option<u64>) {
         self.counters.returned += 1;
         let start = self.return_cursor.max(self.first_tag);
         let end = self.first_tag + self.sent.len() as u64;
         let found = (start..end).chain(self.first_tag..start.min(end)).find(|tag| {
             let index = self.sent[(tag - self.first_tag) as usize];
-            index != NO_SLOT && self.slots[index as usize].matches(&returned)
+            index != NO_SLOT && self.slots[index as usize].matches(&returned, oversize)
         });
         let Some(tag) = found else {
             tracing::debug!(exchange = %returned.exchange, "a returned message whose publish is not waited for");
@@ -566,6 +570,9 @@ impl Window {
         self.return_cursor = tag + 1;
         let index = self.sent[(tag - self.first_tag) as usize];
         let slot = &mut self.slots[index as usize];
+        if let Some(out) = slot.out.as_ref().filter(|_| oversize.is_some()) {
+            returned.message.body = out.message.body.clone();
+        }
         let hint = if returned.exchange.is_empty() {
             "is the queue declared, or has it expired?"
         } else {

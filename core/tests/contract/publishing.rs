@@ -12,6 +12,7 @@ contract!(
     a_nowait_publish_is_confirmed_later_and_in_order,
     a_dropped_confirmation_does_not_cancel_its_publish,
     an_unroutable_message_comes_back_whole,
+    an_unroutable_message_that_is_too_large_to_receive,
     a_message_that_is_not_mandatory_may_be_lost,
     bodies_of_every_size_arrive,
     a_body_of_64_mib_arrives,
@@ -56,6 +57,26 @@ async fn a_dropped_confirmation_does_not_cancel_its_publish(env: &Env) {
     }
     until_ready(&client, &queue, 100).await;
     assert_eq!(take_all(&client, &queue).await, numbers(0..100));
+}
+
+/// The bound on bodies is for what others sent.
+async fn an_unroutable_message_that_is_too_large_to_receive(env: &Env) {
+    let client = within("connecting", STEP, env.options().max_body_size(1_000).connect()).await.unwrap();
+    for size in [1_000, 1_001, 300_000] {
+        let body = "x".repeat(size);
+        let nowhere = env.unique("nowhere");
+        let (small, large) = within("the publishes", STEP, async {
+            tokio::join!(
+                client.publish("", &nowhere, Message::text("small")),
+                client.publish("", &nowhere, Message::text(body.as_str())),
+            )
+        })
+        .await;
+        assert_eq!(small.unwrap_err().returned().unwrap().message.body(), "small");
+        let error = large.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unroutable, "{error}");
+        assert_eq!(error.returned().unwrap().message.body(), &body);
+    }
 }
 
 async fn an_unroutable_message_comes_back_whole(env: &Env) {
