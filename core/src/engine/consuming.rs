@@ -378,11 +378,14 @@ impl Engine {
             return;
         };
         consumer.channel = 0;
-        let resumes = consumer.incoming.settings().resume && consumer.state != State::Cancelling;
+        let cancelling = consumer.state == State::Cancelling;
+        let resumes = consumer.incoming.settings().resume && !cancelling;
         self.end_restart(number);
         self.tell_cancelled(id, resumes);
         if resumes {
             self.retry_consumer(id);
+        } else if cancelling {
+            self.drop_consumer(id);
         } else {
             let queue = self.consumers.get(&id).map(|consumer| consumer.incoming.settings().queue.clone());
             let error = Error::new(
@@ -641,10 +644,12 @@ impl Engine {
 
     /// `basic.recover-ok`: every delivery so far is void, and comes again.
     pub(super) fn recovered(&mut self, number: u16, mut what: Asked<()>) {
-        if let Some(Role::Consume { incoming, lease, .. }) =
-            self.live.channels.get(number).map(|channel| &channel.role)
-        {
-            lease.acks.forget_unsettled();
+        let role = self.live.channels.get(number).map(|channel| &channel.role);
+        // The consumer may have been cancelled meanwhile.
+        if let Some(acks) = role.and_then(Role::acks) {
+            acks.forget_unsettled();
+        }
+        if let Some(Role::Consume { incoming, .. }) = role {
             drop(incoming.take_undelivered());
         }
         what.answer(Ok(()));

@@ -114,6 +114,52 @@ async fn a_connection_ends_over_one_of_two_consumers() {
     within("the server", LONG, server).await.unwrap();
 }
 
+/// Both sides cancel a consumer at the same time: it is over as its owner wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn cancels_that_cross() {
+    for resume in [false, true] {
+        let server = Server::start(async move |mut peer| {
+            let (channel, tag) = peer.consumed().await;
+            let cancel = peer.until(CANCEL).await;
+            peer.send(method(channel, CANCEL, &[&short(&tag)[..], &[1]].concat())).await;
+            peer.answer(&cancel).await;
+            let close = peer.method_but(&[CHANNEL_CLOSE], CLOSE).await;
+            peer.answer(&close).await;
+        })
+        .await;
+        let client = server.client().await;
+        let consumer = within("consuming", LONG, client.consume("q").resume(resume).start()).await.unwrap();
+        within("the cancel", LONG, consumer.cancel()).await.unwrap();
+        let last = within("the end", LONG, consumer.next()).await;
+        assert!(last.is_none(), "{last:?}");
+        within("closing", LONG, client.close()).await.unwrap();
+        server.end().await;
+    }
+}
+
+/// The broker cancels a consumer that has everything put back: its deliveries are void all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recover_crosses_the_brokers_cancel() {
+    let server = Server::start(async move |mut peer| {
+        let (channel, tag) = peer.consumed().await;
+        peer.send(message(channel, &tag, 1, b"x")).await;
+        peer.until((60, 110)).await;
+        peer.send(method(channel, CANCEL, &[&short(&tag)[..], &[1]].concat())).await;
+        peer.send(method(channel, (60, 111), &[])).await;
+        let close = peer.method_but(&[CHANNEL_CLOSE], CLOSE).await;
+        peer.answer(&close).await;
+    })
+    .await;
+    let client = server.client().await;
+    let consumer = within("consuming", LONG, client.consume("q").start()).await.unwrap();
+    let delivery = within("the message", LONG, consumer.next()).await.unwrap().unwrap();
+    within("recovering", LONG, consumer.recover(true)).await.unwrap();
+    assert!(delivery.is_stale());
+    delivery.ack().unwrap();
+    within("draining", LONG, client.drain(DEADLINE)).await.unwrap();
+    server.end().await;
+}
+
 // ---- a changed prefetch --------------------------------------------------------------------------------------
 
 /// The broker's word on the consumer that was replaced, which it had cancelled before it was asked to, is not about the one
