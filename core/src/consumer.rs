@@ -206,7 +206,8 @@ impl Consumer {
         self.incoming.delivered()
     }
 
-    /// Changes how many unsettled messages the broker sends ahead; 0 for no limit (not on streams).
+    /// Changes how many unsettled messages the broker sends ahead; 0 for no limit (not on streams). A consumer without acks
+    /// has no limit, and stays without.
     ///
     /// Unless the consumer is exclusive or its queue is a single active consumer's, it is replaced by one with the new
     /// limit, under this same handle and without a gap; a stream goes on at the next offset. What a quorum queue was just

@@ -1,7 +1,9 @@
 //! Closing a client that is busy: being closed already, or with publishes that wait for their connection.
 
 use std::{
+    future::{Future, poll_fn},
     sync::{Arc, Mutex, OnceLock},
+    task::Poll,
     time::Duration,
 };
 
@@ -74,6 +76,20 @@ async fn what_is_first_published_during_a_drain_is_sent() {
     })
     .await;
     assert_eq!(other.queue_info(&results).await.unwrap().message_count, 100);
+}
+
+/// Somebody waits for a place in the window, and does not look whether there is one while the client is closed.
+#[tokio::test]
+async fn a_publish_that_waits_does_not_hold_up_the_close() {
+    let long = Duration::from_secs(10);
+    let options = Options::from_uri(shared_node().await).unwrap();
+    let client = options.window(1, 1).operation_timeout(2 * long).connect().await.unwrap();
+    let admitted = client.publish_nowait("amq.fanout", "", Message::text("x")).await.unwrap();
+    let mut waiting = Box::pin(client.publish_nowait("amq.fanout", "", Message::text("y")));
+    assert!(poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
+    within("the close", long, client.close()).await.unwrap();
+    admitted.await.unwrap();
+    assert_eq!(waiting.await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]

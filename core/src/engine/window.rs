@@ -692,7 +692,8 @@ impl Window {
     /// The client is being closed: what was admitted is seen through, nothing new is taken.
     pub fn refuse_new(&mut self) {
         self.refuses = true;
-        self.wake.extend(self.waiters.iter().map(|waiter| waiter.waker.clone()));
+        // They hear of it when they look, and nobody waits until they do.
+        self.wake.extend(self.waiters.drain(..).map(|waiter| waiter.waker));
     }
 
     /// A closed window takes publishes again: a new connection is being made for it.
