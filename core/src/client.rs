@@ -77,8 +77,8 @@ pub(crate) struct Inner {
     next_consumer: AtomicU64,
     /// Fanout exchanges that this client declared: publishing to them is not mandatory by default.
     fanouts: RwLock<std::collections::BTreeSet<String>>,
-    /// The window of the direct reply consumer, while there is one.
-    requests: Mutex<Option<Arc<Publishing>>>,
+    /// The windows of the direct reply consumers, closed ones too until there is another.
+    requests: Mutex<Vec<Arc<Publishing>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -110,8 +110,8 @@ impl Inner {
         if let Some(reply_to) = message.properties.reply_to()
             && reply_to.as_str() == DIRECT_REPLY_TO
         {
-            let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            return requests.filter(|requests| !requests.with(|window| window.is_closed())).ok_or_else(|| {
+            let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            return requests.iter().rfind(|requests| is_open(requests)).cloned().ok_or_else(|| {
                 let text = format!(
                     "a message with reply_to '{DIRECT_REPLY_TO}' is published after consuming that queue: call \
                      client.consume(\"{DIRECT_REPLY_TO}\").no_ack(true) first (RabbitMQ, direct reply-to)"
@@ -177,8 +177,14 @@ impl Inner {
     }
 
     pub fn set_requests(&self, requests: Arc<Publishing>) {
-        *self.requests.lock().unwrap_or_else(PoisonError::into_inner) = Some(requests);
+        let mut known = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(is_open);
+        known.push(requests);
     }
+}
+
+fn is_open(publishing: &Arc<Publishing>) -> bool {
+    !publishing.with(|window| window.is_closed())
 }
 
 /// The pseudo-queue of RabbitMQ's direct reply-to.

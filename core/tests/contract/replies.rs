@@ -14,6 +14,7 @@ contract!(
     answers_come_back_to_who_asked,
     many_requests_in_flight_each_get_their_answer,
     requests_fail_on_their_own,
+    a_second_consumer_of_answers_that_ends_leaves_the_first,
     a_large_request_is_not_interrupted,
     direct_reply_to_is_refused_locally_when_it_cannot_work,
 );
@@ -50,6 +51,22 @@ async fn answers_come_back_to_who_asked(env: &Env) {
         assert_eq!(answer.properties().correlation_id().as_ref().unwrap().as_str(), format!("id-{expected}"));
     }
     assert!(answers.try_next().is_pending() && others.try_next().is_pending());
+}
+
+async fn a_second_consumer_of_answers_that_ends_leaves_the_first(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    tokio::spawn(serve(client.clone(), client.consume(queue.as_str()).start().await.unwrap()));
+    let first = client.consume(REPLY_TO).no_ack(true).start().await.unwrap();
+    let second = client.consume(REPLY_TO).no_ack(true).start().await.unwrap();
+    client.publish("", &queue, request("to the latest")).await.unwrap();
+    assert_eq!(text(&next(&second).await), "TO THE LATEST");
+    second.cancel().await.unwrap();
+    client.publish("", &queue, request("to the first")).await.unwrap();
+    assert_eq!(text(&next(&first).await), "TO THE FIRST");
+    first.cancel().await.unwrap();
+    let error = client.publish("", &queue, request("to nobody")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
 }
 
 async fn many_requests_in_flight_each_get_their_answer(env: &Env) {
