@@ -118,6 +118,18 @@ def test_durations_are_seconds_or_timedeltas_everywhere(uri, queue):
         client.drain(MINUTE)
 
 
+@pytest.mark.parametrize("offset", ["nonsense", "", "1x", "-1D", "0s", "2026-01-01"])
+def test_an_offset_that_would_end_the_connection_is_refused(client, queue, offset):
+    client.declare_queue(queue, type="stream")
+    for options in ({"stream_offset": offset}, {"arguments": {"x-stream-offset": offset}}):
+        with pytest.raises(mm.InvalidArgumentError, match="x-stream-offset must be first, last or next"):
+            client.consume(queue, **options)
+    with pytest.raises(mm.InvalidArgumentError, match="x-stream-offset must be"):
+        client.consume(queue, arguments={"x-stream-offset": 1.5})
+    assert client.stats().reconnects == 0
+    client.delete_queue(queue)
+
+
 def test_a_stream_with_every_way_to_say_where_to_start(client, queue):
     client.declare_queue(queue, type="stream", max_age=timedelta(days=1), max_length_bytes=10**8)
     mm.wait_all([client.publish_nowait(str(n), routing_key=queue) for n in range(5)], timeout=30)
@@ -138,6 +150,7 @@ def test_a_stream_with_every_way_to_say_where_to_start(client, queue):
     assert read(datetime.datetime(2020, 1, 1), 5) == everything
     assert read("1D", 5) == everything
     assert read(timedelta(hours=1), 5) == everything
+    client.consume(queue, stream_offset=timedelta(0)).cancel()
     client.delete_queue(queue)
 
 

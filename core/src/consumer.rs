@@ -20,6 +20,7 @@ use crate::{
         publishing::Publishing,
     },
     message::{IntoValue, with_entry},
+    topology::check_stream_offset,
 };
 
 /// How to consume a queue; [`ConsumeBuilder::start`] does it.
@@ -122,6 +123,7 @@ impl ConsumeBuilder {
             return Err(defect);
         }
         existing_queue(&self.settings.queue)?;
+        check_stream_offset(&self.settings.arguments)?;
         // An empty one would have the broker make one up, which cancel would not know.
         let tag = self.tag.filter(|tag| !tag.is_empty());
         let tag = tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());
