@@ -118,6 +118,30 @@ def test_durations_are_seconds_or_timedeltas_everywhere(uri, queue):
         client.drain(MINUTE)
 
 
+LONG = [1.8e19, 1e300, 10**400, timedelta.max]
+
+
+@pytest.mark.parametrize("long", LONG, ids=["float", "larger", "int", "timedelta"])
+def test_a_duration_may_be_as_long_as_one_likes(uri, queue, long):
+    recovery = mm.Recovery(max_elapsed=long, initial_delay=long, max_delay=long, refused_for=long)
+    with mm.connect(uri, connect_timeout=long, timeout=long, recovery=recovery) as client:
+        client.declare_queue(queue, expires=60)
+        client.publish(b"1", routing_key=queue, timeout=long)
+        pending = client.publish_nowait(b"2", routing_key=queue, timeout=long)
+        pending.wait(long)
+        with client.consume(queue) as deliveries:
+            deliveries.get(long).ack()
+            deliveries.get_many(1, long)[0].ack()
+        for what in ("expires", "message_ttl", "max_age"):
+            with pytest.raises(mm.InvalidArgumentError, match="x-"):
+                client.declare_queue(queue, **{what: long})
+        with pytest.raises(mm.InvalidArgumentError, match="expiration"):
+            client.publish(b"3", routing_key=queue, expiration=long)
+        with pytest.raises(mm.InvalidArgumentError, match="timeout is"):
+            client.publish(b"3", routing_key=queue, timeout=-(10**400))
+        client.drain(long)
+
+
 @pytest.mark.parametrize("offset", ["nonsense", "", "1x", "-1D", "0s", "2026-01-01"])
 def test_an_offset_that_would_end_the_connection_is_refused(client, queue, offset):
     client.declare_queue(queue, type="stream")

@@ -29,7 +29,7 @@ use crate::{
     events::{EventSender, Events, Role},
     ids::Ids,
     message::{Message, check_short},
-    options::Options,
+    options::{LONGEST_TIMEOUT, Options},
     publisher::Publisher,
     stats::{Counters, Stats},
     topology::{Binding, Exchange, Queue, QueueInfo},
@@ -502,7 +502,7 @@ impl Client {
     }
 
     async fn end(&self, drain: bool, timeout: Duration) -> Result<()> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         let ask = |link: &Arc<Link>| {
             let (reply, answer) = oneshot::channel();
             let what = Asked { name: "close".into(), deadline, reply: Some(reply) };

@@ -134,7 +134,7 @@ impl Default for Options {
 const MIB: usize = 1024 * 1024;
 
 /// A longer timeout is as good as this one.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Options {
     /// The defaults: `localhost:5672`, guest/guest, virtual host `/`. A host that is given replaces `localhost`.
@@ -356,7 +356,14 @@ impl Options {
             self.connector = embedded(name)?;
         }
         // `Instant::now()` plus a deadline must not overflow.
-        for limit in [&mut self.connect_timeout, &mut self.operation_timeout] {
+        let recovery = &mut self.recovery;
+        for limit in [
+            &mut self.connect_timeout,
+            &mut self.operation_timeout,
+            &mut recovery.initial_delay,
+            &mut recovery.max_delay,
+            &mut recovery.refused_for,
+        ] {
             *limit = LONGEST_TIMEOUT.min(*limit);
         }
         if self.hosts.is_empty() {

@@ -12,6 +12,7 @@ use crate::{
         window::Outgoing,
     },
     message::{Message, check_short},
+    options::LONGEST_TIMEOUT,
 };
 
 /// Publishes to one exchange with one routing key. Cheap to make and to clone.
@@ -32,7 +33,7 @@ impl Publisher {
     /// The deadline of a publish, from the call to the confirm; `None` waits for ever. The default is the client's
     /// operation timeout.
     pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.map(|timeout| timeout.min(LONGEST_TIMEOUT));
         self
     }
 
