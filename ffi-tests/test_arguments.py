@@ -7,6 +7,7 @@ import inspect
 import math
 import pathlib
 import re
+import typing
 from datetime import timedelta
 
 import pytest
@@ -274,6 +275,11 @@ def test_recovery_has_the_fields_and_defaults_of_the_core():
 
     ours = mm.Recovery()
     assert {name: value(rust) for name, rust in values.items()} == {name: getattr(ours, name) for name in fields}
+
+
+def test_the_annotations_of_recovery_can_be_read():
+    """As pydantic and its like do."""
+    assert set(typing.get_type_hints(mm.Recovery)) == set(inspect.signature(mm.Recovery).parameters)
 
 
 def test_connect_has_every_option_of_the_core():
