@@ -39,11 +39,82 @@ def client(uri):
         ("publish", {"body": b"", "persistent": "yes"}, "persistent must be a bool, not str"),
         ("publish", {"body": b"", "timestamp": 1.5}, "timestamp must be a datetime, or seconds since 1970 as int, not"),
         ("publish", {"body": b"", "kind": 5}, "kind must be a str, not int"),
+        ("publish", {"body": b"", "priority": "5"}, "priority must be an int, not str"),
+        ("publish", {"body": b"", "exchange": 5}, "exchange must be a str, not int"),
+        ("publish", {"body": b"", "routing_key": b"q"}, "routing_key must be a str, not bytes"),
+        ("publish_nowait", {"body": b"", "mandatory": 1}, "mandatory must be a bool, not int"),
+        ("consume", {"queue": None}, "queue must be a str, not NoneType"),
+        ("consume", {"queue": "q", "stream_offset": True}, "stream_offset must be a str, an int, a datetime or a timed"),
+        ("get", {"queue": b"q"}, "queue must be a str, not bytes"),
+        ("get", {"queue": "q", "no_ack": 1}, "no_ack must be a bool, not int"),
+        ("declare_queue", {"name": 5}, "name must be a str, not int"),
+        ("queue_info", {"name": None}, "name must be a str, not NoneType"),
+        ("purge_queue", {"name": 5}, "name must be a str, not int"),
+        ("delete_queue", {"name": 5}, "name must be a str, not int"),
+        ("delete_queue", {"name": "q", "if_empty": "no"}, "if_empty must be a bool, not str"),
+        ("delete_queue", {"name": "q", "if_unused": 0}, "if_unused must be a bool, not int"),
+        ("declare_exchange", {"name": 5}, "name must be a str, not int"),
+        ("declare_exchange", {"name": "x", "type": b"topic"}, "type must be a str, not bytes"),
+        ("check_exchange", {"name": 5}, "name must be a str, not int"),
+        ("delete_exchange", {"name": 5}, "name must be a str, not int"),
+        ("delete_exchange", {"name": "x", "if_unused": 1}, "if_unused must be a bool, not int"),
+        ("bind", {"queue": 5, "exchange": "x"}, "queue must be a str, not int"),
+        ("bind", {"queue": "q", "exchange": None}, "exchange must be a str, not NoneType"),
+        ("unbind", {"queue": "q", "exchange": "x", "routing_key": 5}, "routing_key must be a str, not int"),
+        ("bind_exchange", {"destination": 5, "source": "x"}, "destination must be a str, not int"),
+        ("unbind_exchange", {"destination": "x", "source": 5}, "source must be a str, not int"),
+        ("forget", {"name": 5}, "name must be a str, not int"),
+        ("update_secret", {"secret": b"x"}, "secret must be a str, not bytes"),
+        ("update_secret", {"secret": "x", "reason": 5}, "reason must be a str, not int"),
     ],
 )
 def test_a_type_that_cannot_be_is_said_of_its_argument(client, method, arguments, message):
+    # In its text: notes are for tracebacks, and Python before 3.11 has none.
     with pytest.raises(TypeError, match=re.escape(message)):
         getattr(client, method)(**arguments)
+
+
+def test_a_type_that_cannot_be_is_said_of_what_is_not_the_client(client, queue):
+    client.declare_queue(queue, exclusive=True)
+    client.publish(b"x", routing_key=queue)
+    with pytest.raises(TypeError, match="confirmations must be an iterable of Confirmation, not int"):
+        mm.wait_all(5)
+    with client.consume(queue) as deliveries:
+        with pytest.raises(TypeError, match="requeue must be a bool, not str"):
+            deliveries.recover("no")
+        delivery = deliveries.get(timeout=30)
+        with pytest.raises(TypeError, match="requeue must be a bool, not str"):
+            delivery.nack("no")
+        delivery.nack(requeue=False)
+
+
+LONE = "lone \ud800"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "named"),
+    [
+        ("publish", {"body": LONE}, "the body"),
+        ("publish", {"body": b"", "routing_key": LONE}, "routing_key"),
+        ("publish", {"body": b"", "exchange": LONE}, "exchange"),
+        ("publish", {"body": b"", "message_id": LONE}, "message_id"),
+        ("publish", {"body": b"", "headers": {LONE: 1}}, "a key of headers"),
+        ("publish", {"body": b"", "headers": {"a": [LONE]}}, 'headers["a"]'),
+        ("declare_queue", {"name": LONE}, "name"),
+        ("declare_queue", {"name": "q", "dead_letter_exchange": LONE}, "dead_letter_exchange"),
+        ("consume", {"queue": LONE}, "queue"),
+        ("bind", {"queue": "q", "exchange": "x", "routing_key": LONE}, "routing_key"),
+    ],
+)
+def test_text_that_is_not_unicode_is_refused_under_its_name(client, method, arguments, named):
+    with pytest.raises(mm.InvalidArgumentError, match=re.escape(f"{named} has a lone surrogate")):
+        getattr(client, method)(**arguments)
+
+
+def test_json_that_is_not_unicode_is_refused(client):
+    for body in ({"a": LONE}, {LONE: 1}, [LONE]):
+        with pytest.raises(mm.JsonError, match="surrogates"):
+            client.publish(body, routing_key="nowhere", mandatory=False)
 
 
 @pytest.mark.parametrize(
