@@ -118,6 +118,22 @@ def test_json_that_is_not_unicode_is_refused(client):
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"uri": "amqp://guest:hunter2\ud800@localhost"},
+        {"username": "guest", "password": "hunter2\ud800"},
+        {"key_pem": "hunter2\ud800", "cert_pem": "", "tls": True},
+    ],
+)
+def test_a_secret_that_is_not_unicode_is_not_repeated(options):
+    with pytest.raises(mm.InvalidArgumentError, match="lone surrogate") as caught:
+        mm.connect(**options)
+    error = caught.value
+    assert "hunter2" not in repr(error)
+    assert error.__cause__ is None and error.__context__ is None
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"ca_file": b"/ca.pem"}, "ca_file must be a path as str or os.PathLike, not bytes"),
@@ -130,6 +146,8 @@ def test_json_that_is_not_unicode_is_refused(client):
         ({"hosts": [("host", "port")]}, "a host that is a pair must be a str and an int"),
         ({"recovery": mm.Recovery(max_attempts="3")}, "max_attempts must be an int, not str"),
         ({"recovery": mm.Recovery(enabled="yes")}, "enabled must be a bool, not str"),
+        ({"uri": b"amqp://localhost"}, "uri must be a str, not bytes"),
+        ({"hosts": 5}, "hosts must be a str, a pair of str and int, or a list of them, not int"),
     ],
 )
 def test_a_type_that_connect_cannot_take_is_said_of_its_argument(options, message):
@@ -146,6 +164,34 @@ def test_a_password_of_a_wrong_type_is_not_repeated():
 def test_amqps_without_tls_is_refused():
     with pytest.raises(mm.InvalidArgumentError, match="tls=False"):
         mm.connect("amqps://127.0.0.1:1", tls=False)
+
+
+def test_one_host_may_be_a_pair(uri):
+    host, port = uri.rpartition("@")[2].strip("/").split(":")
+    with mm.connect(hosts=(host, int(port))) as client:
+        assert not client.closed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hosts": []}, "hosts is empty"),
+        ({"hosts": ""}, "'' is not a host"),
+        ({"hosts": "rabbit-1,rabbit-2"}, "'rabbit-1,rabbit-2' is not a host"),
+        ({"hosts": ["amqp://rabbit-1"]}, "'amqp://rabbit-1' is not a host"),
+        ({"delivery_buffer": 0}, "a delivery_buffer of 0 would never read"),
+        ({"tls": True, "ca_file": "/ca.pem", "ca_pem": "x"}, "ca_file and ca_pem are both given"),
+        ({"tls": True, "cert_file": "/c.pem", "cert_pem": "x", "key_pem": "x"}, "cert_file and cert_pem are both given"),
+        ({"tls": True, "key_pem": "x", "cert_pem": "x", "key_file": "/k.pem"}, "key_file and key_pem are both given"),
+        (
+            {"username": "me", "password": "x", "credentials": lambda: ("me", "x")},
+            "username and password are given, or credentials, not both",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(options, message):
+    with pytest.raises(mm.InvalidArgumentError, match=re.escape(message)):
+        mm.connect(**options)
 
 
 def test_hosts_for_an_embedded_broker_are_refused(unique):
