@@ -7,6 +7,7 @@ import inspect
 import math
 import pathlib
 import re
+import typing
 from datetime import timedelta
 
 import pytest
@@ -38,11 +39,98 @@ def client(uri):
         ("publish", {"body": b"", "persistent": "yes"}, "persistent must be a bool, not str"),
         ("publish", {"body": b"", "timestamp": 1.5}, "timestamp must be a datetime, or seconds since 1970 as int, not"),
         ("publish", {"body": b"", "kind": 5}, "kind must be a str, not int"),
+        ("publish", {"body": b"", "priority": "5"}, "priority must be an int, not str"),
+        ("publish", {"body": b"", "exchange": 5}, "exchange must be a str, not int"),
+        ("publish", {"body": b"", "routing_key": b"q"}, "routing_key must be a str, not bytes"),
+        ("publish_nowait", {"body": b"", "mandatory": 1}, "mandatory must be a bool, not int"),
+        ("consume", {"queue": None}, "queue must be a str, not NoneType"),
+        ("consume", {"queue": "q", "stream_offset": True}, "stream_offset must be a str, an int, a datetime or a timed"),
+        ("get", {"queue": b"q"}, "queue must be a str, not bytes"),
+        ("get", {"queue": "q", "no_ack": 1}, "no_ack must be a bool, not int"),
+        ("declare_queue", {"name": 5}, "name must be a str, not int"),
+        ("queue_info", {"name": None}, "name must be a str, not NoneType"),
+        ("purge_queue", {"name": 5}, "name must be a str, not int"),
+        ("delete_queue", {"name": 5}, "name must be a str, not int"),
+        ("delete_queue", {"name": "q", "if_empty": "no"}, "if_empty must be a bool, not str"),
+        ("delete_queue", {"name": "q", "if_unused": 0}, "if_unused must be a bool, not int"),
+        ("declare_exchange", {"name": 5}, "name must be a str, not int"),
+        ("declare_exchange", {"name": "x", "type": b"topic"}, "type must be a str, not bytes"),
+        ("check_exchange", {"name": 5}, "name must be a str, not int"),
+        ("delete_exchange", {"name": 5}, "name must be a str, not int"),
+        ("delete_exchange", {"name": "x", "if_unused": 1}, "if_unused must be a bool, not int"),
+        ("bind", {"queue": 5, "exchange": "x"}, "queue must be a str, not int"),
+        ("bind", {"queue": "q", "exchange": None}, "exchange must be a str, not NoneType"),
+        ("unbind", {"queue": "q", "exchange": "x", "routing_key": 5}, "routing_key must be a str, not int"),
+        ("bind_exchange", {"destination": 5, "source": "x"}, "destination must be a str, not int"),
+        ("unbind_exchange", {"destination": "x", "source": 5}, "source must be a str, not int"),
+        ("forget", {"name": 5}, "name must be a str, not int"),
+        ("update_secret", {"secret": b"x"}, "secret must be a str, not bytes"),
+        ("update_secret", {"secret": "x", "reason": 5}, "reason must be a str, not int"),
     ],
 )
 def test_a_type_that_cannot_be_is_said_of_its_argument(client, method, arguments, message):
+    # In its text: notes are for tracebacks, and Python before 3.11 has none.
     with pytest.raises(TypeError, match=re.escape(message)):
         getattr(client, method)(**arguments)
+
+
+def test_a_type_that_cannot_be_is_said_of_what_is_not_the_client(client, queue):
+    client.declare_queue(queue, exclusive=True)
+    client.publish(b"x", routing_key=queue)
+    with pytest.raises(TypeError, match="confirmations must be an iterable of Confirmation, not int"):
+        mm.wait_all(5)
+    with client.consume(queue) as deliveries:
+        with pytest.raises(TypeError, match="requeue must be a bool, not str"):
+            deliveries.recover("no")
+        delivery = deliveries.get(timeout=30)
+        with pytest.raises(TypeError, match="requeue must be a bool, not str"):
+            delivery.nack("no")
+        delivery.nack(requeue=False)
+
+
+LONE = "lone \ud800"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "named"),
+    [
+        ("publish", {"body": LONE}, "the body"),
+        ("publish", {"body": b"", "routing_key": LONE}, "routing_key"),
+        ("publish", {"body": b"", "exchange": LONE}, "exchange"),
+        ("publish", {"body": b"", "message_id": LONE}, "message_id"),
+        ("publish", {"body": b"", "headers": {LONE: 1}}, "a key of headers"),
+        ("publish", {"body": b"", "headers": {"a": [LONE]}}, 'headers["a"]'),
+        ("declare_queue", {"name": LONE}, "name"),
+        ("declare_queue", {"name": "q", "dead_letter_exchange": LONE}, "dead_letter_exchange"),
+        ("consume", {"queue": LONE}, "queue"),
+        ("bind", {"queue": "q", "exchange": "x", "routing_key": LONE}, "routing_key"),
+    ],
+)
+def test_text_that_is_not_unicode_is_refused_under_its_name(client, method, arguments, named):
+    with pytest.raises(mm.InvalidArgumentError, match=re.escape(f"{named} has a lone surrogate")):
+        getattr(client, method)(**arguments)
+
+
+def test_json_that_is_not_unicode_is_refused(client):
+    for body in ({"a": LONE}, {LONE: 1}, [LONE]):
+        with pytest.raises(mm.JsonError, match="surrogates"):
+            client.publish(body, routing_key="nowhere", mandatory=False)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"uri": "amqp://guest:hunter2\ud800@localhost"},
+        {"username": "guest", "password": "hunter2\ud800"},
+        {"key_pem": "hunter2\ud800", "cert_pem": "", "tls": True},
+    ],
+)
+def test_a_secret_that_is_not_unicode_is_not_repeated(options):
+    with pytest.raises(mm.InvalidArgumentError, match="lone surrogate") as caught:
+        mm.connect(**options)
+    error = caught.value
+    assert "hunter2" not in repr(error)
+    assert error.__cause__ is None and error.__context__ is None
 
 
 @pytest.mark.parametrize(
@@ -58,6 +146,8 @@ def test_a_type_that_cannot_be_is_said_of_its_argument(client, method, arguments
         ({"hosts": [("host", "port")]}, "a host that is a pair must be a str and an int"),
         ({"recovery": mm.Recovery(max_attempts="3")}, "max_attempts must be an int, not str"),
         ({"recovery": mm.Recovery(enabled="yes")}, "enabled must be a bool, not str"),
+        ({"uri": b"amqp://localhost"}, "uri must be a str, not bytes"),
+        ({"hosts": 5}, "hosts must be a str, a pair of str and int, or a list of them, not int"),
     ],
 )
 def test_a_type_that_connect_cannot_take_is_said_of_its_argument(options, message):
@@ -74,6 +164,34 @@ def test_a_password_of_a_wrong_type_is_not_repeated():
 def test_amqps_without_tls_is_refused():
     with pytest.raises(mm.InvalidArgumentError, match="tls=False"):
         mm.connect("amqps://127.0.0.1:1", tls=False)
+
+
+def test_one_host_may_be_a_pair(uri):
+    host, port = uri.rpartition("@")[2].strip("/").split(":")
+    with mm.connect(hosts=(host, int(port))) as client:
+        assert not client.closed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hosts": []}, "hosts is empty"),
+        ({"hosts": ""}, "'' is not a host"),
+        ({"hosts": "rabbit-1,rabbit-2"}, "'rabbit-1,rabbit-2' is not a host"),
+        ({"hosts": ["amqp://rabbit-1"]}, "'amqp://rabbit-1' is not a host"),
+        ({"delivery_buffer": 0}, "a delivery_buffer of 0 would never read"),
+        ({"tls": True, "ca_file": "/ca.pem", "ca_pem": "x"}, "ca_file and ca_pem are both given"),
+        ({"tls": True, "cert_file": "/c.pem", "cert_pem": "x", "key_pem": "x"}, "cert_file and cert_pem are both given"),
+        ({"tls": True, "key_pem": "x", "cert_pem": "x", "key_file": "/k.pem"}, "key_file and key_pem are both given"),
+        (
+            {"username": "me", "password": "x", "credentials": lambda: ("me", "x")},
+            "username and password are given, or credentials, not both",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(options, message):
+    with pytest.raises(mm.InvalidArgumentError, match=re.escape(message)):
+        mm.connect(**options)
 
 
 def test_hosts_for_an_embedded_broker_are_refused(unique):
@@ -118,6 +236,42 @@ def test_durations_are_seconds_or_timedeltas_everywhere(uri, queue):
         client.drain(MINUTE)
 
 
+LONG = [1.8e19, 1e300, 10**400, timedelta.max]
+
+
+@pytest.mark.parametrize("long", LONG, ids=["float", "larger", "int", "timedelta"])
+def test_a_duration_may_be_as_long_as_one_likes(uri, queue, long):
+    recovery = mm.Recovery(max_elapsed=long, initial_delay=long, max_delay=long, refused_for=long)
+    with mm.connect(uri, connect_timeout=long, timeout=long, recovery=recovery) as client:
+        client.declare_queue(queue, expires=60)
+        client.publish(b"1", routing_key=queue, timeout=long)
+        pending = client.publish_nowait(b"2", routing_key=queue, timeout=long)
+        pending.wait(long)
+        with client.consume(queue) as deliveries:
+            deliveries.get(long).ack()
+            deliveries.get_many(1, long)[0].ack()
+        for what in ("expires", "message_ttl", "max_age"):
+            with pytest.raises(mm.InvalidArgumentError, match="x-"):
+                client.declare_queue(queue, **{what: long})
+        with pytest.raises(mm.InvalidArgumentError, match="expiration"):
+            client.publish(b"3", routing_key=queue, expiration=long)
+        with pytest.raises(mm.InvalidArgumentError, match="timeout is"):
+            client.publish(b"3", routing_key=queue, timeout=-(10**400))
+        client.drain(long)
+
+
+@pytest.mark.parametrize("offset", ["nonsense", "", "1x", "-1D", "0s", "2026-01-01"])
+def test_an_offset_that_would_end_the_connection_is_refused(client, queue, offset):
+    client.declare_queue(queue, type="stream")
+    for options in ({"stream_offset": offset}, {"arguments": {"x-stream-offset": offset}}):
+        with pytest.raises(mm.InvalidArgumentError, match="x-stream-offset must be first, last or next"):
+            client.consume(queue, **options)
+    with pytest.raises(mm.InvalidArgumentError, match="x-stream-offset must be"):
+        client.consume(queue, arguments={"x-stream-offset": 1.5})
+    assert client.stats().reconnects == 0
+    client.delete_queue(queue)
+
+
 def test_a_stream_with_every_way_to_say_where_to_start(client, queue):
     client.declare_queue(queue, type="stream", max_age=timedelta(days=1), max_length_bytes=10**8)
     mm.wait_all([client.publish_nowait(str(n), routing_key=queue) for n in range(5)], timeout=30)
@@ -138,6 +292,7 @@ def test_a_stream_with_every_way_to_say_where_to_start(client, queue):
     assert read(datetime.datetime(2020, 1, 1), 5) == everything
     assert read("1D", 5) == everything
     assert read(timedelta(hours=1), 5) == everything
+    client.consume(queue, stream_offset=timedelta(0)).cancel()
     client.delete_queue(queue)
 
 
@@ -237,6 +392,11 @@ def test_recovery_has_the_fields_and_defaults_of_the_core():
 
     ours = mm.Recovery()
     assert {name: value(rust) for name, rust in values.items()} == {name: getattr(ours, name) for name in fields}
+
+
+def test_the_annotations_of_recovery_can_be_read():
+    """As pydantic and its like do."""
+    assert set(typing.get_type_hints(mm.Recovery)) == set(inspect.signature(mm.Recovery).parameters)
 
 
 def test_connect_has_every_option_of_the_core():

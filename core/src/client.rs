@@ -25,7 +25,7 @@ use crate::{
         publishing::{Confirmation, Publishing},
         window::Window,
     },
-    error::PRECONDITION_FAILED,
+    error::{NOT_FOUND, PRECONDITION_FAILED},
     events::{EventSender, Events, Role},
     ids::Ids,
     message::{Message, check_short},
@@ -281,7 +281,7 @@ impl Client {
     /// The counts of a queue that exists (passive declare); [`crate::ErrorKind::NotFound`] when it does not.
     pub async fn queue_info(&self, queue: &str) -> Result<QueueInfo> {
         let declare =
-            queue::Declare { queue: short("queue name", queue)?, passive: true, ..queue::Declare::default() };
+            queue::Declare { queue: existing_queue(queue)?, passive: true, ..queue::Declare::default() };
         let method = AMQPClass::Queue(queue::AMQPMethod::Declare(declare));
         match self.call(format!("look up queue '{queue}'"), method, Effect::None).await? {
             Answer::Queue(info) => Ok(info),
@@ -297,7 +297,7 @@ impl Client {
     /// Deletes a queue only if nobody consumes it (`if_unused`) and it holds nothing (`if_empty`);
     /// [`crate::ErrorKind::PreconditionFailed`] otherwise.
     pub async fn delete_queue_if(&self, queue: &str, if_unused: bool, if_empty: bool) -> Result<u32> {
-        let delete = queue::Delete { queue: short("queue name", queue)?, if_unused, if_empty, nowait: false };
+        let delete = queue::Delete { queue: existing_queue(queue)?, if_unused, if_empty, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Delete(delete));
         let effect = Effect::DeleteQueue(queue.to_owned());
         count(self.call(format!("delete queue '{queue}'"), method, effect).await?)
@@ -305,7 +305,7 @@ impl Client {
 
     /// Drops the messages of a queue that nobody has in work; returns how many.
     pub async fn purge_queue(&self, queue: &str) -> Result<u32> {
-        let purge = queue::Purge { queue: short("queue name", queue)?, nowait: false };
+        let purge = queue::Purge { queue: existing_queue(queue)?, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Purge(purge));
         count(self.call(format!("purge queue '{queue}'"), method, Effect::None).await?)
     }
@@ -419,7 +419,7 @@ impl Client {
     /// Takes one message off a queue (`basic.get`); `None` when it is empty. With `no_ack` the broker forgets it at
     /// once; without, the message keeps a channel until it is settled. Consuming is far cheaper for more than one.
     pub async fn get(&self, queue: &str, no_ack: bool) -> Result<Option<Delivery>> {
-        check_short("queue name", queue)?;
+        existing_queue(queue)?;
         let queue = queue.to_owned();
         let name = format!("get from queue '{queue}'");
         self.0.ask(name, |what| Command::Get(Get { queue, no_ack, what })).await
@@ -509,7 +509,7 @@ impl Client {
     }
 
     async fn end(&self, drain: bool, timeout: Duration) -> Result<()> {
-        let deadline = Instant::now() + LONGEST_TIMEOUT.min(timeout);
+        let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         let ask = |link: &Arc<Link>| {
             let (reply, answer) = oneshot::channel();
             let what = Asked { name: "close".into(), deadline, reply: Some(reply) };
@@ -542,6 +542,18 @@ impl Client {
 fn short(what: &str, value: &str) -> Result<ShortString> {
     check_short(what, value)?;
     ShortString::try_new(value).map_err(|error| Error::invalid(format!("{what}: {error}")))
+}
+
+/// The name of a queue that exists. The broker takes the empty one for the queue that was declared last on the channel,
+/// which may be anybody's.
+pub(crate) fn existing_queue(name: &str) -> Result<ShortString> {
+    if name.is_empty() {
+        return Err(Error::foreseen(
+            NOT_FOUND,
+            "the queue's name is empty; that of a server-named queue is in the answer to its declare",
+        ));
+    }
+    short("queue name", name)
 }
 
 fn count(answer: Answer) -> Result<u32> {

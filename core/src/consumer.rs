@@ -12,14 +12,15 @@ use tokio::time::Instant;
 
 use crate::{
     Client, Error, Result,
-    client::DIRECT_REPLY_TO,
+    client::{DIRECT_REPLY_TO, existing_queue},
     delivery::Delivery,
     engine::{
         command::{Asked, Command},
         incoming::{ConsumerSettings, Incoming},
         publishing::Publishing,
     },
-    message::{IntoValue, check_short, with_entry},
+    message::{IntoValue, with_entry},
+    topology::check_stream_offset,
 };
 
 /// How to consume a queue; [`ConsumeBuilder::start`] does it.
@@ -121,7 +122,8 @@ impl ConsumeBuilder {
         if let Some(defect) = self.defect {
             return Err(defect);
         }
-        check_short("queue name", &self.settings.queue)?;
+        existing_queue(&self.settings.queue)?;
+        check_stream_offset(&self.settings.arguments)?;
         // An empty one would have the broker make one up, which cancel would not know.
         let tag = self.tag.filter(|tag| !tag.is_empty());
         let tag = tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());

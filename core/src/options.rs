@@ -390,6 +390,9 @@ impl Options {
         if self.window_messages == 0 || self.window_bytes == 0 {
             return Err(Error::invalid("a window of 0 would never admit a publish"));
         }
+        if self.delivery_buffer == 0 {
+            return Err(Error::invalid("a delivery_buffer of 0 would never read from the broker"));
+        }
         if self.heartbeat.subsec_nanos() != 0 || self.heartbeat.as_secs() > u64::from(u16::MAX) {
             return Err(Error::invalid("the heartbeat is in whole seconds, 65535 at most"));
         }

@@ -14,6 +14,7 @@ use crate::{
 
 pub use exchange::{Binding, Exchange};
 pub use queue::{Overflow, Queue, QueueInfo, QueueType};
+pub(crate) use queue_arguments::check_stream_offset;
 
 /// The raw arguments of an entity, and the first one that could not be taken.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -33,6 +33,18 @@ async def test_a_server_named_queue(face, broker):
         assert (await client.get(info.name)).body == b"x"
 
 
+async def test_an_empty_name_is_no_queue(face, broker, queue):
+    async with face.connect(broker) as client:
+        await client.declare_queue(queue, expires=60)
+        await client.publish(b"x", routing_key=queue)
+        for use in (client.queue_info, client.purge_queue, client.delete_queue, client.get):
+            with pytest.raises(mm.InvalidArgumentError, match="the queue's name is empty"):
+                await use("")
+        with pytest.raises(mm.InvalidArgumentError, match="the queue's name is empty"):
+            await (await client.consume("")).get(timeout=30)
+        assert await client.queue_info(queue) == (queue, 1, 0)
+
+
 async def test_declaring_again_with_other_properties_fails_alone(face, broker, queue):
     async with face.connect(broker) as client:
         await client.declare_queue(queue, expires=60)

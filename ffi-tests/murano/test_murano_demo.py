@@ -317,6 +317,14 @@ def test_the_command_line_takes_a_port_and_says_when_it_is_taken():
     assert f"cannot listen on 127.0.0.1:{port}" in err
 
 
+@pytest.mark.parametrize("port", ["70000", "-1", "http"])
+def test_the_command_line_says_what_a_port_is(port):
+    with serve("--port", port) as process:
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert f"argument --port: {port!r} is no port: 0 to 65535" in err
+
+
 def test_the_command_line_has_help():
     done = subprocess.run(
         [sys.executable, "-m", "murano_messaging", "broker", "--help"],

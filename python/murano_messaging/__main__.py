@@ -10,6 +10,12 @@ import threading
 from ._native import ServedBroker
 
 
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
 def _broker(arguments: argparse.Namespace) -> int:
     try:
         broker = ServedBroker(arguments.host, arguments.port)
@@ -37,7 +43,7 @@ def main(given: list[str] | None = None) -> int:
     )
     broker.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
     broker.add_argument(
-        "--port", type=int, default=0, help="the port to listen on (default: a free one, which is printed)"
+        "--port", type=_port, default=0, help="the port to listen on (default: a free one, which is printed)"
     )
     broker.set_defaults(run=_broker)
     arguments = parser.parse_args(given)

@@ -3,7 +3,7 @@
 use pyo3::{
     exceptions::{PyOverflowError, PyTypeError},
     prelude::*,
-    types::{PyDict, PyFloat, PyString},
+    types::{PyDict, PyFloat, PyIterator, PyString},
 };
 
 use crate::errors;
@@ -27,11 +27,34 @@ pub fn flag(what: &str, given: &Bound<'_, PyAny>) -> PyResult<bool> {
     given.extract().map_err(|_| errors::wrong_type(what, "a bool", given))
 }
 
+/// As [`flag`], false if it was left out.
+pub fn optional_flag(what: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
+    given.map_or(Ok(false), |given| flag(what, given))
+}
+
 pub fn text(what: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
     match given.cast::<PyString>() {
-        Ok(text) => Ok(text.to_cow()?.into_owned()),
+        Ok(text) => utf8(what, text),
         Err(_) => Err(errors::wrong_type(what, "a str", given)),
     }
+}
+
+/// As [`text`], empty if it was left out.
+pub fn optional_text(what: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<String> {
+    given.map_or_else(|| Ok(String::new()), |given| text(what, given))
+}
+
+/// A `str` in UTF-8. Python's own error would quote all of it, and it may be a password.
+pub fn utf8(what: &str, text: &Bound<'_, PyString>) -> PyResult<String> {
+    match text.to_cow() {
+        Ok(text) => Ok(text.into_owned()),
+        Err(_) => Err(errors::invalid(format!("{what} has a lone surrogate, which UTF-8 cannot have"))),
+    }
+}
+
+/// What is iterated over.
+pub fn items<'py>(what: &str, expected: &str, given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
+    given.try_iter().map_err(|_| errors::wrong_type(what, expected, given))
 }
 
 /// A whole number that fits.

@@ -11,6 +11,7 @@ use pyo3::{
 };
 
 use crate::{
+    arguments::{flag, optional_flag, optional_text, text, utf8},
     callback::Callback,
     confirmation, consumer, delivery, engine,
     errors::{self, OrPyErr},
@@ -85,11 +86,14 @@ impl BaseClient {
 
     fn publisher(
         &self,
-        exchange: &Bound<'_, PyString>,
-        routing_key: &Bound<'_, PyString>,
+        py: Python<'_>,
+        exchange: Option<&Bound<'_, PyAny>>,
+        routing_key: Option<&Bound<'_, PyAny>>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Publisher> {
         let timeout = time::optional_duration("timeout", timeout)?;
+        let exchange = route(py, "exchange", exchange)?;
+        let routing_key = route(py, "routing_key", routing_key)?;
         let known = match &*self.last() {
             Some(last) if last.exchange.is(exchange) && last.routing_key.is(routing_key) => {
                 Some(last.publisher.clone())
@@ -99,7 +103,10 @@ impl BaseClient {
         let publisher = if let Some(publisher) = known {
             publisher
         } else {
-            let publisher = self.core()?.publisher(&*exchange.to_cow()?, &*routing_key.to_cow()?);
+            let publisher = {
+                let exchange = utf8("exchange", exchange)?;
+                self.core()?.publisher(exchange, utf8("routing_key", routing_key)?)
+            };
             let (exchange, routing_key) = (exchange.clone().unbind(), routing_key.clone().unbind());
             let last = LastRoute { exchange, routing_key, publisher: publisher.clone() };
             // Dropped without the lock.
@@ -114,15 +121,32 @@ impl BaseClient {
     }
 }
 
-fn with_mandatory(message: Message, mandatory: Option<bool>) -> Message {
-    match mandatory {
-        Some(mandatory) => message.mandatory(mandatory),
+fn with_mandatory(message: Message, mandatory: Option<&Bound<'_, PyAny>>) -> PyResult<Message> {
+    Ok(match mandatory {
+        Some(mandatory) => message.mandatory(flag("mandatory", mandatory)?),
         None => message,
-    }
+    })
 }
 
-fn empty(py: Python<'_>) -> &Bound<'_, PyString> {
-    pyo3::intern!(py, "")
+/// An argument that is a str, the empty one if it was left out.
+fn route<'a, 'py>(
+    py: Python<'py>,
+    what: &str,
+    given: Option<&'a Bound<'py, PyAny>>,
+) -> PyResult<&'a Bound<'py, PyString>>
+where
+    'py: 'a,
+{
+    let Some(given) = given else { return Ok(pyo3::intern!(py, "")) };
+    given.cast::<PyString>().map_err(|_| errors::wrong_type(what, "a str", given))
+}
+
+fn queue_binding(queue: &Bound<'_, PyAny>, exchange: &Bound<'_, PyAny>) -> PyResult<Binding> {
+    Ok(Binding::queue(text("queue", queue)?, text("exchange", exchange)?))
+}
+
+fn exchange_binding(destination: &Bound<'_, PyAny>, source: &Bound<'_, PyAny>) -> PyResult<Binding> {
+    Ok(Binding::exchange(text("destination", destination)?, text("source", source)?))
 }
 
 #[pymethods]
@@ -157,16 +181,15 @@ impl BaseClient {
         &self,
         py: Python<'py>,
         body: &Bound<'py, PyAny>,
-        exchange: Option<&Bound<'py, PyString>>,
-        routing_key: Option<&Bound<'py, PyString>>,
-        mandatory: Option<bool>,
+        exchange: Option<&Bound<'py, PyAny>>,
+        routing_key: Option<&Bound<'py, PyAny>>,
+        mandatory: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
         properties: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.core()?;
-        let message = with_mandatory(message::build(body, properties)?, mandatory);
-        let publisher =
-            self.publisher(exchange.unwrap_or(empty(py)), routing_key.unwrap_or(empty(py)), timeout)?;
+        let message = with_mandatory(message::build(body, properties)?, mandatory)?;
+        let publisher = self.publisher(py, exchange, routing_key, timeout)?;
         run(py, self.face, async move {
             publisher.publish(message).await?;
             Ok(Outcome::None)
@@ -188,16 +211,15 @@ impl BaseClient {
         &self,
         py: Python<'py>,
         body: &Bound<'py, PyAny>,
-        exchange: Option<&Bound<'py, PyString>>,
-        routing_key: Option<&Bound<'py, PyString>>,
-        mandatory: Option<bool>,
+        exchange: Option<&Bound<'py, PyAny>>,
+        routing_key: Option<&Bound<'py, PyAny>>,
+        mandatory: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
         properties: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.core()?;
-        let message = with_mandatory(message::build(body, properties)?, mandatory);
-        let publisher =
-            self.publisher(exchange.unwrap_or(empty(py)), routing_key.unwrap_or(empty(py)), timeout)?;
+        let message = with_mandatory(message::build(body, properties)?, mandatory)?;
+        let publisher = self.publisher(py, exchange, routing_key, timeout)?;
         let face = self.face;
         let mut work = Box::pin(async move { publisher.publish_nowait(message).await });
         if face == Face::Blocking {
@@ -251,11 +273,12 @@ impl BaseClient {
     fn consume<'py>(
         &self,
         py: Python<'py>,
-        queue: &str,
+        queue: &Bound<'py, PyAny>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let builder = topology::consume(self.core()?.consume(queue), options)?;
-        consumer::start(py, self.face, queue, builder)
+        let queue = text("queue", queue)?;
+        let builder = topology::consume(self.core()?.consume(queue.as_str()), options)?;
+        consumer::start(py, self.face, &queue, builder)
     }
 
     /// Takes one message off a queue (`basic.get`); `None` when it is empty. Consuming is far cheaper for more than one.
@@ -264,8 +287,17 @@ impl BaseClient {
     ///
     /// >>> client.get(queue) is None
     /// True
-    #[pyo3(signature = (queue, *, no_ack=false))]
-    fn get<'py>(&self, py: Python<'py>, queue: String, no_ack: bool) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(
+        signature = (queue, *, no_ack=None),
+        text_signature = "($self, queue, *, no_ack=False)"
+    )]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        queue: &Bound<'py, PyAny>,
+        no_ack: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (queue, no_ack) = (text("queue", queue)?, optional_flag("no_ack", no_ack)?);
         let (core, face) = (self.core()?.clone(), self.face);
         run(py, face, async move { delivery::outcome(face, core.get(&queue, no_ack).await.transpose()) })
     }
@@ -292,23 +324,23 @@ impl BaseClient {
     /// >>> client.declare_queue(queue + "-2", expires=3600, max_length=1000).message_count
     /// 0
     #[pyo3(
-        signature = (name="", **options),
+        signature = (name=None, **options),
         text_signature = "($self, name='', *, durable=True, exclusive=False, auto_delete=False, expires=None, message_ttl=None, max_length=None, max_length_bytes=None, overflow=None, dead_letter_exchange=None, dead_letter_routing_key=None, max_priority=None, type=None, delivery_limit=None, single_active_consumer=False, max_age=None, arguments=None)"
     )]
     fn declare_queue<'py>(
         &self,
         py: Python<'py>,
-        name: &str,
+        name: Option<&Bound<'py, PyAny>>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
-        let queue = topology::queue(name, options)?;
+        let queue = topology::queue(&optional_text("name", name)?, options)?;
         run(py, self.face, async move { Ok(Outcome::Queue(core.declare_queue(&queue).await?)) })
     }
 
     /// The `QueueInfo` of a queue that exists (a passive declare). Raises `NotFoundError` when it does not.
-    fn queue_info<'py>(&self, py: Python<'py>, name: String) -> PyResult<Bound<'py, PyAny>> {
-        let core = self.core()?.clone();
+    fn queue_info<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (core, name) = (self.core()?.clone(), text("name", name)?);
         run(py, self.face, async move { Ok(Outcome::Queue(core.queue_info(&name).await?)) })
     }
 
@@ -316,23 +348,28 @@ impl BaseClient {
     ///
     /// With `if_unused` only if nobody consumes it, with `if_empty` only if it holds nothing; otherwise
     /// `PreconditionFailedError` is raised.
-    #[pyo3(signature = (name, *, if_unused=false, if_empty=false))]
+    #[pyo3(
+        signature = (name, *, if_unused=None, if_empty=None),
+        text_signature = "($self, name, *, if_unused=False, if_empty=False)"
+    )]
     fn delete_queue<'py>(
         &self,
         py: Python<'py>,
-        name: String,
-        if_unused: bool,
-        if_empty: bool,
+        name: &Bound<'py, PyAny>,
+        if_unused: Option<&Bound<'py, PyAny>>,
+        if_empty: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let core = self.core()?.clone();
+        let (core, name) = (self.core()?.clone(), text("name", name)?);
+        let if_unused = optional_flag("if_unused", if_unused)?;
+        let if_empty = optional_flag("if_empty", if_empty)?;
         run(py, self.face, async move {
             Ok(Outcome::Count(core.delete_queue_if(&name, if_unused, if_empty).await?))
         })
     }
 
     /// Drops the messages of a queue that nobody has in work and returns how many. Raises `NotFoundError`.
-    fn purge_queue<'py>(&self, py: Python<'py>, name: String) -> PyResult<Bound<'py, PyAny>> {
-        let core = self.core()?.clone();
+    fn purge_queue<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (core, name) = (self.core()?.clone(), text("name", name)?);
         run(py, self.face, async move { Ok(Outcome::Count(core.purge_queue(&name).await?)) })
     }
 
@@ -344,18 +381,19 @@ impl BaseClient {
     ///
     /// Raises `PreconditionFailedError` when it exists with other properties.
     #[pyo3(
-        signature = (name, r#type="direct", **options),
+        signature = (name, r#type=None, **options),
         text_signature = "($self, name, type='direct', *, durable=True, auto_delete=False, internal=False, alternate_exchange=None, arguments=None)"
     )]
     fn declare_exchange<'py>(
         &self,
         py: Python<'py>,
-        name: &str,
-        r#type: &str,
+        name: &Bound<'py, PyAny>,
+        r#type: Option<&Bound<'py, PyAny>>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
-        let exchange = topology::exchange(name, r#type, options)?;
+        let kind = r#type.map_or_else(|| Ok("direct".to_owned()), |given| text("type", given))?;
+        let exchange = topology::exchange(&text("name", name)?, &kind, options)?;
         run(py, self.face, async move {
             core.declare_exchange(&exchange).await?;
             Ok(Outcome::None)
@@ -365,8 +403,8 @@ impl BaseClient {
     /// Checks that an exchange exists (a passive declare). Raises `NotFoundError` when it does not.
     ///
     /// >>> client.check_exchange("amq.topic")
-    fn check_exchange<'py>(&self, py: Python<'py>, name: String) -> PyResult<Bound<'py, PyAny>> {
-        let core = self.core()?.clone();
+    fn check_exchange<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let (core, name) = (self.core()?.clone(), text("name", name)?);
         run(py, self.face, async move {
             core.check_exchange(&name).await?;
             Ok(Outcome::None)
@@ -374,14 +412,18 @@ impl BaseClient {
     }
 
     /// Deletes an exchange, with `if_unused` only if nothing is bound to it. One that does not exist counts as deleted.
-    #[pyo3(signature = (name, *, if_unused=false))]
+    #[pyo3(
+        signature = (name, *, if_unused=None),
+        text_signature = "($self, name, *, if_unused=False)"
+    )]
     fn delete_exchange<'py>(
         &self,
         py: Python<'py>,
-        name: String,
-        if_unused: bool,
+        name: &Bound<'py, PyAny>,
+        if_unused: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let core = self.core()?.clone();
+        let (core, name) = (self.core()?.clone(), text("name", name)?);
+        let if_unused = optional_flag("if_unused", if_unused)?;
         run(py, self.face, async move {
             core.delete_exchange_if(&name, if_unused).await?;
             Ok(Outcome::None)
@@ -392,61 +434,73 @@ impl BaseClient {
     /// matches. Raises `NotFoundError`.
     ///
     /// >>> client.bind(queue, "amq.topic", "plans.#")
-    #[pyo3(signature = (queue, exchange, routing_key="", *, arguments=None))]
+    #[pyo3(
+        signature = (queue, exchange, routing_key=None, *, arguments=None),
+        text_signature = "($self, queue, exchange, routing_key='', *, arguments=None)"
+    )]
     fn bind<'py>(
         &self,
         py: Python<'py>,
-        queue: &str,
-        exchange: &str,
-        routing_key: &str,
+        queue: &Bound<'py, PyAny>,
+        exchange: &Bound<'py, PyAny>,
+        routing_key: Option<&Bound<'py, PyAny>>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.change_binding(py, true, Binding::queue(queue, exchange), routing_key, arguments)
+        self.change_binding(py, true, queue_binding(queue, exchange)?, routing_key, arguments)
     }
 
     /// Removes a binding of a queue to an exchange.
-    #[pyo3(signature = (queue, exchange, routing_key="", *, arguments=None))]
+    #[pyo3(
+        signature = (queue, exchange, routing_key=None, *, arguments=None),
+        text_signature = "($self, queue, exchange, routing_key='', *, arguments=None)"
+    )]
     fn unbind<'py>(
         &self,
         py: Python<'py>,
-        queue: &str,
-        exchange: &str,
-        routing_key: &str,
+        queue: &Bound<'py, PyAny>,
+        exchange: &Bound<'py, PyAny>,
+        routing_key: Option<&Bound<'py, PyAny>>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.change_binding(py, false, Binding::queue(queue, exchange), routing_key, arguments)
+        self.change_binding(py, false, queue_binding(queue, exchange)?, routing_key, arguments)
     }
 
     /// Binds the exchange `destination` to the exchange `source`, a RabbitMQ extension.
-    #[pyo3(signature = (destination, source, routing_key="", *, arguments=None))]
+    #[pyo3(
+        signature = (destination, source, routing_key=None, *, arguments=None),
+        text_signature = "($self, destination, source, routing_key='', *, arguments=None)"
+    )]
     fn bind_exchange<'py>(
         &self,
         py: Python<'py>,
-        destination: &str,
-        source: &str,
-        routing_key: &str,
+        destination: &Bound<'py, PyAny>,
+        source: &Bound<'py, PyAny>,
+        routing_key: Option<&Bound<'py, PyAny>>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.change_binding(py, true, Binding::exchange(destination, source), routing_key, arguments)
+        self.change_binding(py, true, exchange_binding(destination, source)?, routing_key, arguments)
     }
 
     /// Removes a binding between exchanges.
-    #[pyo3(signature = (destination, source, routing_key="", *, arguments=None))]
+    #[pyo3(
+        signature = (destination, source, routing_key=None, *, arguments=None),
+        text_signature = "($self, destination, source, routing_key='', *, arguments=None)"
+    )]
     fn unbind_exchange<'py>(
         &self,
         py: Python<'py>,
-        destination: &str,
-        source: &str,
-        routing_key: &str,
+        destination: &Bound<'py, PyAny>,
+        source: &Bound<'py, PyAny>,
+        routing_key: Option<&Bound<'py, PyAny>>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.change_binding(py, false, Binding::exchange(destination, source), routing_key, arguments)
+        self.change_binding(py, false, exchange_binding(destination, source)?, routing_key, arguments)
     }
 
     /// Drops the queue or exchange of this name from the record, with its bindings: it stays at the broker and is not declared
     /// again after a reconnect. Never waits.
-    fn forget(&self, name: &str) -> PyResult<()> {
-        self.core()?.forget(name);
+    fn forget(&self, name: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.core()?.forget(&text("name", name)?);
         Ok(())
     }
 
@@ -518,14 +572,15 @@ impl BaseClient {
 
     /// Gives the broker a new secret for the login in use (`connection.update-secret`: OAuth 2 tokens). The next login asks the
     /// function `credentials` of `connect`, not this.
-    #[pyo3(signature = (secret, reason=""))]
+    #[pyo3(signature = (secret, reason=None), text_signature = "($self, secret, reason='')")]
     fn update_secret<'py>(
         &self,
         py: Python<'py>,
-        secret: String,
-        reason: &str,
+        secret: &Bound<'py, PyAny>,
+        reason: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (core, reason) = (self.core()?.clone(), reason.to_owned());
+        let core = self.core()?.clone();
+        let (secret, reason) = (text("secret", secret)?, optional_text("reason", reason)?);
         run(py, self.face, async move {
             core.update_secret(&secret, &reason).await?;
             Ok(Outcome::None)
@@ -593,11 +648,12 @@ impl BaseClient {
         py: Python<'py>,
         bind: bool,
         binding: Binding,
-        routing_key: &str,
+        routing_key: Option<&Bound<'py, PyAny>>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
-        let binding = topology::binding(binding, routing_key, arguments.as_ref())?;
+        let binding =
+            topology::binding(binding, &optional_text("routing_key", routing_key)?, arguments.as_ref())?;
         run(py, self.face, async move {
             if bind {
                 core.bind(&binding).await?;

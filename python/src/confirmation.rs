@@ -11,7 +11,7 @@ use murano_messaging::{Confirmation as Core, Error, ErrorKind};
 use pyo3::prelude::*;
 
 use crate::{
-    engine, errors,
+    arguments, engine, errors,
     outcome::{Outcome, run},
     process::Owned,
     time,
@@ -157,7 +157,9 @@ fn listed(confirmations: &Bound<'_, PyAny>) -> PyResult<Vec<Py<Confirmation>>> {
         Ok(confirmation) => Ok(confirmation.unbind()),
         Err(error) => Err(errors::wrong_type("what is waited for", "a Confirmation", &error.into_inner())),
     };
-    confirmations.try_iter()?.map(confirmation).collect()
+    arguments::items("confirmations", "an iterable of Confirmation", confirmations)?
+        .map(confirmation)
+        .collect()
 }
 
 /// Waits until the broker has answered all of these publishes, at most `timeout` seconds, and raises the first error

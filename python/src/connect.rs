@@ -11,12 +11,12 @@ use murano_messaging::{Error, Host, Mechanism, Options, Recovery, TlsOptions};
 use pyo3::{
     exceptions::PyTypeError,
     prelude::*,
-    types::{PyBool, PyDict, PyString, PyTuple, PyType},
+    types::{PyBool, PyDict, PyInt, PyString, PyTuple, PyType},
 };
 use tokio::runtime::Handle;
 
 use crate::{
-    arguments::{self, flag, number, one_of, path, text, unexpected},
+    arguments::{self, flag, number, one_of, path, text, unexpected, utf8},
     engine, errors,
     errors::OrPyErr,
     outcome::{Outcome, run},
@@ -34,6 +34,7 @@ struct Tls {
     /// The first of these arguments that was given.
     given: Option<String>,
     wanted: Option<bool>,
+    ca: Option<Pem>,
     certificate: Option<Pem>,
     key: Option<Pem>,
     changes: Vec<Box<dyn FnOnce(TlsOptions) -> TlsOptions>>,
@@ -42,6 +43,14 @@ struct Tls {
 enum Pem {
     File(String),
     Bytes(Vec<u8>),
+}
+
+/// The two ways to give one thing exclude each other.
+fn give(slot: &mut Option<Pem>, what: &str, pem: Pem) -> PyResult<()> {
+    match slot.replace(pem) {
+        None => Ok(()),
+        Some(_) => Err(errors::invalid(format!("{what}_file and {what}_pem are both given: leave out one"))),
+    }
 }
 
 impl Tls {
@@ -66,6 +75,11 @@ impl Tls {
             _ => TlsOptions::new(),
         };
         let tls = self.changes.into_iter().fold(base, |tls, change| change(tls));
+        let tls = match self.ca {
+            None => tls,
+            Some(Pem::File(path)) => tls.ca_file(path),
+            Some(Pem::Bytes(bytes)) => tls.ca_pem(bytes),
+        };
         let tls = match (self.certificate, self.key) {
             (None, None) => tls,
             (Some(Pem::File(certificate)), Some(Pem::File(key))) => tls.identity_files(certificate, key),
@@ -82,7 +96,7 @@ impl Tls {
 
 fn pem(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(text) = given.cast::<PyString>() {
-        return Ok(text.to_cow()?.as_bytes().to_vec());
+        return Ok(utf8(what, text)?.into_bytes());
     }
     match value::bytes_like(given)? {
         Some(bytes) => Ok(bytes),
@@ -100,9 +114,12 @@ fn host(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Host> {
     let Ok(text) = given.cast::<PyString>() else {
         return Err(errors::wrong_type("a host", "a str or a pair of str and int", given));
     };
-    let text = text.to_cow()?;
-    let bad =
-        || errors::invalid(format!("'{text}' is not a host: name, name:port, [IPv6]:port or (name, port)"));
+    let text = utf8("a host", text)?;
+    let bad = || {
+        errors::invalid(format!(
+            "'{text}' is not a host: name, name:port, [IPv6]:port or (name, port); several are a list"
+        ))
+    };
     let (name, after) = match text.strip_prefix('[') {
         Some(rest) => rest.split_once(']').ok_or_else(bad)?,
         None => text.split_at(text.find(':').unwrap_or(text.len())),
@@ -112,7 +129,26 @@ fn host(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Host> {
         None if after.is_empty() => port,
         None => return Err(bad()),
     };
+    if name.is_empty() || name.contains([',', '/', '@', ' ']) {
+        return Err(bad());
+    }
     Ok(Host::new(name, port))
+}
+
+/// One host, or several.
+fn hosts(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Vec<Host>> {
+    let is_pair = given.cast::<PyTuple>().is_ok_and(|pair| {
+        pair.len() == 2 && pair.get_item(1).is_ok_and(|port| port.is_instance_of::<PyInt>())
+    });
+    if is_pair || given.is_instance_of::<PyString>() {
+        return Ok(vec![host(given, port)?]);
+    }
+    let each = arguments::items("hosts", "a str, a pair of str and int, or a list of them", given)?;
+    let hosts = each.map(|given| host(&given?, port)).collect::<PyResult<Vec<_>>>()?;
+    if hosts.is_empty() {
+        return Err(errors::invalid("hosts is empty: give one at least, or leave it out"));
+    }
+    Ok(hosts)
 }
 
 fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
@@ -144,15 +180,15 @@ fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
 fn options(
     py: Python<'_>,
     face: Face,
-    uri: Option<&str>,
+    uri: Option<&Bound<'_, PyAny>>,
     given: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<(Options, Option<Arc<Source>>)> {
     let mut options = match uri {
-        Some(uri) => Options::from_uri(uri).or_py(py)?,
+        Some(uri) => Options::from_uri(&text("uri", uri)?).or_py(py)?,
         None => Options::new(),
     };
     let mut tls = Tls::default();
-    let mut hosts = None;
+    let mut listed = None;
     let mut source = None;
     let mut user: (Option<String>, Option<String>) = (None, None);
     let mut window = (1000, 64 << 20);
@@ -162,7 +198,7 @@ fn options(
         let (key, given) = option?;
         options = match key.as_str() {
             "hosts" => {
-                hosts = Some(given.clone());
+                listed = Some(given.clone());
                 options
             }
             "username" => {
@@ -221,18 +257,16 @@ fn options(
     options = options.window(window.0, window.1).recovery(recover);
     options = match user {
         (None, None) => options,
+        _ if source.is_some() => {
+            return Err(errors::invalid("username and password are given, or credentials, not both"));
+        }
         (Some(name), Some(password)) => options.credentials(name, password),
         _ => return Err(errors::invalid("username and password are given together")),
     };
     options = tls.apply(options, uri.is_some())?;
-    if let Some(hosts) = hosts {
+    if let Some(listed) = listed {
         let port = if options.tls_options().is_some() { 5671 } else { 5672 };
-        let hosts = if hosts.is_instance_of::<PyString>() {
-            vec![host(&hosts, port)?]
-        } else {
-            hosts.try_iter()?.map(|given| host(&given?, port)).collect::<PyResult<Vec<_>>>()?
-        };
-        options = options.hosts(hosts);
+        options = options.hosts(hosts(&listed, port)?);
     }
     Ok((options, source))
 }
@@ -240,18 +274,12 @@ fn options(
 fn tls_option(tls: &mut Tls, key: &str, given: &Bound<'_, PyAny>) -> PyResult<()> {
     match key {
         "tls" => tls.wanted = Some(flag(key, given)?),
-        "ca_file" => {
-            let path = path(key, given)?;
-            tls.change(|tls| tls.ca_file(path));
-        }
-        "ca_pem" => {
-            let bytes = pem(key, given)?;
-            tls.change(|tls| tls.ca_pem(bytes));
-        }
-        "cert_file" => tls.certificate = Some(Pem::File(path(key, given)?)),
-        "cert_pem" => tls.certificate = Some(Pem::Bytes(pem(key, given)?)),
-        "key_file" => tls.key = Some(Pem::File(path(key, given)?)),
-        "key_pem" => tls.key = Some(Pem::Bytes(pem(key, given)?)),
+        "ca_file" => give(&mut tls.ca, "ca", Pem::File(path(key, given)?))?,
+        "ca_pem" => give(&mut tls.ca, "ca", Pem::Bytes(pem(key, given)?))?,
+        "cert_file" => give(&mut tls.certificate, "cert", Pem::File(path(key, given)?))?,
+        "cert_pem" => give(&mut tls.certificate, "cert", Pem::Bytes(pem(key, given)?))?,
+        "key_file" => give(&mut tls.key, "key", Pem::File(path(key, given)?))?,
+        "key_pem" => give(&mut tls.key, "key", Pem::Bytes(pem(key, given)?))?,
         "insecure" => {
             let insecure = flag(key, given)?;
             tls.change(move |tls| tls.insecure(insecure));
@@ -302,7 +330,7 @@ impl<F: Future> Future for Within<F> {
 fn connecting(
     py: Python<'_>,
     face: Face,
-    uri: Option<&str>,
+    uri: Option<&Bound<'_, PyAny>>,
     given: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<impl Future<Output = Result<Outcome, Error>> + Send + 'static> {
     let (options, source) = options(py, face, uri, given)?;
@@ -323,7 +351,8 @@ fn connecting(
 ///
 /// * `uri`: `amqp://user:password@host1,host2:5672/vhost?heartbeat=10`, or `amqps://` for TLS; `localhost` as guest without
 ///   one. `memory://name` is an embedded broker in this process, for tests.
-/// * `hosts`: instead of those of the URI: a list of `"host"`, `"host:port"` or `(host, port)`; the first that answers is used.
+/// * `hosts`: instead of those of the URI: `"host"`, `"host:port"`, `(host, port)`, or a list of them; the first that answers is
+///   used.
 /// * `username`, `password`; or `credentials`: a function that returns both, asked at each connect, in a thread of its own
 ///   (with asyncio it may be a coroutine function, which runs in the loop that awaited the connect, or in one of its own when
 ///   that has ended). `mechanism`: `"plain"`, `"amqplain"`, `"external"`. `vhost`: the virtual host.
@@ -352,7 +381,7 @@ fn connecting(
 )]
 pub fn connect<'py>(
     py: Python<'py>,
-    uri: Option<&str>,
+    uri: Option<&Bound<'py, PyAny>>,
     options: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     run(py, Face::Blocking, connecting(py, Face::Blocking, uri, options)?)
@@ -369,7 +398,7 @@ pub fn connect<'py>(
 )]
 pub fn connect_asyncio<'py>(
     py: Python<'py>,
-    uri: Option<&str>,
+    uri: Option<&Bound<'py, PyAny>>,
     options: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, Connecting>> {
     let operation = Operation::keeping(Box::pin(connecting(py, Face::Asyncio, uri, options)?));

@@ -9,6 +9,7 @@ use pyo3::{
 };
 
 use crate::{
+    arguments::flag,
     engine,
     errors::OrPyErr,
     message,
@@ -220,8 +221,9 @@ impl Delivery {
     }
 
     /// Refuses the message: back to its queue, or dropped (dead-lettered if its queue says so).
-    #[pyo3(signature = (requeue=true))]
-    fn nack(&self, py: Python<'_>, requeue: bool) -> PyResult<()> {
+    #[pyo3(signature = (requeue=None), text_signature = "($self, requeue=True)")]
+    fn nack(&self, py: Python<'_>, requeue: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let requeue = requeue.map_or(Ok(true), |given| flag("requeue", given))?;
         self.core()?.nack(requeue).or_py(py)?;
         engine::call_back(py);
         Ok(())
@@ -315,8 +317,8 @@ impl AioDelivery {
     }
 
     /// Refuses the message: back to its queue, or dropped (dead-lettered if its queue says so).
-    #[pyo3(signature = (requeue=true))]
-    fn nack<'py>(slf: &Bound<'py, Self>, requeue: bool) -> PyResult<Bound<'py, Done>> {
+    #[pyo3(signature = (requeue=None), text_signature = "($self, requeue=True)")]
+    fn nack<'py>(slf: &Bound<'py, Self>, requeue: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().nack(slf.py(), requeue)?;
         Done::get(slf.py())
     }

@@ -9,7 +9,7 @@ use pyo3::{
 };
 
 use crate::{
-    arguments::{flag, number, text, unexpected},
+    arguments::{flag, number, text, unexpected, utf8},
     errors, time, value,
 };
 
@@ -27,7 +27,7 @@ fn with_body(body: &Bound<'_, PyAny>) -> PyResult<Message> {
         return Ok(Message::new(Bytes::copy_from_slice(bytes.as_bytes())));
     }
     if let Ok(text) = body.cast::<PyString>() {
-        return Ok(Message::text(text.to_cow()?.into_owned()));
+        return Ok(Message::text(utf8("the body", text)?));
     }
     if body.is_instance_of::<PyDict>() || body.is_instance_of::<PyList>() {
         return Ok(Message::new(to_json(body)?).content_type("application/json"));
@@ -51,13 +51,16 @@ fn to_json(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
         let encoder = py.import("json")?.getattr("JSONEncoder")?.call((), Some(&options))?;
         encoder.getattr("encode").map(Bound::unbind)
     })?;
-    let text = encode.bind(py).call1((value,)).map_err(|error| {
+    let encoded = encode.bind(py).call1((value,)).and_then(|text| {
+        // Lone surrogates have no form in UTF-8.
+        Ok(Bytes::from(text.cast::<PyString>()?.to_cow()?.into_owned()))
+    });
+    encoded.map_err(|error| {
         // What JSON has no form for is a TypeError, what contains itself or is too deep others.
         let raised = errors::json(py, &format!("the body cannot be JSON: {}", error.value(py)));
         raised.set_cause(py, Some(error));
         raised
-    })?;
-    Ok(Bytes::from(text.cast::<PyString>()?.to_cow()?.into_owned()))
+    })
 }
 
 /// `bytes` read as JSON, in any of its encodings.
@@ -91,6 +94,9 @@ fn with_properties(mut message: Message, properties: &Bound<'_, PyDict>) -> PyRe
             "app_id" => message.app_id(text(&key, &given)?),
             "cluster_id" => message.cluster_id(text(&key, &given)?),
             "expiration" => message.expiration(time::duration(&key, &given)?),
+            "priority" if !given.is_instance_of::<PyInt>() => {
+                return Err(errors::wrong_type(&key, "an int", &given));
+            }
             "priority" => message.priority(given.extract().map_err(|_| {
                 errors::invalid(format!("priority is {given}; it must be a number from 0 to 255"))
             })?),

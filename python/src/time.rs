@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pyo3::{
+    exceptions::PyOverflowError,
     prelude::*,
     sync::PyOnceLock,
     types::{PyBool, PyType},
@@ -36,12 +37,25 @@ pub fn duration(what: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
     } else {
         match value.extract::<f64>() {
             Ok(seconds) => seconds,
+            // An int beyond all floats.
+            Err(error) if error.is_instance_of::<PyOverflowError>(py) => {
+                if value.lt(0)? {
+                    f64::MIN
+                } else {
+                    f64::MAX
+                }
+            }
             Err(_) => return Err(errors::wrong_type(what, "seconds (a number) or a timedelta", value)),
         }
     };
-    Duration::try_from_secs_f64(seconds).map_err(|_| {
-        errors::invalid(format!("{what} is {seconds} seconds; it must be a finite number, zero or more"))
-    })
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) => Ok(duration),
+        // Where there is a bound, it is far below.
+        Err(_) if seconds > 0.0 && seconds.is_finite() => Ok(Duration::MAX),
+        Err(_) => Err(errors::invalid(format!(
+            "{what} is {seconds:?} seconds; it must be a finite number, zero or more"
+        ))),
+    }
 }
 
 /// As [`duration`], for arguments that may be missing.

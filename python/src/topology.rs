@@ -1,11 +1,14 @@
 //! Queues, exchanges and bindings from Python's arguments.
 
 use murano_messaging::{Binding, Exchange, Overflow, Queue, QueueType, Value};
-use pyo3::{prelude::*, types::PyDict};
+use pyo3::{
+    prelude::*,
+    types::{PyBool, PyDict, PyInt, PyString},
+};
 
 use crate::{
     arguments::{flag, given, number, one_of, text, unexpected},
-    time, value,
+    errors, time, value,
 };
 
 /// Raw arguments, in the order of the dict.
@@ -79,11 +82,16 @@ pub fn binding(binding: Binding, routing_key: &str, raw: Option<&Bound<'_, PyAny
 
 /// Where to start in a stream; a `timedelta` is how long ago, which RabbitMQ takes as text.
 fn stream_offset(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Value> {
-    if !given.is_instance(time::timedelta(given.py())?)? {
+    let py = given.py();
+    if !given.is_instance(time::timedelta(py)?)? {
+        let number = given.is_instance_of::<PyInt>() && !given.is_instance_of::<PyBool>();
+        if !number && !given.is_instance_of::<PyString>() && !given.is_instance(time::datetime(py)?)? {
+            return Err(errors::wrong_type(what, "a str, an int, a datetime or a timedelta", given));
+        }
         return value::from_python(what, given);
     }
-    // A moment too early is better than one message too few.
-    let seconds = time::duration(what, given)?.as_secs_f64().ceil() as u64;
+    // A moment too early is better than one message too few; and RabbitMQ does not take 0.
+    let seconds = time::duration(what, given)?.as_secs_f64().ceil().max(1.0) as u64;
     Ok(Value::LongString(format!("{seconds}s").into_bytes().into()))
 }
 

@@ -25,7 +25,7 @@ use pyo3::{
     },
 };
 
-use crate::{errors, time};
+use crate::{arguments, errors, time};
 
 /// Deeper tables are refused, like the core would; it also ends a list that contains itself.
 const MAX_DEPTH: usize = 32;
@@ -50,7 +50,7 @@ fn table_at(what: &str, mapping: &Bound<'_, PyAny>, depth: usize) -> PyResult<Fi
         let Ok(name) = key.cast::<PyString>() else {
             return Err(errors::wrong_type(&format!("a key of {what}"), "a str", &key));
         };
-        let name = name.to_cow()?.into_owned();
+        let name = arguments::utf8(&format!("a key of {what}"), name)?;
         let value = from_python_at(&format!("{what}[{name:?}]"), &value, depth)?;
         let length = name.len();
         let key = ShortString::try_new(name).map_err(|_| {
@@ -72,7 +72,7 @@ fn from_python_at(what: &str, value: &Bound<'_, PyAny>, depth: usize) -> PyResul
         return Ok(Value::Void);
     }
     if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Value::LongString(text.to_cow()?.into_owned().into()));
+        return Ok(Value::LongString(arguments::utf8(what, text)?.into()));
     }
     // Before int, whose subclass it is.
     if let Ok(flag) = value.cast::<PyBool>() {

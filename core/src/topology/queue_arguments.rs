@@ -1,6 +1,9 @@
-//! The arguments of queues: their names on the wire, and what the broker takes for each.
+//! The arguments of queues and of their consumers: their names on the wire, and what the broker takes for each.
 
-use crate::message::{LongString, MAX_TTL_MS, Value};
+use crate::{
+    Error, Result,
+    message::{FieldTable, LongString, MAX_TTL_MS, Value},
+};
 
 pub(super) const EXPIRES: &str = "x-expires";
 pub(super) const MESSAGE_TTL: &str = "x-message-ttl";
@@ -14,6 +17,7 @@ pub(super) const QUEUE_TYPE: &str = "x-queue-type";
 pub(super) const DELIVERY_LIMIT: &str = "x-delivery-limit";
 pub(super) const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 pub(super) const MAX_AGE: &str = "x-max-age";
+const STREAM_OFFSET: &str = "x-stream-offset";
 
 /// What `RabbitMQ` says about a value whatever the type of the queue.
 pub(super) fn check_argument(key: &str, value: &Value) -> Result<(), String> {
@@ -43,6 +47,21 @@ pub(super) fn check_argument(key: &str, value: &Value) -> Result<(), String> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses an offset of which `RabbitMQ` 3.10 says nothing, but ends the connection with an internal error.
+pub(crate) fn check_stream_offset(arguments: &FieldTable) -> Result<()> {
+    let known = arguments.inner().get(STREAM_OFFSET).is_none_or(|offset| match text(offset) {
+        Some(text) => matches!(text, b"first" | b"last" | b"next") || is_age(text),
+        None => integer(offset).is_some() || offset.as_timestamp().is_some(),
+    });
+    if known {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{STREAM_OFFSET} must be first, last or next, an offset, a timestamp, or how long ago: more than zero, with its \
+         unit (Y, M, D, h, m or s) at the end"
+    )))
 }
 
 fn integer(value: &Value) -> Option<i64> {

@@ -74,4 +74,5 @@ class MqClient(_murano.MqClient):
 
     def send(self, message: Any, key: str, exchange: str = "", timeout: Optional[float] = None) -> None:
         """Publish ``message`` and wait until the broker has confirmed it, at most ``timeout`` seconds."""
-        self._send(message, key, exchange, timeout=timeout)
+        # What is left of a time may be less than nothing; the message is sent all the same, as it was.
+        self._send(message, key, exchange, timeout=None if timeout is None else max(timeout, 0))
