@@ -178,7 +178,11 @@ def test_one_host_may_be_a_pair(uri):
         ({"hosts": []}, "hosts is empty"),
         ({"hosts": ""}, "'' is not a host"),
         ({"hosts": "rabbit-1,rabbit-2"}, "'rabbit-1,rabbit-2' is not a host"),
+        ({"hosts": ":5672"}, "':5672' is not a host"),
         ({"hosts": ["amqp://rabbit-1"]}, "'amqp://rabbit-1' is not a host"),
+        ({"hosts": "amqp://guest:hunter2@rabbit-1"}, "'rabbit-1' is not a host"),
+        ({"hosts": ["guest:hunter2@rabbit-1"]}, "'rabbit-1' is not a host"),
+        ({"hosts": [("amqp://guest:hunter2@rabbit-1", 5672)]}, "'rabbit-1' is not a host"),
         ({"delivery_buffer": 0}, "a delivery_buffer of 0 would never read"),
         ({"tls": True, "ca_file": "/ca.pem", "ca_pem": "x"}, "ca_file and ca_pem are both given"),
         ({"tls": True, "cert_file": "/c.pem", "cert_pem": "x", "key_pem": "x"}, "cert_file and cert_pem are both given"),
@@ -190,8 +194,9 @@ def test_one_host_may_be_a_pair(uri):
     ],
 )
 def test_what_cannot_be_meant_is_refused(options, message):
-    with pytest.raises(mm.InvalidArgumentError, match=re.escape(message)):
+    with pytest.raises(mm.InvalidArgumentError, match=re.escape(message)) as caught:
         mm.connect(**options)
+    assert "hunter2" not in repr(caught.value)
 
 
 def test_hosts_for_an_embedded_broker_are_refused(unique):

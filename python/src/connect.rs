@@ -104,33 +104,40 @@ fn pem(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     }
 }
 
+/// What cannot be a host, or cannot be one alone: a URI, or several names in one.
+fn not_a_host(text: &str) -> PyErr {
+    // What is before an @ may be a password.
+    let shown = text.rsplit('@').next().unwrap_or_default();
+    errors::invalid(format!(
+        "'{shown}' is not a host: name, name:port, [IPv6]:port or (name, port); several are a list, and a URI is the \
+         first argument"
+    ))
+}
+
 fn host(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Host> {
-    if let Ok(pair) = given.cast::<PyTuple>() {
-        return match pair.extract::<(String, u16)>() {
-            Ok((name, port)) => Ok(Host::new(name, port)),
-            Err(_) => Err(PyTypeError::new_err("a host that is a pair must be a str and an int up to 65535")),
+    let (text, name, port) = if let Ok(pair) = given.cast::<PyTuple>() {
+        let (name, port) = pair.extract::<(String, u16)>().map_err(|_| {
+            PyTypeError::new_err("a host that is a pair must be a str and an int up to 65535")
+        })?;
+        (name.clone(), name, port)
+    } else if let Ok(text) = given.cast::<PyString>() {
+        let text = utf8("a host", text)?;
+        let (name, after) = match text.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').ok_or_else(|| not_a_host(&text))?,
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
         };
-    }
-    let Ok(text) = given.cast::<PyString>() else {
+        let port = match after.strip_prefix(':') {
+            Some(number) => number.parse().map_err(|_| not_a_host(&text))?,
+            None if after.is_empty() => port,
+            None => return Err(not_a_host(&text)),
+        };
+        let name = name.to_owned();
+        (text, name, port)
+    } else {
         return Err(errors::wrong_type("a host", "a str or a pair of str and int", given));
     };
-    let text = utf8("a host", text)?;
-    let bad = || {
-        errors::invalid(format!(
-            "'{text}' is not a host: name, name:port, [IPv6]:port or (name, port); several are a list"
-        ))
-    };
-    let (name, after) = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or_else(bad)?,
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let port = match after.strip_prefix(':') {
-        Some(number) => number.parse().map_err(|_| bad())?,
-        None if after.is_empty() => port,
-        None => return Err(bad()),
-    };
-    if name.is_empty() || name.contains([',', '/', '@', ' ']) {
-        return Err(bad());
+    if name.is_empty() || text.contains([',', '/', '@', ' ']) {
+        return Err(not_a_host(&text));
     }
     Ok(Host::new(name, port))
 }
