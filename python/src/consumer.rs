@@ -206,13 +206,9 @@ impl BaseConsumer {
 
     /// Has the broker put back everything that is unsettled on this consumer, to be delivered again (`basic.recover`). RabbitMQ
     /// knows only `requeue=True`. Deliveries in hand become stale.
-    #[pyo3(signature = (requeue=None), text_signature = "($self, requeue=True)")]
-    fn recover<'py>(
-        &self,
-        py: Python<'py>,
-        requeue: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let requeue = requeue.map_or(Ok(true), |given| arguments::flag("requeue", given))?;
+    #[pyo3(signature = (requeue=arguments::Given(None)), text_signature = "($self, requeue=True)")]
+    fn recover<'py>(&self, py: Python<'py>, requeue: arguments::Given<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let requeue = requeue.flag("requeue", true)?;
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
             shared.start.core().await?.recover(requeue).await?;
