@@ -17,7 +17,7 @@ use crate::{
     errors::{self, OrPyErr},
     events::{self, Heard},
     exit, message,
-    outcome::{Outcome, run},
+    outcome::{Outcome, leave, run},
     process::Owned,
     service::Source,
     time, topology, value,
@@ -589,6 +589,8 @@ impl BaseClient {
 
     /// Closes the client in order: publishes are confirmed, consumers cancelled, acks sent, the connections closed. What takes
     /// longer than the client's `timeout` is dropped, and raises `OperationTimeoutError`. Closing again is harmless.
+    ///
+    /// The end of a `with` block closes it too. What led out of the block, if anything did, is not replaced by an error of that.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         run(py, self.face, async move {
@@ -643,6 +645,15 @@ impl BaseClient {
 }
 
 impl BaseClient {
+    fn leave<'py>(
+        &self,
+        py: Python<'py>,
+        led_out: Option<&Bound<'py, PyType>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.core().cloned().map(|core| async move { core.close().await });
+        leave(py, self.face, led_out, work)
+    }
+
     fn change_binding<'py>(
         &self,
         py: Python<'py>,
@@ -688,11 +699,11 @@ impl Client {
 
     fn __exit__(
         slf: &Bound<'_, Self>,
-        _kind: Option<Bound<'_, PyType>>,
+        kind: Option<Bound<'_, PyType>>,
         _error: Option<Bound<'_, PyAny>>,
         _traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        slf.as_super().get().close(slf.py()).map(|_| ())
+        slf.as_super().get().leave(slf.py(), kind.as_ref()).map(|_| ())
     }
 }
 
@@ -705,10 +716,10 @@ impl AioClient {
 
     fn __aexit__<'py>(
         slf: &Bound<'py, Self>,
-        _kind: Option<Bound<'py, PyType>>,
+        kind: Option<Bound<'py, PyType>>,
         _error: Option<Bound<'py, PyAny>>,
         _traceback: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        slf.as_super().get().close(slf.py())
+        slf.as_super().get().leave(slf.py(), kind.as_ref())
     }
 }

@@ -424,13 +424,15 @@ impl Connecting {
 
     fn __aexit__<'py>(
         slf: &Bound<'py, Self>,
-        _kind: Option<Bound<'py, PyType>>,
-        _error: Option<Bound<'py, PyAny>>,
-        _traceback: Option<Bound<'py, PyAny>>,
+        kind: Option<Bound<'py, PyType>>,
+        error: Option<Bound<'py, PyAny>>,
+        traceback: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         match slf.as_super().get().take_kept() {
-            Some(client) => client.bind(py).call_method0(pyo3::intern!(py, "close")),
+            Some(client) => {
+                client.bind(py).call_method1(pyo3::intern!(py, "__aexit__"), (kind, error, traceback))
+            }
             None => run(py, Face::Asyncio, async { Ok(Outcome::None) }),
         }
     }
