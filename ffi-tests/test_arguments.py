@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import inspect
 import math
@@ -156,6 +157,13 @@ def test_a_secret_that_is_not_unicode_is_not_repeated(options):
 def test_a_type_that_connect_cannot_take_is_said_of_its_argument(options, message):
     with pytest.raises(TypeError, match=re.escape(message)):
         mm.connect(**options)
+
+
+def test_a_number_that_is_no_int_is_not_taken_for_bytes(client):
+    """As those of NumPy, it has a buffer of its bytes."""
+    for number in (ctypes.c_int64(5), ctypes.c_double(0.5)):
+        with pytest.raises(TypeError, match=re.escape('headers["n"] must be None, bool, int')):
+            client.publish(b"", headers={"n": number})
 
 
 def test_a_password_of_a_wrong_type_is_not_repeated():
