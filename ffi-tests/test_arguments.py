@@ -166,6 +166,20 @@ def test_a_number_that_is_no_int_is_not_taken_for_bytes(client):
             client.publish(b"", headers={"n": number})
 
 
+def test_a_recovery_may_be_of_a_derived_class(uri):
+    class Patient(mm.Recovery):
+        """The application's own."""
+
+    with mm.connect(uri, recovery=Patient(max_delay=1)) as client:
+        assert not client.closed
+
+    class Recovery:
+        """Of somebody else, who likes the name."""
+
+    with pytest.raises(TypeError, match="recovery must be a bool or a Recovery"):
+        mm.connect(uri, recovery=Recovery())
+
+
 def test_a_password_of_a_wrong_type_is_not_repeated():
     with pytest.raises(TypeError, match="password must be a str, not bytes") as caught:
         mm.connect(username="guest", password=b"hunter2")

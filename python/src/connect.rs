@@ -11,6 +11,7 @@ use murano_messaging::{Error, Host, Mechanism, Options, Recovery, TlsOptions};
 use pyo3::{
     exceptions::PyTypeError,
     prelude::*,
+    sync::PyOnceLock,
     types::{PyBool, PyDict, PyInt, PyString, PyTuple, PyType},
 };
 use tokio::runtime::Handle;
@@ -159,10 +160,11 @@ fn hosts(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Vec<Host>> {
 }
 
 fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     if let Ok(enabled) = given.cast::<PyBool>() {
         return Ok(Recovery { enabled: enabled.is_true(), ..Recovery::default() });
     }
-    if given.get_type().name()? != "Recovery" {
+    if !given.is_instance(CLASS.import(given.py(), "murano_messaging._types", "Recovery")?)? {
         return Err(errors::wrong_type("recovery", "a bool or a Recovery", given));
     }
     let duration = |name: &str| time::duration(name, &given.getattr(name)?);
