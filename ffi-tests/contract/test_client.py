@@ -28,7 +28,7 @@ async def test_a_client_is_closed_when_its_block_fails(face, broker):
 async def test_what_led_out_of_a_block_is_not_replaced_by_how_it_ends(face, uri, queue):
     proxy = Proxy(uri)
     with pytest.raises(ZeroDivisionError):
-        async with face.connect(proxy.uri, timeout=0.5) as client:
+        async with face.connect(proxy.uri, timeout=2) as client:
             await client.declare_queue(queue, expires=60)
             async with client.consume(queue):
                 proxy.stall()
@@ -37,7 +37,7 @@ async def test_what_led_out_of_a_block_is_not_replaced_by_how_it_ends(face, uri,
     proxy.resume()
     # Where nothing led out of it, that is said.
     with pytest.raises(mm.OperationTimeoutError):
-        async with face.connect(proxy.uri, timeout=0.5):
+        async with face.connect(proxy.uri, timeout=2):
             proxy.stall()
     proxy.close()
 
