@@ -76,7 +76,8 @@ class Proxy:
                     self.received += len(data)
                 self._flowing.wait()
                 target.sendall(data)
-        except OSError:
+        except (OSError, EOFError):
+            # The other direction has closed them; EOFError is eventlet's way to say so.
             pass
         for end in (source, target):
             try:

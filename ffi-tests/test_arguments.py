@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import inspect
 import math
@@ -48,18 +49,21 @@ def client(uri):
         ("get", {"queue": b"q"}, "queue must be a str, not bytes"),
         ("get", {"queue": "q", "no_ack": 1}, "no_ack must be a bool, not int"),
         ("declare_queue", {"name": 5}, "name must be a str, not int"),
+        ("declare_queue", {"name": None}, "name must be a str, not NoneType"),
         ("queue_info", {"name": None}, "name must be a str, not NoneType"),
         ("purge_queue", {"name": 5}, "name must be a str, not int"),
         ("delete_queue", {"name": 5}, "name must be a str, not int"),
         ("delete_queue", {"name": "q", "if_empty": "no"}, "if_empty must be a bool, not str"),
-        ("delete_queue", {"name": "q", "if_unused": 0}, "if_unused must be a bool, not int"),
+        ("delete_queue", {"name": "q", "if_unused": None}, "if_unused must be a bool, not NoneType"),
         ("declare_exchange", {"name": 5}, "name must be a str, not int"),
         ("declare_exchange", {"name": "x", "type": b"topic"}, "type must be a str, not bytes"),
+        ("declare_exchange", {"name": "x", "type": None}, "type must be a str, not NoneType"),
         ("check_exchange", {"name": 5}, "name must be a str, not int"),
         ("delete_exchange", {"name": 5}, "name must be a str, not int"),
         ("delete_exchange", {"name": "x", "if_unused": 1}, "if_unused must be a bool, not int"),
         ("bind", {"queue": 5, "exchange": "x"}, "queue must be a str, not int"),
         ("bind", {"queue": "q", "exchange": None}, "exchange must be a str, not NoneType"),
+        ("bind", {"queue": "q", "exchange": "x", "routing_key": None}, "routing_key must be a str, not NoneType"),
         ("unbind", {"queue": "q", "exchange": "x", "routing_key": 5}, "routing_key must be a str, not int"),
         ("bind_exchange", {"destination": 5, "source": "x"}, "destination must be a str, not int"),
         ("unbind_exchange", {"destination": "x", "source": 5}, "source must be a str, not int"),
@@ -155,6 +159,27 @@ def test_a_type_that_connect_cannot_take_is_said_of_its_argument(options, messag
         mm.connect(**options)
 
 
+def test_a_number_that_is_no_int_is_not_taken_for_bytes(client):
+    """As those of NumPy, it has a buffer of its bytes."""
+    for number in (ctypes.c_int64(5), ctypes.c_double(0.5)):
+        with pytest.raises(TypeError, match=re.escape('headers["n"] must be None, bool, int')):
+            client.publish(b"", headers={"n": number})
+
+
+def test_a_recovery_may_be_of_a_derived_class(uri):
+    class Patient(mm.Recovery):
+        """The application's own."""
+
+    with mm.connect(uri, recovery=Patient(max_delay=1)) as client:
+        assert not client.closed
+
+    class Recovery:
+        """Of somebody else, who likes the name."""
+
+    with pytest.raises(TypeError, match="recovery must be a bool or a Recovery"):
+        mm.connect(uri, recovery=Recovery())
+
+
 def test_a_password_of_a_wrong_type_is_not_repeated():
     with pytest.raises(TypeError, match="password must be a str, not bytes") as caught:
         mm.connect(username="guest", password=b"hunter2")
@@ -178,7 +203,11 @@ def test_one_host_may_be_a_pair(uri):
         ({"hosts": []}, "hosts is empty"),
         ({"hosts": ""}, "'' is not a host"),
         ({"hosts": "rabbit-1,rabbit-2"}, "'rabbit-1,rabbit-2' is not a host"),
+        ({"hosts": ":5672"}, "':5672' is not a host"),
         ({"hosts": ["amqp://rabbit-1"]}, "'amqp://rabbit-1' is not a host"),
+        ({"hosts": "amqp://guest:hunter2@rabbit-1"}, "'rabbit-1' is not a host"),
+        ({"hosts": ["guest:hunter2@rabbit-1"]}, "'rabbit-1' is not a host"),
+        ({"hosts": [("amqp://guest:hunter2@rabbit-1", 5672)]}, "'rabbit-1' is not a host"),
         ({"delivery_buffer": 0}, "a delivery_buffer of 0 would never read"),
         ({"tls": True, "ca_file": "/ca.pem", "ca_pem": "x"}, "ca_file and ca_pem are both given"),
         ({"tls": True, "cert_file": "/c.pem", "cert_pem": "x", "key_pem": "x"}, "cert_file and cert_pem are both given"),
@@ -190,8 +219,9 @@ def test_one_host_may_be_a_pair(uri):
     ],
 )
 def test_what_cannot_be_meant_is_refused(options, message):
-    with pytest.raises(mm.InvalidArgumentError, match=re.escape(message)):
+    with pytest.raises(mm.InvalidArgumentError, match=re.escape(message)) as caught:
         mm.connect(**options)
+    assert "hunter2" not in repr(caught.value)
 
 
 def test_hosts_for_an_embedded_broker_are_refused(unique):

@@ -88,6 +88,42 @@ def test_cancelling_a_connect(run):
     run(main())
 
 
+def test_a_drain_that_is_cancelled_holds_up_no_close(run, uri, queue):
+    async def main():
+        client = await aio.connect(uri)
+        await client.declare_queue(queue, expires=60)
+        await client.publish(b"x", routing_key=queue)
+        consumer = client.consume(queue)
+        delivery = await consumer.get(timeout=10)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(client.drain(50), 0.1)
+        await asyncio.wait_for(client.close(), 20)
+        assert delivery.stale
+
+    run(main())
+
+
+def test_a_close_waits_for_a_drain_that_somebody_waits_for(run, uri, queue):
+    async def main():
+        client = await aio.connect(uri)
+        await client.declare_queue(queue, expires=60)
+        await client.publish(b"x", routing_key=queue)
+        consumer = client.consume(queue)
+        delivery = await consumer.get(timeout=10)
+        draining = asyncio.create_task(client.drain(50))
+        # It ends when the drain has begun.
+        assert await consumer.get(timeout=10) is None
+        closing = asyncio.create_task(client.close())
+        done, _ = await asyncio.wait([draining, closing], timeout=0.2)
+        assert not done
+        await delivery.ack()
+        await asyncio.gather(draining, closing)
+        async with aio.connect(uri) as another:
+            assert (await another.queue_info(queue)).message_count == 0
+
+    run(main())
+
+
 def test_operations_are_coroutines_to_asyncio(run, uri, queue):
     async def main():
         client = await asyncio.create_task(aio.connect(uri))

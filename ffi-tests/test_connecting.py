@@ -94,10 +94,11 @@ def test_credentials_from_a_function_that_fails(uri, caplog):
     assert "sealed with hunter2" not in caplog.text.replace('raise LookupError("the vault is sealed with hunter2")', "")
 
 
-@pytest.mark.parametrize("answer", [None, "guest", ("guest",), (1, 2)])
+@pytest.mark.parametrize("answer", [None, "guest", ("guest",), (1, 2), ("guest", b"hunter2"), ("guest", "hunter2\ud800")])
 def test_credentials_that_are_none(uri, answer):
-    with pytest.raises(mm.AuthenticationError):
+    with pytest.raises(mm.AuthenticationError, match="it must return the user name and the password") as caught:
         mm.connect(uri, credentials=lambda: answer)
+    assert "hunter2" not in repr(caught.value)
 
 
 def test_credentials_from_a_coroutine_function(uri):

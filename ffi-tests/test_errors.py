@@ -12,6 +12,7 @@ import pytest
 
 import murano_messaging as mm
 from murano_messaging import errors
+from proxy import Proxy
 
 BUILT_IN = {
     "AccessRefusedError": PermissionError,
@@ -159,6 +160,33 @@ def test_credentials_are_in_no_representation(uri):
 def test_options_that_cannot_be(uri, options, error):
     with pytest.raises(error):
         mm.connect(uri, **options)
+
+
+def test_errors_do_not_speak_rust(uri, queue):
+    direct = "amq.rabbitmq.reply-to"
+    proxy = Proxy(uri)
+    with mm.connect(proxy.uri) as client, socket.create_server(("127.0.0.1", 0)) as mute:
+        client.declare_queue(queue, exclusive=True)
+        consumer = client.consume(queue)
+        texts = []
+        for refused in (
+            lambda: client.consume(direct),
+            lambda: client.publish(b"", routing_key=queue, reply_to=direct),
+            lambda: consumer.recover(requeue=False),
+        ):
+            with pytest.raises(mm.InvalidArgumentError) as caught:
+                refused()
+            texts.append(str(caught.value))
+        proxy.stall()
+        with pytest.raises(mm.OperationTimeoutError) as late:
+            mm.wait_all([client.publish_nowait(b"x", routing_key=queue)], timeout=0)
+        proxy.resume()
+        with pytest.raises(mm.ConnectFailedError) as silent:
+            mm.connect(hosts=mute.getsockname(), connect_timeout=0.3)
+        texts += [str(late.value), str(silent.value)]
+    proxy.close()
+    for text in texts:
+        assert not re.search(r"\((true|false)\)|pass true|\d(ns|ms|µs)\b", text), text
 
 
 def test_json_that_is_not(uri, queue):

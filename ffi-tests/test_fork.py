@@ -84,6 +84,42 @@ def test_what_a_child_inherits_is_an_error_and_a_new_client_works(uri):
     assert out == "done\n"
 
 
+def test_a_child_that_leaves_the_block_of_its_parent_by_an_exception(uri):
+    out = children.run(
+        """
+        import asyncio, os, sys
+        import murano_messaging as mm
+        from brokers import unique
+        from murano_messaging import aio
+
+        uri, queue = sys.argv[1], unique("q")
+
+        def end_child():
+            pid = os.fork()
+            if pid == 0:
+                sys.exit(7)
+            _, status = os.waitpid(pid, 0)
+            assert os.WEXITSTATUS(status) == 7, status
+
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+            with client.consume(queue):
+                end_child()
+            client.delete_queue(queue)
+
+        async def main():
+            async with aio.connect(uri) as client:
+                end_child()
+                assert client.stats().reconnects == 0
+
+        asyncio.run(main())
+        print("done")
+        """,
+        uri,
+    )
+    assert out == "done\n"
+
+
 def test_a_child_of_a_child(uri):
     out = children.run(
         """

@@ -113,8 +113,8 @@ impl Inner {
             let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
             return requests.iter().rfind(|requests| is_open(requests)).cloned().ok_or_else(|| {
                 let text = format!(
-                    "a message with reply_to '{DIRECT_REPLY_TO}' is published after consuming that queue: call \
-                     client.consume(\"{DIRECT_REPLY_TO}\").no_ack(true) first (RabbitMQ, direct reply-to)"
+                    "a message with reply_to '{DIRECT_REPLY_TO}' is published after consuming that queue: do that first, with \
+                     no_ack (RabbitMQ, direct reply-to)"
                 );
                 Error::foreseen(PRECONDITION_FAILED, text)
             });

@@ -134,7 +134,7 @@ impl ConsumeBuilder {
         let direct = self.settings.queue == DIRECT_REPLY_TO;
         if direct && !self.settings.no_ack {
             return Err(Error::invalid(format!(
-                "'{DIRECT_REPLY_TO}' is consumed without acks: call .no_ack(true) (RabbitMQ, direct reply-to)"
+                "'{DIRECT_REPLY_TO}' is consumed without acks: set no_ack (RabbitMQ, direct reply-to)"
             )));
         }
         if self.settings.no_ack {
@@ -225,9 +225,7 @@ impl Consumer {
     /// [`crate::ErrorKind::InvalidArgument`], and so is any on a stream. Deliveries in hand become stale.
     pub async fn recover(&self, requeue: bool) -> Result<()> {
         if !requeue {
-            return Err(Error::invalid(
-                "basic.recover without requeue is not supported by RabbitMQ: pass true",
-            ));
+            return Err(Error::invalid("basic.recover without requeue is not supported by RabbitMQ"));
         }
         let consumer = self.incoming.id;
         let name = format!("recover consumer '{}'", self.tag());

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import murano_messaging as mm
+from proxy import Proxy
 
 
 async def test_connect_can_be_awaited_or_entered(face, broker):
@@ -22,6 +23,23 @@ async def test_a_client_is_closed_when_its_block_fails(face, broker):
         async with face.connect(broker) as client:
             raise ZeroDivisionError
     assert client.closed
+
+
+async def test_what_led_out_of_a_block_is_not_replaced_by_how_it_ends(face, uri, queue):
+    proxy = Proxy(uri)
+    with pytest.raises(ZeroDivisionError):
+        async with face.connect(proxy.uri, timeout=2) as client:
+            await client.declare_queue(queue, expires=60)
+            async with client.consume(queue):
+                proxy.stall()
+                raise ZeroDivisionError
+    assert client.closed
+    proxy.resume()
+    # Where nothing led out of it, that is said.
+    with pytest.raises(mm.OperationTimeoutError):
+        async with face.connect(proxy.uri, timeout=2):
+            proxy.stall()
+    proxy.close()
 
 
 async def test_events_end_when_the_client_is_closed(face, broker):

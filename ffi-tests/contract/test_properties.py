@@ -166,6 +166,14 @@ async def test_properties_that_cannot_be_sent_are_refused(face, broker, queue, n
         assert client.stats().published == 0
 
 
+async def test_the_longest_expiration(face, broker, queue):
+    async with face.connect(broker) as client:
+        await client.declare_queue(queue, expires=60)
+        longest = datetime.timedelta(days=3650)
+        await client.publish(b"", routing_key=queue, expiration=longest)
+        assert (await client.get(queue, no_ack=True)).expiration == longest.total_seconds()
+
+
 async def test_durations_are_seconds_or_timedelta(face, broker, queue):
     async with face.connect(broker) as client:
         await client.declare_queue(queue, expires=datetime.timedelta(minutes=1), message_ttl=30)

@@ -170,8 +170,11 @@ def _credentials(
             answer = function()
             if inspect.isawaitable(answer):
                 answer = _run(_awaited(answer), loop)
-        username, password = answer
-        reply.answer(username, password)
+        try:
+            username, password = answer
+            reply.answer(username, password)
+        except (TypeError, ValueError):
+            reply.fail("it must return the user name and the password, both of them str")
     except Exception as error:
         # Only its class: the text may quote what it was given.
         reply.fail(type(error).__name__)

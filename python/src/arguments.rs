@@ -23,13 +23,29 @@ pub fn unexpected(method: &str, key: &str) -> PyErr {
     PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{key}'"))
 }
 
-pub fn flag(what: &str, given: &Bound<'_, PyAny>) -> PyResult<bool> {
-    given.extract().map_err(|_| errors::wrong_type(what, "a bool", given))
+/// What was given, `None` too; nothing where the argument was left out.
+pub struct Given<'py>(pub Option<Bound<'py, PyAny>>);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
+    type Error = PyErr;
+
+    fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        Ok(Self(Some(given.to_owned())))
+    }
 }
 
-/// As [`flag`], false if it was left out.
-pub fn optional_flag(what: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<bool> {
-    given.map_or(Ok(false), |given| flag(what, given))
+impl Given<'_> {
+    pub fn text(&self, what: &str, default: &str) -> PyResult<String> {
+        self.0.as_ref().map_or_else(|| Ok(default.to_owned()), |given| text(what, given))
+    }
+
+    pub fn flag(&self, what: &str, default: bool) -> PyResult<bool> {
+        self.0.as_ref().map_or(Ok(default), |given| flag(what, given))
+    }
+}
+
+pub fn flag(what: &str, given: &Bound<'_, PyAny>) -> PyResult<bool> {
+    given.extract().map_err(|_| errors::wrong_type(what, "a bool", given))
 }
 
 pub fn text(what: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
@@ -37,11 +53,6 @@ pub fn text(what: &str, given: &Bound<'_, PyAny>) -> PyResult<String> {
         Ok(text) => utf8(what, text),
         Err(_) => Err(errors::wrong_type(what, "a str", given)),
     }
-}
-
-/// As [`text`], empty if it was left out.
-pub fn optional_text(what: &str, given: Option<&Bound<'_, PyAny>>) -> PyResult<String> {
-    given.map_or_else(|| Ok(String::new()), |given| text(what, given))
 }
 
 /// A `str` in UTF-8. Python's own error would quote all of it, and it may be a password.

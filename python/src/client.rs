@@ -11,13 +11,13 @@ use pyo3::{
 };
 
 use crate::{
-    arguments::{flag, optional_flag, optional_text, text, utf8},
+    arguments::{Given, flag, text, utf8},
     callback::Callback,
     confirmation, consumer, delivery, engine,
     errors::{self, OrPyErr},
     events::{self, Heard},
     exit, message,
-    outcome::{Outcome, run},
+    outcome::{Outcome, leave, run},
     process::Owned,
     service::Source,
     time, topology, value,
@@ -288,16 +288,16 @@ impl BaseClient {
     /// >>> client.get(queue) is None
     /// True
     #[pyo3(
-        signature = (queue, *, no_ack=None),
+        signature = (queue, *, no_ack=Given(None)),
         text_signature = "($self, queue, *, no_ack=False)"
     )]
     fn get<'py>(
         &self,
         py: Python<'py>,
         queue: &Bound<'py, PyAny>,
-        no_ack: Option<&Bound<'py, PyAny>>,
+        no_ack: Given<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (queue, no_ack) = (text("queue", queue)?, optional_flag("no_ack", no_ack)?);
+        let (queue, no_ack) = (text("queue", queue)?, no_ack.flag("no_ack", false)?);
         let (core, face) = (self.core()?.clone(), self.face);
         run(py, face, async move { delivery::outcome(face, core.get(&queue, no_ack).await.transpose()) })
     }
@@ -324,17 +324,17 @@ impl BaseClient {
     /// >>> client.declare_queue(queue + "-2", expires=3600, max_length=1000).message_count
     /// 0
     #[pyo3(
-        signature = (name=None, **options),
+        signature = (name=Given(None), **options),
         text_signature = "($self, name='', *, durable=True, exclusive=False, auto_delete=False, expires=None, message_ttl=None, max_length=None, max_length_bytes=None, overflow=None, dead_letter_exchange=None, dead_letter_routing_key=None, max_priority=None, type=None, delivery_limit=None, single_active_consumer=False, max_age=None, arguments=None)"
     )]
     fn declare_queue<'py>(
         &self,
         py: Python<'py>,
-        name: Option<&Bound<'py, PyAny>>,
+        name: Given<'py>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
-        let queue = topology::queue(&optional_text("name", name)?, options)?;
+        let queue = topology::queue(&name.text("name", "")?, options)?;
         run(py, self.face, async move { Ok(Outcome::Queue(core.declare_queue(&queue).await?)) })
     }
 
@@ -349,19 +349,19 @@ impl BaseClient {
     /// With `if_unused` only if nobody consumes it, with `if_empty` only if it holds nothing; otherwise
     /// `PreconditionFailedError` is raised.
     #[pyo3(
-        signature = (name, *, if_unused=None, if_empty=None),
+        signature = (name, *, if_unused=Given(None), if_empty=Given(None)),
         text_signature = "($self, name, *, if_unused=False, if_empty=False)"
     )]
     fn delete_queue<'py>(
         &self,
         py: Python<'py>,
         name: &Bound<'py, PyAny>,
-        if_unused: Option<&Bound<'py, PyAny>>,
-        if_empty: Option<&Bound<'py, PyAny>>,
+        if_unused: Given<'py>,
+        if_empty: Given<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (core, name) = (self.core()?.clone(), text("name", name)?);
-        let if_unused = optional_flag("if_unused", if_unused)?;
-        let if_empty = optional_flag("if_empty", if_empty)?;
+        let if_unused = if_unused.flag("if_unused", false)?;
+        let if_empty = if_empty.flag("if_empty", false)?;
         run(py, self.face, async move {
             Ok(Outcome::Count(core.delete_queue_if(&name, if_unused, if_empty).await?))
         })
@@ -381,18 +381,18 @@ impl BaseClient {
     ///
     /// Raises `PreconditionFailedError` when it exists with other properties.
     #[pyo3(
-        signature = (name, r#type=None, **options),
+        signature = (name, r#type=Given(None), **options),
         text_signature = "($self, name, type='direct', *, durable=True, auto_delete=False, internal=False, alternate_exchange=None, arguments=None)"
     )]
     fn declare_exchange<'py>(
         &self,
         py: Python<'py>,
         name: &Bound<'py, PyAny>,
-        r#type: Option<&Bound<'py, PyAny>>,
+        r#type: Given<'py>,
         options: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
-        let kind = r#type.map_or_else(|| Ok("direct".to_owned()), |given| text("type", given))?;
+        let kind = r#type.text("type", "direct")?;
         let exchange = topology::exchange(&text("name", name)?, &kind, options)?;
         run(py, self.face, async move {
             core.declare_exchange(&exchange).await?;
@@ -413,17 +413,17 @@ impl BaseClient {
 
     /// Deletes an exchange, with `if_unused` only if nothing is bound to it. One that does not exist counts as deleted.
     #[pyo3(
-        signature = (name, *, if_unused=None),
+        signature = (name, *, if_unused=Given(None)),
         text_signature = "($self, name, *, if_unused=False)"
     )]
     fn delete_exchange<'py>(
         &self,
         py: Python<'py>,
         name: &Bound<'py, PyAny>,
-        if_unused: Option<&Bound<'py, PyAny>>,
+        if_unused: Given<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (core, name) = (self.core()?.clone(), text("name", name)?);
-        let if_unused = optional_flag("if_unused", if_unused)?;
+        let if_unused = if_unused.flag("if_unused", false)?;
         run(py, self.face, async move {
             core.delete_exchange_if(&name, if_unused).await?;
             Ok(Outcome::None)
@@ -435,7 +435,7 @@ impl BaseClient {
     ///
     /// >>> client.bind(queue, "amq.topic", "plans.#")
     #[pyo3(
-        signature = (queue, exchange, routing_key=None, *, arguments=None),
+        signature = (queue, exchange, routing_key=Given(None), *, arguments=None),
         text_signature = "($self, queue, exchange, routing_key='', *, arguments=None)"
     )]
     fn bind<'py>(
@@ -443,7 +443,7 @@ impl BaseClient {
         py: Python<'py>,
         queue: &Bound<'py, PyAny>,
         exchange: &Bound<'py, PyAny>,
-        routing_key: Option<&Bound<'py, PyAny>>,
+        routing_key: Given<'py>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.change_binding(py, true, queue_binding(queue, exchange)?, routing_key, arguments)
@@ -451,7 +451,7 @@ impl BaseClient {
 
     /// Removes a binding of a queue to an exchange.
     #[pyo3(
-        signature = (queue, exchange, routing_key=None, *, arguments=None),
+        signature = (queue, exchange, routing_key=Given(None), *, arguments=None),
         text_signature = "($self, queue, exchange, routing_key='', *, arguments=None)"
     )]
     fn unbind<'py>(
@@ -459,7 +459,7 @@ impl BaseClient {
         py: Python<'py>,
         queue: &Bound<'py, PyAny>,
         exchange: &Bound<'py, PyAny>,
-        routing_key: Option<&Bound<'py, PyAny>>,
+        routing_key: Given<'py>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.change_binding(py, false, queue_binding(queue, exchange)?, routing_key, arguments)
@@ -467,7 +467,7 @@ impl BaseClient {
 
     /// Binds the exchange `destination` to the exchange `source`, a RabbitMQ extension.
     #[pyo3(
-        signature = (destination, source, routing_key=None, *, arguments=None),
+        signature = (destination, source, routing_key=Given(None), *, arguments=None),
         text_signature = "($self, destination, source, routing_key='', *, arguments=None)"
     )]
     fn bind_exchange<'py>(
@@ -475,7 +475,7 @@ impl BaseClient {
         py: Python<'py>,
         destination: &Bound<'py, PyAny>,
         source: &Bound<'py, PyAny>,
-        routing_key: Option<&Bound<'py, PyAny>>,
+        routing_key: Given<'py>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.change_binding(py, true, exchange_binding(destination, source)?, routing_key, arguments)
@@ -483,7 +483,7 @@ impl BaseClient {
 
     /// Removes a binding between exchanges.
     #[pyo3(
-        signature = (destination, source, routing_key=None, *, arguments=None),
+        signature = (destination, source, routing_key=Given(None), *, arguments=None),
         text_signature = "($self, destination, source, routing_key='', *, arguments=None)"
     )]
     fn unbind_exchange<'py>(
@@ -491,7 +491,7 @@ impl BaseClient {
         py: Python<'py>,
         destination: &Bound<'py, PyAny>,
         source: &Bound<'py, PyAny>,
-        routing_key: Option<&Bound<'py, PyAny>>,
+        routing_key: Given<'py>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.change_binding(py, false, exchange_binding(destination, source)?, routing_key, arguments)
@@ -572,15 +572,15 @@ impl BaseClient {
 
     /// Gives the broker a new secret for the login in use (`connection.update-secret`: OAuth 2 tokens). The next login asks the
     /// function `credentials` of `connect`, not this.
-    #[pyo3(signature = (secret, reason=None), text_signature = "($self, secret, reason='')")]
+    #[pyo3(signature = (secret, reason=Given(None)), text_signature = "($self, secret, reason='')")]
     fn update_secret<'py>(
         &self,
         py: Python<'py>,
         secret: &Bound<'py, PyAny>,
-        reason: Option<&Bound<'py, PyAny>>,
+        reason: Given<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
-        let (secret, reason) = (text("secret", secret)?, optional_text("reason", reason)?);
+        let (secret, reason) = (text("secret", secret)?, reason.text("reason", "")?);
         run(py, self.face, async move {
             core.update_secret(&secret, &reason).await?;
             Ok(Outcome::None)
@@ -589,6 +589,8 @@ impl BaseClient {
 
     /// Closes the client in order: publishes are confirmed, consumers cancelled, acks sent, the connections closed. What takes
     /// longer than the client's `timeout` is dropped, and raises `OperationTimeoutError`. Closing again is harmless.
+    ///
+    /// The end of a `with` block closes it too. What led out of the block, if anything did, is not replaced by an error of that.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         run(py, self.face, async move {
@@ -643,17 +645,25 @@ impl BaseClient {
 }
 
 impl BaseClient {
+    fn leave<'py>(
+        &self,
+        py: Python<'py>,
+        led_out: Option<&Bound<'py, PyType>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.core().cloned().map(|core| async move { core.close().await });
+        leave(py, self.face, led_out, work)
+    }
+
     fn change_binding<'py>(
         &self,
         py: Python<'py>,
         bind: bool,
         binding: Binding,
-        routing_key: Option<&Bound<'py, PyAny>>,
+        routing_key: Given<'py>,
         arguments: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
-        let binding =
-            topology::binding(binding, &optional_text("routing_key", routing_key)?, arguments.as_ref())?;
+        let binding = topology::binding(binding, &routing_key.text("routing_key", "")?, arguments.as_ref())?;
         run(py, self.face, async move {
             if bind {
                 core.bind(&binding).await?;
@@ -689,11 +699,11 @@ impl Client {
 
     fn __exit__(
         slf: &Bound<'_, Self>,
-        _kind: Option<Bound<'_, PyType>>,
+        kind: Option<Bound<'_, PyType>>,
         _error: Option<Bound<'_, PyAny>>,
         _traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        slf.as_super().get().close(slf.py()).map(|_| ())
+        slf.as_super().get().leave(slf.py(), kind.as_ref()).map(|_| ())
     }
 }
 
@@ -706,10 +716,10 @@ impl AioClient {
 
     fn __aexit__<'py>(
         slf: &Bound<'py, Self>,
-        _kind: Option<Bound<'py, PyType>>,
+        kind: Option<Bound<'py, PyType>>,
         _error: Option<Bound<'py, PyAny>>,
         _traceback: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        slf.as_super().get().close(slf.py())
+        slf.as_super().get().leave(slf.py(), kind.as_ref())
     }
 }

@@ -142,8 +142,8 @@ fn wait_for<'py>(
             None => Err(Error::new(
                 ErrorKind::Timeout,
                 format!(
-                    "not all of {count} publishes were answered within {:?}; they are still under way",
-                    timeout.unwrap_or_default()
+                    "not all of {count} publishes were answered within {} s; they are still under way",
+                    timeout.unwrap_or_default().as_secs_f64()
                 ),
             )),
         }

@@ -11,6 +11,7 @@ use murano_messaging::{Error, Host, Mechanism, Options, Recovery, TlsOptions};
 use pyo3::{
     exceptions::PyTypeError,
     prelude::*,
+    sync::PyOnceLock,
     types::{PyBool, PyDict, PyInt, PyString, PyTuple, PyType},
 };
 use tokio::runtime::Handle;
@@ -104,33 +105,40 @@ fn pem(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     }
 }
 
+/// What cannot be a host, or cannot be one alone: a URI, or several names in one.
+fn not_a_host(text: &str) -> PyErr {
+    // What is before an @ may be a password.
+    let shown = text.rsplit('@').next().unwrap_or_default();
+    errors::invalid(format!(
+        "'{shown}' is not a host: name, name:port, [IPv6]:port or (name, port); several are a list, and a URI is the \
+         first argument"
+    ))
+}
+
 fn host(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Host> {
-    if let Ok(pair) = given.cast::<PyTuple>() {
-        return match pair.extract::<(String, u16)>() {
-            Ok((name, port)) => Ok(Host::new(name, port)),
-            Err(_) => Err(PyTypeError::new_err("a host that is a pair must be a str and an int up to 65535")),
+    let (text, name, port) = if let Ok(pair) = given.cast::<PyTuple>() {
+        let (name, port) = pair.extract::<(String, u16)>().map_err(|_| {
+            PyTypeError::new_err("a host that is a pair must be a str and an int up to 65535")
+        })?;
+        (name.clone(), name, port)
+    } else if let Ok(text) = given.cast::<PyString>() {
+        let text = utf8("a host", text)?;
+        let (name, after) = match text.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').ok_or_else(|| not_a_host(&text))?,
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
         };
-    }
-    let Ok(text) = given.cast::<PyString>() else {
+        let port = match after.strip_prefix(':') {
+            Some(number) => number.parse().map_err(|_| not_a_host(&text))?,
+            None if after.is_empty() => port,
+            None => return Err(not_a_host(&text)),
+        };
+        let name = name.to_owned();
+        (text, name, port)
+    } else {
         return Err(errors::wrong_type("a host", "a str or a pair of str and int", given));
     };
-    let text = utf8("a host", text)?;
-    let bad = || {
-        errors::invalid(format!(
-            "'{text}' is not a host: name, name:port, [IPv6]:port or (name, port); several are a list"
-        ))
-    };
-    let (name, after) = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or_else(bad)?,
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
-    let port = match after.strip_prefix(':') {
-        Some(number) => number.parse().map_err(|_| bad())?,
-        None if after.is_empty() => port,
-        None => return Err(bad()),
-    };
-    if name.is_empty() || name.contains([',', '/', '@', ' ']) {
-        return Err(bad());
+    if name.is_empty() || text.contains([',', '/', '@', ' ']) {
+        return Err(not_a_host(&text));
     }
     Ok(Host::new(name, port))
 }
@@ -152,10 +160,11 @@ fn hosts(given: &Bound<'_, PyAny>, port: u16) -> PyResult<Vec<Host>> {
 }
 
 fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     if let Ok(enabled) = given.cast::<PyBool>() {
         return Ok(Recovery { enabled: enabled.is_true(), ..Recovery::default() });
     }
-    if given.get_type().name()? != "Recovery" {
+    if !given.is_instance(CLASS.import(given.py(), "murano_messaging._types", "Recovery")?)? {
         return Err(errors::wrong_type("recovery", "a bool or a Recovery", given));
     }
     let duration = |name: &str| time::duration(name, &given.getattr(name)?);
@@ -417,13 +426,15 @@ impl Connecting {
 
     fn __aexit__<'py>(
         slf: &Bound<'py, Self>,
-        _kind: Option<Bound<'py, PyType>>,
-        _error: Option<Bound<'py, PyAny>>,
-        _traceback: Option<Bound<'py, PyAny>>,
+        kind: Option<Bound<'py, PyType>>,
+        error: Option<Bound<'py, PyAny>>,
+        traceback: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         match slf.as_super().get().take_kept() {
-            Some(client) => client.bind(py).call_method0(pyo3::intern!(py, "close")),
+            Some(client) => {
+                client.bind(py).call_method1(pyo3::intern!(py, "__aexit__"), (kind, error, traceback))
+            }
             None => run(py, Face::Asyncio, async { Ok(Outcome::None) }),
         }
     }

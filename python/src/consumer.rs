@@ -16,7 +16,7 @@ use self::start::Start;
 use crate::{
     arguments, delivery, engine,
     errors::{self, OrPyErr},
-    outcome::{Outcome, run, run_fair},
+    outcome::{Outcome, leave, run, run_fair},
     process::Owned,
     time,
     wait::{
@@ -121,20 +121,21 @@ impl BaseConsumer {
     }
 
     /// Cancels it; that its client is gone is as good.
-    fn leave<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let shared = self.shared()?.clone();
-        run(py, self.face, async move {
-            if let Some(core) = shared.start.stop()
-                && let Err(error) = core.cancel().await
-                && !matches!(
-                    error.kind(),
-                    ErrorKind::Closed | ErrorKind::ConnectionLost | ErrorKind::ConnectionForced
-                )
-            {
-                return Err(error);
+    fn leave<'py>(
+        &self,
+        py: Python<'py>,
+        led_out: Option<&Bound<'py, PyType>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let work = self.shared().cloned().map(|shared| async move {
+            match shared.start.stop() {
+                None => Ok(()),
+                Some(core) => core.cancel().await.or_else(|error| match error.kind() {
+                    ErrorKind::Closed | ErrorKind::ConnectionLost | ErrorKind::ConnectionForced => Ok(()),
+                    _ => Err(error),
+                }),
             }
-            Ok(Outcome::None)
-        })
+        });
+        leave(py, self.face, led_out, work)
     }
 }
 
@@ -206,13 +207,9 @@ impl BaseConsumer {
 
     /// Has the broker put back everything that is unsettled on this consumer, to be delivered again (`basic.recover`). RabbitMQ
     /// knows only `requeue=True`. Deliveries in hand become stale.
-    #[pyo3(signature = (requeue=None), text_signature = "($self, requeue=True)")]
-    fn recover<'py>(
-        &self,
-        py: Python<'py>,
-        requeue: Option<&Bound<'py, PyAny>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let requeue = requeue.map_or(Ok(true), |given| arguments::flag("requeue", given))?;
+    #[pyo3(signature = (requeue=arguments::Given(None)), text_signature = "($self, requeue=True)")]
+    fn recover<'py>(&self, py: Python<'py>, requeue: arguments::Given<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let requeue = requeue.flag("requeue", true)?;
         let shared = self.shared()?.clone();
         run(py, self.face, async move {
             shared.start.core().await?.recover(requeue).await?;
@@ -267,11 +264,11 @@ impl Consumer {
 
     fn __exit__(
         slf: &Bound<'_, Self>,
-        _kind: Option<Bound<'_, PyType>>,
+        kind: Option<Bound<'_, PyType>>,
         _error: Option<Bound<'_, PyAny>>,
         _traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        slf.as_super().get().leave(slf.py()).map(|_| ())
+        slf.as_super().get().leave(slf.py(), kind.as_ref()).map(|_| ())
     }
 }
 
@@ -325,10 +322,10 @@ impl AioConsumer {
 
     fn __aexit__<'py>(
         slf: &Bound<'py, Self>,
-        _kind: Option<Bound<'py, PyType>>,
+        kind: Option<Bound<'py, PyType>>,
         _error: Option<Bound<'py, PyAny>>,
         _traceback: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        slf.as_super().get().leave(slf.py())
+        slf.as_super().get().leave(slf.py(), kind.as_ref())
     }
 }

@@ -9,7 +9,7 @@ use pyo3::{
 };
 
 use crate::{
-    arguments::flag,
+    arguments::Given,
     engine,
     errors::OrPyErr,
     message,
@@ -221,9 +221,9 @@ impl Delivery {
     }
 
     /// Refuses the message: back to its queue, or dropped (dead-lettered if its queue says so).
-    #[pyo3(signature = (requeue=None), text_signature = "($self, requeue=True)")]
-    fn nack(&self, py: Python<'_>, requeue: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let requeue = requeue.map_or(Ok(true), |given| flag("requeue", given))?;
+    #[pyo3(signature = (requeue=Given(None)), text_signature = "($self, requeue=True)")]
+    fn nack(&self, py: Python<'_>, requeue: Given<'_>) -> PyResult<()> {
+        let requeue = requeue.flag("requeue", true)?;
         self.core()?.nack(requeue).or_py(py)?;
         engine::call_back(py);
         Ok(())
@@ -317,8 +317,8 @@ impl AioDelivery {
     }
 
     /// Refuses the message: back to its queue, or dropped (dead-lettered if its queue says so).
-    #[pyo3(signature = (requeue=None), text_signature = "($self, requeue=True)")]
-    fn nack<'py>(slf: &Bound<'py, Self>, requeue: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, Done>> {
+    #[pyo3(signature = (requeue=Given(None)), text_signature = "($self, requeue=True)")]
+    fn nack<'py>(slf: &Bound<'py, Self>, requeue: Given<'py>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().nack(slf.py(), requeue)?;
         Done::get(slf.py())
     }

@@ -88,3 +88,29 @@ where
 {
     wait::block(py, pin!(work))?.or_py(py)?.into_python(py)
 }
+
+/// Does the `work` that ends a block. An error of it does not replace what led out of the block, if anything did.
+pub fn leave<'py, F>(
+    py: Python<'py>,
+    face: Face,
+    led_out: Option<&Bound<'py, PyType>>,
+    work: PyResult<F>,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let by_exception = led_out.is_some();
+    let work = match work {
+        Err(_) if by_exception => return run(py, face, async { Ok(Outcome::None) }),
+        work => work?,
+    };
+    run(py, face, async move {
+        match work.await {
+            Err(error) if by_exception => {
+                tracing::warn!(target: "murano_messaging::client", "left by an exception, and not in order: {error}");
+            }
+            result => result?,
+        }
+        Ok(Outcome::None)
+    })
+}

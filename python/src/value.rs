@@ -96,7 +96,9 @@ fn from_python_at(what: &str, value: &Bound<'_, PyAny>, depth: usize) -> PyResul
         }
         return Ok(Value::Double(number));
     }
-    if let Some(bytes) = bytes_like(value)? {
+    if let Some(bytes) = bytes_like(value)?
+        && !is_scalar(value)
+    {
         return Ok(Value::ByteArray(ByteArray::from(bytes)));
     }
     if value.is_instance(time::datetime(py)?)? {
@@ -147,6 +149,12 @@ pub fn bytes_like(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
     };
     let bytes = view.call_method0(pyo3::intern!(value.py(), "tobytes"))?;
     Ok(Some(bytes.cast::<PyBytes>()?.as_bytes().to_vec()))
+}
+
+/// Whether the buffer behind a value holds one number, as those of NumPy and ctypes: it is not meant as bytes.
+fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
+    let view = PyMemoryView::from(value).and_then(|view| view.getattr("ndim")?.extract::<usize>());
+    view.is_ok_and(|dimensions| dimensions == 0)
 }
 
 /// The scale is unsigned; the value is signed, as in the Java, Go and Python clients.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::refusal::{Answer, Refusal};
 use crate::{
-    message::Properties,
+    message::{MAX_TTL_MS, Properties},
     wire::{
         encode,
         properties::{ContentHeader, parse_list},
@@ -58,8 +58,10 @@ impl Message {
             None => None,
             Some(text) => Some(
                 text.as_str()
-                    .parse::<u32>()
-                    .map_err(|_| Refusal::precondition(format!("invalid expiration '{text}'")))?,
+                    .parse::<u64>()
+                    .ok()
+                    .filter(|ms| *ms <= MAX_TTL_MS)
+                    .ok_or_else(|| Refusal::precondition(format!("invalid expiration '{text}'")))?,
             ),
         };
         let mut more_keys = keys_of(properties.headers().as_ref(), "CC")?;
@@ -89,7 +91,7 @@ impl Message {
             body,
             persistent: *properties.delivery_mode() == Some(2),
             priority: properties.priority().unwrap_or(0),
-            expiration: expiration.map(|ms| Duration::from_millis(ms.into())),
+            expiration: expiration.map(Duration::from_millis),
             message_id: properties.message_id().clone(),
         };
         Ok((message, properties.headers().clone()))

@@ -67,6 +67,11 @@ pub(crate) struct Asked<T> {
 }
 
 impl<T> Asked<T> {
+    /// Whether nobody waits for the answer any more.
+    pub fn is_given_up(&self) -> bool {
+        self.reply.as_ref().is_none_or(ReplyTo::is_closed)
+    }
+
     pub fn answer(&mut self, result: Result<T>) {
         if let Some(reply) = self.reply.take() {
             // Nobody waiting is fine: the caller gave up.

@@ -100,6 +100,10 @@ struct Closing {
 }
 
 impl Closing {
+    fn is_given_up(&self) -> bool {
+        self.others.iter().chain([&self.what]).all(Asked::is_given_up)
+    }
+
     fn deadlines(&self) -> impl Iterator<Item = Instant> {
         self.others.iter().chain([&self.what]).map(|what| what.deadline)
     }

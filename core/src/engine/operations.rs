@@ -435,6 +435,10 @@ impl Engine {
 
     fn begin_close(&mut self, drain: bool, what: Asked<()>) {
         if let Some(closing) = &mut self.closing {
+            // Deliveries in work are waited for as long as somebody waits for that.
+            if closing.is_given_up() {
+                closing.drain = drain;
+            }
             closing.others.push(what);
             return;
         }

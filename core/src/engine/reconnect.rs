@@ -170,7 +170,7 @@ async fn pass(
             Ok(result) => result,
             Err(_) => Err(Error::new(
                 ErrorKind::ConnectFailed,
-                format!("{host}: no answer within {share:.1?}; does RabbitMQ listen there?"),
+                format!("{host}: no answer within {:.1} s; does RabbitMQ listen there?", share.as_secs_f64()),
             )),
         };
         match result {

@@ -5,6 +5,7 @@ use pyo3::{
     types::{PyBytes, PyString},
 };
 
+pub use crate::arguments::Given;
 use crate::errors;
 
 /// A `str`, or `bytes` in UTF-8.
@@ -22,17 +23,6 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Text {
             return Ok(Self(text.extract()?));
         }
         Err(errors::wrong_type("a name", "a str or bytes", &given))
-    }
-}
-
-/// What was given, `None` too; nothing where the argument was left out.
-pub struct Given<'py>(pub Option<Bound<'py, PyAny>>);
-
-impl<'a, 'py> FromPyObject<'a, 'py> for Given<'py> {
-    type Error = PyErr;
-
-    fn extract(given: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
-        Ok(Self(Some(given.to_owned())))
     }
 }
 
