@@ -99,10 +99,13 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    fn publish_link(&self) -> Option<Arc<Link>> {
+        self.publish_link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn links(&self) -> Vec<Arc<Link>> {
-        let publish = self.publish_link.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Publishing first: its confirms may depend on nothing, but a consumer's last acks may follow a publish.
-        publish.into_iter().chain([self.main.clone()]).collect()
+        self.publish_link().into_iter().chain([self.main.clone()]).collect()
     }
 
     /// The window for a publish, with a connection to carry it.
@@ -510,33 +513,30 @@ impl Client {
 
     async fn end(&self, drain: bool, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
-        let ask = |link: &Arc<Link>| {
-            let (reply, answer) = oneshot::channel();
-            let what = Asked { name: "close".into(), deadline, reply: Some(reply) };
-            // An engine that is gone has nothing left to close.
-            link.send(Command::Close { drain, what }).is_ok().then_some(answer)
-        };
-        let mut outcome = Ok(());
-        if let Some(answer) = ask(&self.0.main)
-            && let Ok(Err(error)) = answer.await
-        {
-            outcome = Err(error);
-        }
         // Consumers first: while their deliveries are settled, answers may still be published, also for the first time.
-        for link in self.0.links() {
-            if let Some(answer) = ask(&link)
-                && let Ok(Err(error)) = answer.await
-            {
-                outcome = Err(error);
-            }
-        }
+        let main = end_link(&self.0.main, drain, deadline).await;
+        let publish = match self.0.publish_link() {
+            Some(link) => end_link(&link, drain, deadline).await,
+            None => Ok(()),
+        };
         self.0.publishing.with(|window| {
             if !window.is_closed() {
                 window.close(&closed());
             }
         });
-        outcome
+        publish.and(main)
     }
+}
+
+/// Has the engine of a connection end it, and waits for that.
+async fn end_link(link: &Link, drain: bool, deadline: Instant) -> Result<()> {
+    let (reply, answer) = oneshot::channel();
+    let what = Asked { name: "close".into(), deadline, reply: Some(reply) };
+    // An engine that is gone has nothing left to close.
+    if link.send(Command::Close { drain, what }).is_err() {
+        return Ok(());
+    }
+    answer.await.unwrap_or(Ok(()))
 }
 
 fn short(what: &str, value: &str) -> Result<ShortString> {

@@ -315,13 +315,13 @@ impl Engine {
         reply: &Reply,
     ) {
         let error = Error::from_reply("consumer", reply.clone());
-        let starting = self.consumers.get(&id).is_some_and(|consumer| consumer.state == State::Starting);
+        let (mut starting, mut cancelled) = (false, false);
         if let Some(consumer) = self.consumers.get_mut(&id) {
             // Its number is free for another.
             consumer.channel = 0;
+            starting = consumer.state == State::Starting;
+            cancelled = consumer.state == State::Cancelling;
         }
-        let mut cancelled =
-            self.consumers.get(&id).is_some_and(|consumer| consumer.state == State::Cancelling);
         for rpc in refused.into_iter().chain(rpcs) {
             match rpc.waiter {
                 // Gone with its channel, which is what was asked for.
@@ -574,11 +574,8 @@ impl Engine {
 
     /// Whether something of the start of a channel's consumer, or of its replacement by another, waits for its answer.
     fn is_starting_anew(&mut self, number: u16) -> bool {
-        self.live.channels.get(number).is_some_and(|channel| {
-            channel.rpcs.iter().any(|rpc| {
-                matches!(rpc.waiter, Waiter::Consume(_) | Waiter::Restart(_) | Waiter::Replaced(_))
-            })
-        })
+        let waits = |rpc: &Rpc| is_restart(rpc) || matches!(rpc.waiter, Waiter::Replaced(_));
+        self.live.channels.get(number).is_some_and(|channel| channel.rpcs.iter().any(waits))
     }
 
     /// Replaces a running consumer by one with the prefetch that its settings say.
