@@ -20,7 +20,7 @@ use crate::{
     delivery::Delivery,
     engine::{
         Engine, Setup, closed,
-        command::{Answer, Asked, Call, Command, Effect, Get},
+        command::{Answer, Call, Command, Get, Pending, TopologyChange},
         link::Link,
         publishing::{Confirmation, Publishing},
         window::Window,
@@ -91,9 +91,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         for link in self.links() {
             let deadline = Instant::now() + self.options.operation_timeout;
-            let what = Asked { name: "close".into(), deadline, reply: None };
+            let reply = Pending { name: "close".into(), deadline, to: None };
             // The engine being gone is as good.
-            let _ = link.send(Command::Close { drain: false, what });
+            let _ = link.send(Command::Close { drain: false, reply });
         }
     }
 }
@@ -168,9 +168,9 @@ impl Inner {
     }
 
     /// Asks the engine of the main connection and waits for its answer.
-    pub async fn ask<T>(&self, name: String, command: impl FnOnce(Asked<T>) -> Command) -> Result<T> {
+    pub async fn ask<T>(&self, name: String, command: impl FnOnce(Pending<T>) -> Command) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let asked = Asked { name, deadline: self.deadline(), reply: Some(reply) };
+        let asked = Pending { name, deadline: self.deadline(), to: Some(reply) };
         self.main.send(command(asked))?;
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
@@ -262,8 +262,8 @@ impl Client {
 
     // ---- topology --------------------------------------------------------------------------------------------
 
-    async fn call(&self, name: String, method: AMQPClass, effect: Effect) -> Result<Answer> {
-        self.0.ask(name, |what| Command::Call(Call { method, effect, what })).await
+    async fn call(&self, name: String, method: AMQPClass, effect: TopologyChange) -> Result<Answer> {
+        self.0.ask(name, |reply| Command::Call(Call { method, effect, reply })).await
     }
 
     /// Declares a queue (AMQP 0-9-1 section 1.7.2.1); the name in the answer is the broker's for a server-named one.
@@ -275,7 +275,7 @@ impl Client {
         queue.check()?;
         let name = format!("declare queue '{}'", queue.name());
         let method = AMQPClass::Queue(queue::AMQPMethod::Declare(queue.declare()));
-        match self.call(name, method, Effect::DeclareQueue(queue.clone())).await? {
+        match self.call(name, method, TopologyChange::DeclareQueue(queue.clone())).await? {
             Answer::Queue(info) => Ok(info),
             other => Err(unexpected(&other)),
         }
@@ -286,7 +286,7 @@ impl Client {
         let declare =
             queue::Declare { queue: existing_queue(queue)?, passive: true, ..queue::Declare::default() };
         let method = AMQPClass::Queue(queue::AMQPMethod::Declare(declare));
-        match self.call(format!("look up queue '{queue}'"), method, Effect::None).await? {
+        match self.call(format!("look up queue '{queue}'"), method, TopologyChange::None).await? {
             Answer::Queue(info) => Ok(info),
             other => Err(unexpected(&other)),
         }
@@ -302,7 +302,7 @@ impl Client {
     pub async fn delete_queue_if(&self, queue: &str, if_unused: bool, if_empty: bool) -> Result<u32> {
         let delete = queue::Delete { queue: existing_queue(queue)?, if_unused, if_empty, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Delete(delete));
-        let effect = Effect::DeleteQueue(queue.to_owned());
+        let effect = TopologyChange::DeleteQueue(queue.to_owned());
         count(self.call(format!("delete queue '{queue}'"), method, effect).await?)
     }
 
@@ -310,14 +310,14 @@ impl Client {
     pub async fn purge_queue(&self, queue: &str) -> Result<u32> {
         let purge = queue::Purge { queue: existing_queue(queue)?, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Purge(purge));
-        count(self.call(format!("purge queue '{queue}'"), method, Effect::None).await?)
+        count(self.call(format!("purge queue '{queue}'"), method, TopologyChange::None).await?)
     }
 
     /// Declares an exchange (AMQP 0-9-1 section 1.6.2.1). Errors: as [`Self::declare_queue`].
     pub async fn declare_exchange(&self, exchange: &Exchange) -> Result<()> {
         exchange.check()?;
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange.declare()));
-        let effect = Effect::DeclareExchange(exchange.clone());
+        let effect = TopologyChange::DeclareExchange(exchange.clone());
         self.call(format!("declare exchange '{}'", exchange.name()), method, effect).await?;
         let mut fanouts = self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner);
         if exchange.is_fanout() {
@@ -336,7 +336,7 @@ impl Client {
             ..exchange::Declare::default()
         };
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare));
-        self.call(format!("look up exchange '{exchange}'"), method, Effect::None).await.map(|_| ())
+        self.call(format!("look up exchange '{exchange}'"), method, TopologyChange::None).await.map(|_| ())
     }
 
     /// Deletes an exchange. One that does not exist counts as deleted.
@@ -349,7 +349,7 @@ impl Client {
         let delete =
             exchange::Delete { exchange: short("exchange name", exchange)?, if_unused, nowait: false };
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete));
-        let effect = Effect::DeleteExchange(exchange.to_owned());
+        let effect = TopologyChange::DeleteExchange(exchange.to_owned());
         self.call(format!("delete exchange '{exchange}'"), method, effect).await?;
         self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner).remove(exchange);
         Ok(())
@@ -359,14 +359,14 @@ impl Client {
     pub async fn bind(&self, binding: &Binding) -> Result<()> {
         binding.check()?;
         let name = format!("bind '{}' to exchange '{}'", binding.destination(), binding.source());
-        self.call(name, binding.bind_method(), Effect::Bind(binding.clone())).await.map(|_| ())
+        self.call(name, binding.bind_method(), TopologyChange::Bind(binding.clone())).await.map(|_| ())
     }
 
     /// Removes a binding.
     pub async fn unbind(&self, binding: &Binding) -> Result<()> {
         binding.check()?;
         let name = format!("unbind '{}' from exchange '{}'", binding.destination(), binding.source());
-        self.call(name, binding.unbind_method(), Effect::Unbind(binding.clone())).await.map(|_| ())
+        self.call(name, binding.unbind_method(), TopologyChange::Unbind(binding.clone())).await.map(|_| ())
     }
 
     /// Drops the queue or exchange of this name from the record, with its bindings: it stays at the broker and is not
@@ -425,7 +425,7 @@ impl Client {
         existing_queue(queue)?;
         let queue = queue.to_owned();
         let name = format!("get from queue '{queue}'");
-        self.0.ask(name, |what| Command::Get(Get { queue, no_ack, what })).await
+        self.0.ask(name, |reply| Command::Get(Get { queue, no_ack, reply })).await
     }
 
     // ---- the connection --------------------------------------------------------------------------------------
@@ -487,11 +487,11 @@ impl Client {
         let deadline = self.0.deadline();
         for link in self.0.links() {
             let (reply, answer) = oneshot::channel();
-            let asked = Asked { name: "update the secret".into(), deadline, reply: Some(reply) };
+            let asked = Pending { name: "update the secret".into(), deadline, to: Some(reply) };
             let command = Command::UpdateSecret {
                 secret: Zeroizing::new(secret.to_owned()),
                 reason: reason.to_owned(),
-                what: asked,
+                reply: asked,
             };
             link.send(command)?;
             answer.await.unwrap_or_else(|_| Err(closed()))?;
@@ -531,9 +531,9 @@ impl Client {
 /// Has the engine of a connection end it, and waits for that.
 async fn end_link(link: &Link, drain: bool, deadline: Instant) -> Result<()> {
     let (reply, answer) = oneshot::channel();
-    let what = Asked { name: "close".into(), deadline, reply: Some(reply) };
+    let reply = Pending { name: "close".into(), deadline, to: Some(reply) };
     // An engine that is gone has nothing left to close.
-    if link.send(Command::Close { drain, what }).is_err() {
+    if link.send(Command::Close { drain, reply }).is_err() {
         return Ok(());
     }
     answer.await.unwrap_or(Ok(()))

@@ -15,8 +15,8 @@ use crate::{
     client::{DIRECT_REPLY_TO, existing_queue},
     delivery::Delivery,
     engine::{
-        command::{Asked, Command},
-        incoming::{ConsumerSettings, Incoming},
+        command::{Command, Pending},
+        delivery_queue::{ConsumerSettings, DeliveryQueue},
         publishing::Publishing,
     },
     message::{IntoValue, with_entry},
@@ -152,10 +152,10 @@ impl ConsumeBuilder {
         });
         let name = format!("consume queue '{}'", self.settings.queue);
         let incoming =
-            Incoming::new(client.0.next_consumer(), client.0.main.clone(), self.settings, requests);
+            DeliveryQueue::new(client.0.next_consumer(), client.0.main.clone(), self.settings, requests);
         // Made before the answer is there, so that giving up the wait cancels the consumer.
         let consumer = Consumer { client, incoming: incoming.clone() };
-        consumer.client.0.ask(name, |what| Command::Consume { incoming, what }).await?;
+        consumer.client.0.ask(name, |reply| Command::Consume { incoming, reply }).await?;
         Ok(consumer)
     }
 }
@@ -168,7 +168,7 @@ impl ConsumeBuilder {
 /// out can still be acked.
 pub struct Consumer {
     client: Client,
-    incoming: Arc<Incoming>,
+    incoming: Arc<DeliveryQueue>,
 }
 
 impl Consumer {
@@ -217,7 +217,7 @@ impl Consumer {
     pub async fn set_prefetch(&self, messages: u16) -> Result<()> {
         let consumer = self.incoming.id;
         let name = format!("change the prefetch of consumer '{}'", self.tag());
-        self.client.0.ask(name, |what| Command::SetPrefetch { consumer, prefetch: messages, what }).await
+        self.client.0.ask(name, |reply| Command::SetPrefetch { consumer, prefetch: messages, reply }).await
     }
 
     /// Has the broker put back everything that is unsettled on this consumer, to be delivered again
@@ -229,14 +229,14 @@ impl Consumer {
         }
         let consumer = self.incoming.id;
         let name = format!("recover consumer '{}'", self.tag());
-        self.client.0.ask(name, |what| Command::Recover { consumer, what }).await
+        self.client.0.ask(name, |reply| Command::Recover { consumer, reply }).await
     }
 
     /// Stops consuming (`basic.cancel`). What was not handed out goes back to the queue; what was can still be acked.
     pub async fn cancel(&self) -> Result<()> {
         let consumer = self.incoming.id;
         let name = format!("cancel consumer '{}'", self.tag());
-        self.client.0.ask(name, |what| Command::Cancel { consumer, what }).await
+        self.client.0.ask(name, |reply| Command::Cancel { consumer, reply }).await
     }
 }
 
@@ -269,8 +269,8 @@ impl Drop for Consumer {
         }
         let consumer = self.incoming.id;
         let deadline = Instant::now() + self.client.0.options.operation_timeout;
-        let what = Asked { name: "cancel".into(), deadline, reply: None };
+        let reply = Pending { name: "cancel".into(), deadline, to: None };
         // An engine that is gone has no consumers.
-        let _ = self.client.0.main.send(Command::Cancel { consumer, what });
+        let _ = self.client.0.main.send(Command::Cancel { consumer, reply });
     }
 }

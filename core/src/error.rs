@@ -219,7 +219,7 @@ impl Error {
 
     /// The reply code that the broker would have answered with, for an [`ErrorKind::InvalidArgument`] that was not sent
     /// for that reason.
-    pub fn foreseen_code(&self) -> Option<u16> {
+    pub fn implied_reply_code(&self) -> Option<u16> {
         self.0.details.foreseen
     }
 

@@ -1,4 +1,4 @@
-//! Clients: what they can do is written once, and waits in the way of their face.
+//! Clients: what they can do is written once, and waits in the way of their api.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,15 +13,16 @@ use pyo3::{
 use crate::{
     arguments::{Given, flag, text, utf8},
     callback::Callback,
-    confirmation, consumer, delivery, engine,
+    confirmation, consumer, delivery,
     errors::{self, OrPyErr},
     events::{self, Heard},
     exit, message,
     outcome::{Outcome, leave, run},
     process::Owned,
+    runtime,
     service::Source,
     time, topology, value,
-    wait::{self, Face, operation::Ready},
+    wait::{self, Api, operation::Ready},
 };
 
 /// The publisher that was used last: a program that publishes a lot often does so along one route.
@@ -31,7 +32,7 @@ struct LastRoute {
     publisher: Publisher,
 }
 
-/// A client, whatever its face.
+/// A client, whatever its api.
 #[pyclass(frozen, subclass, weakref, module = "murano_messaging._native")]
 pub struct BaseClient {
     core: Owned<Core>,
@@ -40,7 +41,7 @@ pub struct BaseClient {
     source: Option<Arc<Source>>,
     /// What `on_event` was given.
     listeners: Mutex<Vec<Arc<Callback>>>,
-    face: Face,
+    api: Api,
 }
 
 /// A connection to RabbitMQ that keeps itself alive. Its methods return when they are done.
@@ -53,7 +54,7 @@ pub struct AioClient;
 
 pub fn to_python(
     py: Python<'_>,
-    face: Face,
+    api: Api,
     core: Core,
     source: Option<Arc<Source>>,
 ) -> PyResult<Bound<'_, PyAny>> {
@@ -63,11 +64,11 @@ pub fn to_python(
         last: Mutex::default(),
         source,
         listeners: Mutex::default(),
-        face,
+        api,
     };
-    Ok(match face {
-        Face::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Client))?.into_any(),
-        Face::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioClient))?.into_any(),
+    Ok(match api {
+        Api::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Client))?.into_any(),
+        Api::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioClient))?.into_any(),
     })
 }
 
@@ -190,7 +191,7 @@ impl BaseClient {
         self.core()?;
         let message = with_mandatory(message::build(body, properties)?, mandatory)?;
         let publisher = self.publisher(py, exchange, routing_key, timeout)?;
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             publisher.publish(message).await?;
             Ok(Outcome::None)
         })
@@ -220,23 +221,23 @@ impl BaseClient {
         self.core()?;
         let message = with_mandatory(message::build(body, properties)?, mandatory)?;
         let publisher = self.publisher(py, exchange, routing_key, timeout)?;
-        let face = self.face;
+        let api = self.api;
         let mut work = Box::pin(async move { publisher.publish_nowait(message).await });
-        if face == Face::Blocking {
+        if api == Api::Blocking {
             let core = wait::block(py, work.as_mut())?.or_py(py)?;
-            engine::call_back(py);
-            return confirmation::to_python(py, face, core);
+            runtime::call_back(py);
+            return confirmation::to_python(py, api, core);
         }
         // While there is room in the window, there is nothing to wait for.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match work.as_mut().poll(&mut context) {
             std::task::Poll::Ready(core) => {
-                engine::call_back(py);
-                let value = confirmation::to_python(py, face, core.or_py(py)?)?;
+                runtime::call_back(py);
+                let value = confirmation::to_python(py, api, core.or_py(py)?)?;
                 Ok(Bound::new(py, Ready::fair(value.unbind()))?.into_any())
             }
             std::task::Poll::Pending => {
-                run(py, face, async move { Ok(Outcome::Confirmation(face, work.await?)) })
+                run(py, api, async move { Ok(Outcome::Confirmation(api, work.await?)) })
             }
         }
     }
@@ -278,7 +279,7 @@ impl BaseClient {
     ) -> PyResult<Bound<'py, PyAny>> {
         let queue = text("queue", queue)?;
         let builder = topology::consume(self.core()?.consume(queue.as_str()), options)?;
-        consumer::start(py, self.face, &queue, builder)
+        consumer::start(py, self.api, &queue, builder)
     }
 
     /// Takes one message off a queue (`basic.get`); `None` when it is empty. Consuming is far cheaper for more than one.
@@ -298,8 +299,8 @@ impl BaseClient {
         no_ack: Given<'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (queue, no_ack) = (text("queue", queue)?, no_ack.flag("no_ack", false)?);
-        let (core, face) = (self.core()?.clone(), self.face);
-        run(py, face, async move { delivery::outcome(face, core.get(&queue, no_ack).await.transpose()) })
+        let (core, api) = (self.core()?.clone(), self.api);
+        run(py, api, async move { delivery::outcome(api, core.get(&queue, no_ack).await.transpose()) })
     }
 
     // ---- topology --------------------------------------------------------------------------------------------
@@ -335,13 +336,13 @@ impl BaseClient {
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         let queue = topology::queue(&name.text("name", "")?, options)?;
-        run(py, self.face, async move { Ok(Outcome::Queue(core.declare_queue(&queue).await?)) })
+        run(py, self.api, async move { Ok(Outcome::Queue(core.declare_queue(&queue).await?)) })
     }
 
     /// The `QueueInfo` of a queue that exists (a passive declare). Raises `NotFoundError` when it does not.
     fn queue_info<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (core, name) = (self.core()?.clone(), text("name", name)?);
-        run(py, self.face, async move { Ok(Outcome::Queue(core.queue_info(&name).await?)) })
+        run(py, self.api, async move { Ok(Outcome::Queue(core.queue_info(&name).await?)) })
     }
 
     /// Deletes a queue and returns how many messages went with it. One that does not exist counts as deleted.
@@ -362,7 +363,7 @@ impl BaseClient {
         let (core, name) = (self.core()?.clone(), text("name", name)?);
         let if_unused = if_unused.flag("if_unused", false)?;
         let if_empty = if_empty.flag("if_empty", false)?;
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             Ok(Outcome::Count(core.delete_queue_if(&name, if_unused, if_empty).await?))
         })
     }
@@ -370,7 +371,7 @@ impl BaseClient {
     /// Drops the messages of a queue that nobody has in work and returns how many. Raises `NotFoundError`.
     fn purge_queue<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (core, name) = (self.core()?.clone(), text("name", name)?);
-        run(py, self.face, async move { Ok(Outcome::Count(core.purge_queue(&name).await?)) })
+        run(py, self.api, async move { Ok(Outcome::Count(core.purge_queue(&name).await?)) })
     }
 
     /// Declares an exchange: `"direct"`, `"topic"`, `"fanout"`, `"headers"`, or a type that a plugin of the broker brings.
@@ -394,7 +395,7 @@ impl BaseClient {
         let core = self.core()?.clone();
         let kind = r#type.text("type", "direct")?;
         let exchange = topology::exchange(&text("name", name)?, &kind, options)?;
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             core.declare_exchange(&exchange).await?;
             Ok(Outcome::None)
         })
@@ -405,7 +406,7 @@ impl BaseClient {
     /// >>> client.check_exchange("amq.topic")
     fn check_exchange<'py>(&self, py: Python<'py>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let (core, name) = (self.core()?.clone(), text("name", name)?);
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             core.check_exchange(&name).await?;
             Ok(Outcome::None)
         })
@@ -424,7 +425,7 @@ impl BaseClient {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (core, name) = (self.core()?.clone(), text("name", name)?);
         let if_unused = if_unused.flag("if_unused", false)?;
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             core.delete_exchange_if(&name, if_unused).await?;
             Ok(Outcome::None)
         })
@@ -509,7 +510,7 @@ impl BaseClient {
     /// What happens to the connections from now on, as an iterator over the classes of `murano_messaging.events`. Never waits.
     /// A listener that falls more than 256 events behind loses the oldest.
     fn events<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        events::listen(py, self.face, self.core()?.events())
+        events::listen(py, self.api, self.core()?.events())
     }
 
     /// What the client did so far, as `Stats`. Never waits.
@@ -581,7 +582,7 @@ impl BaseClient {
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         let (secret, reason) = (text("secret", secret)?, reason.text("reason", "")?);
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             core.update_secret(&secret, &reason).await?;
             Ok(Outcome::None)
         })
@@ -593,7 +594,7 @@ impl BaseClient {
     /// The end of a `with` block closes it too. What led out of the block, if anything did, is not replaced by an error of that.
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             core.close().await?;
             Ok(Outcome::None)
         })
@@ -610,7 +611,7 @@ impl BaseClient {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let timeout = timeout.unwrap_or(std::time::Duration::from_secs(30));
         let core = self.core()?.clone();
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             core.drain(timeout).await?;
             Ok(Outcome::None)
         })
@@ -651,7 +652,7 @@ impl BaseClient {
         led_out: Option<&Bound<'py, PyType>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let work = self.core().cloned().map(|core| async move { core.close().await });
-        leave(py, self.face, led_out, work)
+        leave(py, self.api, led_out, work)
     }
 
     fn change_binding<'py>(
@@ -664,7 +665,7 @@ impl BaseClient {
     ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.core()?.clone();
         let binding = topology::binding(binding, &routing_key.text("routing_key", "")?, arguments.as_ref())?;
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             if bind {
                 core.bind(&binding).await?;
             } else {

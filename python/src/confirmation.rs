@@ -11,12 +11,12 @@ use murano_messaging::{Confirmation as Core, Error, ErrorKind};
 use pyo3::prelude::*;
 
 use crate::{
-    arguments, engine, errors,
+    arguments, errors,
     outcome::{Outcome, run},
     process::Owned,
-    time,
+    runtime, time,
     wait::{
-        Face,
+        Api,
         operation::Operation,
         timeout::Timeout,
         waiters::{self, Waiters},
@@ -34,7 +34,7 @@ enum State {
 #[pyclass(frozen, subclass, module = "murano_messaging")]
 pub struct Confirmation {
     state: Owned<Mutex<State>>,
-    face: Face,
+    api: Api,
 }
 
 /// The broker's answer to one publish, now or later: to be awaited.
@@ -43,12 +43,12 @@ pub struct Confirmation {
 #[pyclass(frozen, extends = Confirmation, name = "Confirmation", module = "murano_messaging.aio")]
 pub struct AioConfirmation;
 
-pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
+pub fn to_python(py: Python<'_>, api: Api, core: Core) -> PyResult<Bound<'_, PyAny>> {
     let state = State::Waiting { core, waiters: Waiters::None };
-    let confirmation = Confirmation { state: Owned::new(Mutex::new(state)), face };
-    Ok(match face {
-        Face::Blocking => Bound::new(py, confirmation)?.into_any(),
-        Face::Asyncio => {
+    let confirmation = Confirmation { state: Owned::new(Mutex::new(state)), api };
+    Ok(match api {
+        Api::Blocking => Bound::new(py, confirmation)?.into_any(),
+        Api::Asyncio => {
             Bound::new(py, PyClassInitializer::from(confirmation).add_subclass(AioConfirmation))?.into_any()
         }
     })
@@ -126,7 +126,7 @@ impl Future for InOrder {
 
 fn wait_for<'py>(
     py: Python<'py>,
-    face: Face,
+    api: Api,
     confirmations: Vec<Py<Confirmation>>,
     timeout: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -135,8 +135,8 @@ fn wait_for<'py>(
         confirmation.get().state.get()?;
     }
     let count = confirmations.len();
-    let all = Timeout::new(engine::handle(py)?, timeout, InOrder::new(confirmations));
-    run(py, face, async move {
+    let all = Timeout::new(runtime::handle(py)?, timeout, InOrder::new(confirmations));
+    run(py, api, async move {
         match all.await {
             Some(result) => result.map(|()| Outcome::None),
             None => Err(Error::new(
@@ -171,7 +171,7 @@ pub fn wait_all<'py>(
     confirmations: &Bound<'py, PyAny>,
     timeout: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    wait_for(py, Face::Blocking, listed(confirmations)?, timeout)
+    wait_for(py, Api::Blocking, listed(confirmations)?, timeout)
 }
 
 /// As `murano_messaging.wait_all`, to be awaited.
@@ -182,7 +182,7 @@ pub fn wait_all_asyncio<'py>(
     confirmations: &Bound<'py, PyAny>,
     timeout: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    wait_for(py, Face::Asyncio, listed(confirmations)?, timeout)
+    wait_for(py, Api::Asyncio, listed(confirmations)?, timeout)
 }
 
 #[pymethods]
@@ -200,8 +200,8 @@ impl Confirmation {
     /// deadline of its own), and raises the publish's error if it failed.
     #[pyo3(signature = (timeout=None))]
     fn wait<'py>(slf: Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        let (py, face) = (slf.py(), slf.get().face);
-        wait_for(py, face, vec![slf.unbind()], timeout)
+        let (py, api) = (slf.py(), slf.get().api);
+        wait_for(py, api, vec![slf.unbind()], timeout)
     }
 
     /// The error of the publish; `None` when it is confirmed, or not answered yet.
@@ -250,7 +250,7 @@ impl AioConfirmation {
     fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
         let py = slf.py();
         let confirmation = slf.into_super().unbind();
-        let operation = wait_for(py, Face::Asyncio, vec![confirmation], None)?;
+        let operation = wait_for(py, Api::Asyncio, vec![confirmation], None)?;
         Ok(operation.cast_into::<Operation>()?)
     }
 }

@@ -18,12 +18,13 @@ use tokio::runtime::Handle;
 
 use crate::{
     arguments::{self, flag, number, one_of, path, text, unexpected, utf8},
-    engine, errors,
+    errors,
     errors::OrPyErr,
     outcome::{Outcome, run},
+    runtime,
     service::{self, Source},
     time, value,
-    wait::{Face, operation::Operation},
+    wait::{Api, operation::Operation},
 };
 
 const MECHANISMS: [(&str, Mechanism); 3] =
@@ -188,7 +189,7 @@ fn recovery(given: &Bound<'_, PyAny>) -> PyResult<Recovery> {
 /// The options, and the function that knows the credentials if one was given.
 fn options(
     py: Python<'_>,
-    face: Face,
+    api: Api,
     uri: Option<&Bound<'_, PyAny>>,
     given: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<(Options, Option<Arc<Source>>)> {
@@ -219,7 +220,7 @@ fn options(
                 options
             }
             "credentials" => {
-                let known = source.insert(Source::new(&given, face)?).clone();
+                let known = source.insert(Source::new(&given, api)?).clone();
                 options.credentials_from(move || service::credentials(known.clone()))
             }
             "vhost" => options.vhost(text(&key, &given)?),
@@ -322,7 +323,7 @@ fn tls_option(tls: &mut Tls, key: &str, given: &Bound<'_, PyAny>) -> PyResult<()
 
 /// A future that is polled within the runtime: connecting starts a task there.
 struct Within<F> {
-    engine: Handle,
+    runtime: Handle,
     future: Pin<Box<F>>,
 }
 
@@ -331,28 +332,28 @@ impl<F: Future> Future for Within<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let _runtime = this.engine.enter();
+        let _runtime = this.runtime.enter();
         this.future.as_mut().poll(cx)
     }
 }
 
 fn connecting(
     py: Python<'_>,
-    face: Face,
+    api: Api,
     uri: Option<&Bound<'_, PyAny>>,
     given: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<impl Future<Output = Result<Outcome, Error>> + Send + 'static> {
-    let (options, source) = options(py, face, uri, given)?;
-    let future = Within { engine: engine::handle(py)?, future: Box::pin(options.connect()) };
+    let (options, source) = options(py, api, uri, given)?;
+    let future = Within { runtime: runtime::handle(py)?, future: Box::pin(options.connect()) };
     service::renew(py)?;
     Ok(async move {
-        if face == Face::Asyncio
+        if api == Api::Asyncio
             && let Some(source) = &source
         {
             // Without a loop it is not going to wait.
             let _ = Python::attach(|py| source.note_loop(py));
         }
-        Ok(Outcome::Client(face, Box::new(future.await?), source))
+        Ok(Outcome::Client(api, Box::new(future.await?), source))
     })
 }
 
@@ -393,7 +394,7 @@ pub fn connect<'py>(
     uri: Option<&Bound<'py, PyAny>>,
     options: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    run(py, Face::Blocking, connecting(py, Face::Blocking, uri, options)?)
+    run(py, Api::Blocking, connecting(py, Api::Blocking, uri, options)?)
 }
 
 /// Connects to RabbitMQ: to be awaited, or used with `async with`.
@@ -410,7 +411,7 @@ pub fn connect_asyncio<'py>(
     uri: Option<&Bound<'py, PyAny>>,
     options: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, Connecting>> {
-    let operation = Operation::keeping(Box::pin(connecting(py, Face::Asyncio, uri, options)?));
+    let operation = Operation::keeping(Box::pin(connecting(py, Api::Asyncio, uri, options)?));
     Bound::new(py, PyClassInitializer::from(operation).add_subclass(Connecting))
 }
 
@@ -435,7 +436,7 @@ impl Connecting {
             Some(client) => {
                 client.bind(py).call_method1(pyo3::intern!(py, "__aexit__"), (kind, error, traceback))
             }
-            None => run(py, Face::Asyncio, async { Ok(Outcome::None) }),
+            None => run(py, Api::Asyncio, async { Ok(Outcome::None) }),
         }
     }
 }

@@ -14,13 +14,13 @@ use pyo3::{prelude::*, types::PyType};
 
 use self::start::Start;
 use crate::{
-    arguments, delivery, engine,
+    arguments, delivery,
     errors::{self, OrPyErr},
     outcome::{Outcome, leave, run, run_fair},
     process::Owned,
-    time,
+    runtime, time,
     wait::{
-        self, Face,
+        self, Api,
         operation::{Operation, Ready},
         timeout::Timeout,
         turns,
@@ -85,7 +85,7 @@ impl Shared {
 pub struct BaseConsumer {
     shared: Owned<Arc<Shared>>,
     queue: String,
-    face: Face,
+    api: Api,
 }
 
 /// An iterator over the deliveries of a queue. As a context manager it is cancelled at the end.
@@ -100,18 +100,18 @@ pub struct AioConsumer;
 /// A consumer: one that runs, or for asyncio one that will when it is used.
 pub fn start<'py>(
     py: Python<'py>,
-    face: Face,
+    api: Api,
     queue: &str,
     builder: ConsumeBuilder,
 ) -> PyResult<Bound<'py, PyAny>> {
     let shared = Arc::new(Shared { start: Start::new(builder), found: Mutex::default() });
-    if face == Face::Blocking {
+    if api == Api::Blocking {
         wait::block(py, pin!(shared.start.core()))?.or_py(py)?;
     }
-    let base = BaseConsumer { shared: Owned::new(shared), queue: queue.to_owned(), face };
-    Ok(match face {
-        Face::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Consumer))?.into_any(),
-        Face::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioConsumer))?.into_any(),
+    let base = BaseConsumer { shared: Owned::new(shared), queue: queue.to_owned(), api };
+    Ok(match api {
+        Api::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Consumer))?.into_any(),
+        Api::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioConsumer))?.into_any(),
     })
 }
 
@@ -135,7 +135,7 @@ impl BaseConsumer {
                 }),
             }
         });
-        leave(py, self.face, led_out, work)
+        leave(py, self.api, led_out, work)
     }
 }
 
@@ -149,11 +149,11 @@ impl BaseConsumer {
     #[pyo3(signature = (timeout=None))]
     fn get<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
-        let (shared, face) = (self.shared()?.clone(), self.face);
-        let engine = engine::handle(py)?;
-        run_fair(py, face, async move {
+        let (shared, api) = (self.shared()?.clone(), self.api);
+        let runtime = runtime::handle(py)?;
+        run_fair(py, api, async move {
             let next = pin!(shared.next());
-            delivery::outcome(face, Timeout::new(engine, timeout, next).await.flatten())
+            delivery::outcome(api, Timeout::new(runtime, timeout, next).await.flatten())
         })
     }
 
@@ -171,19 +171,19 @@ impl BaseConsumer {
             return Err(errors::invalid("n is 0: ask for one delivery or more"));
         }
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
-        let (shared, face) = (self.shared()?.clone(), self.face);
-        let engine = engine::handle(py)?;
-        run_fair(py, face, async move {
+        let (shared, api) = (self.shared()?.clone(), self.api);
+        let runtime = runtime::handle(py)?;
+        run_fair(py, api, async move {
             let many = pin!(shared.many(n));
-            let batch = Timeout::new(engine, timeout, many).await.unwrap_or(Ok(Vec::new()))?;
-            Ok(Outcome::Deliveries(face, batch))
+            let batch = Timeout::new(runtime, timeout, many).await.unwrap_or(Ok(Vec::new()))?;
+            Ok(Outcome::Deliveries(api, batch))
         })
     }
 
     /// Stops consuming. What was not handed out goes back to the queue; what was can still be acked.
     fn cancel<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let shared = self.shared()?.clone();
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             if let Some(core) = shared.start.stop() {
                 core.cancel().await?;
             }
@@ -199,7 +199,7 @@ impl BaseConsumer {
     ) -> PyResult<Bound<'py, PyAny>> {
         let messages = arguments::number("messages", messages)?;
         let shared = self.shared()?.clone();
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             shared.start.core().await?.set_prefetch(messages).await?;
             Ok(Outcome::None)
         })
@@ -211,7 +211,7 @@ impl BaseConsumer {
     fn recover<'py>(&self, py: Python<'py>, requeue: arguments::Given<'py>) -> PyResult<Bound<'py, PyAny>> {
         let requeue = requeue.flag("requeue", true)?;
         let shared = self.shared()?.clone();
-        run(py, self.face, async move {
+        run(py, self.api, async move {
             shared.start.core().await?.recover(requeue).await?;
             Ok(Outcome::None)
         })
@@ -255,7 +255,7 @@ impl Consumer {
             Poll::Pending => wait::block(py, pin!(shared.next()))?,
         };
         let delivery = next.transpose().or_py(py)?;
-        delivery.map(|delivery| delivery::to_python(py, Face::Blocking, delivery)).transpose()
+        delivery.map(|delivery| delivery::to_python(py, Api::Blocking, delivery)).transpose()
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -276,7 +276,7 @@ impl Consumer {
 fn iterated(next: Next) -> Result<Outcome, Error> {
     match next.transpose()? {
         None => Ok(Outcome::StopAsync),
-        Some(delivery) => Ok(Outcome::Delivery(Face::Asyncio, Some(Box::new(delivery)))),
+        Some(delivery) => Ok(Outcome::Delivery(Api::Asyncio, Some(Box::new(delivery)))),
     }
 }
 
@@ -293,13 +293,13 @@ impl AioConsumer {
         let next = if turns::is_due() { Poll::Pending } else { shared.try_next() };
         match next {
             Poll::Ready(Some(Ok(delivery))) => {
-                let delivery = delivery::to_python(py, Face::Asyncio, delivery)?;
+                let delivery = delivery::to_python(py, Api::Asyncio, delivery)?;
                 Ok(Bound::new(py, Ready::new(delivery.unbind()))?.into_any())
             }
-            Poll::Ready(next) => run(py, Face::Asyncio, async move { iterated(next) }),
+            Poll::Ready(next) => run(py, Api::Asyncio, async move { iterated(next) }),
             Poll::Pending => {
                 let shared = shared.clone();
-                run_fair(py, Face::Asyncio, async move { iterated(shared.next().await) })
+                run_fair(py, Api::Asyncio, async move { iterated(shared.next().await) })
             }
         }
     }

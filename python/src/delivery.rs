@@ -10,13 +10,12 @@ use pyo3::{
 
 use crate::{
     arguments::Given,
-    engine,
     errors::OrPyErr,
     message,
     outcome::Outcome,
     process::Owned,
-    time,
-    wait::{Face, operation},
+    runtime, time,
+    wait::{Api, operation},
 };
 
 /// A message from the broker. It is yours until it is acked, nacked, rejected or requeued.
@@ -31,11 +30,11 @@ pub struct Delivery {
 #[pyclass(frozen, extends = Delivery, name = "Delivery", module = "murano_messaging.aio")]
 pub struct AioDelivery;
 
-pub fn to_python(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
+pub fn to_python(py: Python<'_>, api: Api, core: Core) -> PyResult<Bound<'_, PyAny>> {
     let delivery = Delivery { core: Owned::new(core), body: PyOnceLock::new() };
-    Ok(match face {
-        Face::Blocking => Bound::new(py, delivery)?.into_any(),
-        Face::Asyncio => {
+    Ok(match api {
+        Api::Blocking => Bound::new(py, delivery)?.into_any(),
+        Api::Asyncio => {
             Bound::new(py, PyClassInitializer::from(delivery).add_subclass(AioDelivery))?.into_any()
         }
     })
@@ -216,7 +215,7 @@ impl Delivery {
     /// Raises `AlreadySettledError` the second time. On a stale delivery it does nothing: the broker delivers it again.
     fn ack(&self, py: Python<'_>) -> PyResult<()> {
         self.core()?.ack().or_py(py)?;
-        engine::call_back(py);
+        runtime::call_back(py);
         Ok(())
     }
 
@@ -225,21 +224,21 @@ impl Delivery {
     fn nack(&self, py: Python<'_>, requeue: Given<'_>) -> PyResult<()> {
         let requeue = requeue.flag("requeue", true)?;
         self.core()?.nack(requeue).or_py(py)?;
-        engine::call_back(py);
+        runtime::call_back(py);
         Ok(())
     }
 
     /// Drops the message, or dead-letters it if its queue says so.
     fn reject(&self, py: Python<'_>) -> PyResult<()> {
         self.core()?.reject().or_py(py)?;
-        engine::call_back(py);
+        runtime::call_back(py);
         Ok(())
     }
 
     /// Puts the message back into its queue.
     fn requeue(&self, py: Python<'_>) -> PyResult<()> {
         self.core()?.requeue().or_py(py)?;
-        engine::call_back(py);
+        runtime::call_back(py);
         Ok(())
     }
 
@@ -337,6 +336,6 @@ impl AioDelivery {
 }
 
 /// The outcome of a wait for one delivery.
-pub fn outcome(face: Face, next: Option<Result<Core, Error>>) -> Result<Outcome, Error> {
-    Ok(Outcome::Delivery(face, next.transpose()?.map(Box::new)))
+pub fn outcome(api: Api, next: Option<Result<Core, Error>>) -> Result<Outcome, Error> {
+    Ok(Outcome::Delivery(api, next.transpose()?.map(Box::new)))
 }

@@ -12,11 +12,11 @@ use tokio::sync::Mutex;
 
 use crate::{
     callback::Callback,
-    engine, errors,
+    errors,
     outcome::{Outcome, run},
     process::Owned,
-    time,
-    wait::{Face, timeout::Timeout},
+    runtime, time,
+    wait::{Api, timeout::Timeout},
 };
 
 struct Listener {
@@ -44,7 +44,7 @@ impl Listener {
 #[pyclass(frozen, subclass, module = "murano_messaging._native")]
 pub struct BaseEvents {
     listener: Owned<Arc<Mutex<Listener>>>,
-    face: Face,
+    api: Api,
 }
 
 /// An iterator over what happens to a client; it ends when the client is closed.
@@ -55,12 +55,12 @@ pub struct Events;
 #[pyclass(frozen, extends = BaseEvents, name = "Events", module = "murano_messaging.aio")]
 pub struct AioEvents;
 
-pub fn listen(py: Python<'_>, face: Face, core: Core) -> PyResult<Bound<'_, PyAny>> {
+pub fn listen(py: Python<'_>, api: Api, core: Core) -> PyResult<Bound<'_, PyAny>> {
     let listener = Arc::new(Mutex::new(Listener { core, over: false }));
-    let base = BaseEvents { listener: Owned::new(listener), face };
-    Ok(match face {
-        Face::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Events))?.into_any(),
-        Face::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioEvents))?.into_any(),
+    let base = BaseEvents { listener: Owned::new(listener), api };
+    Ok(match api {
+        Api::Blocking => Bound::new(py, PyClassInitializer::from(base).add_subclass(Events))?.into_any(),
+        Api::Asyncio => Bound::new(py, PyClassInitializer::from(base).add_subclass(AioEvents))?.into_any(),
     })
 }
 
@@ -71,10 +71,10 @@ impl BaseEvents {
     fn get<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let listener = self.listener.get()?.clone();
-        let engine = engine::handle(py)?;
-        run(py, self.face, async move {
+        let runtime = runtime::handle(py)?;
+        run(py, self.api, async move {
             let next = Box::pin(async move { listener.lock().await.next().await });
-            let event = Timeout::new(engine, timeout, next).await.flatten();
+            let event = Timeout::new(runtime, timeout, next).await.flatten();
             Ok(Outcome::Event(event.map(Box::new)))
         })
     }
@@ -121,7 +121,7 @@ impl AioEvents {
 
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let listener = slf.as_super().get().listener.get()?.clone();
-        run(slf.py(), Face::Asyncio, async move {
+        run(slf.py(), Api::Asyncio, async move {
             Ok::<_, Error>(match listener.lock().await.next().await {
                 Some(event) => Outcome::Event(Some(Box::new(event))),
                 None => Outcome::StopAsync,

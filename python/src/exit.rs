@@ -9,7 +9,7 @@ use std::{
 use murano_messaging::{Client, client::WeakClient};
 use pyo3::prelude::*;
 
-use crate::{engine, process, service};
+use crate::{process, runtime, service};
 
 struct Clients {
     generation: u32,
@@ -39,7 +39,7 @@ pub fn remember(_py: Python<'_>, client: &Client) {
 #[pyfunction]
 pub fn _at_exit(py: Python<'_>) -> PyResult<()> {
     process::begin_exit(py);
-    let Some(driver) = engine::driver(py) else {
+    let Some(driver) = runtime::driver(py) else {
         // This process made no client.
         return Ok(());
     };
@@ -51,9 +51,9 @@ pub fn _at_exit(py: Python<'_>) -> PyResult<()> {
             Vec::new()
         }
     };
-    let engine = driver.handle();
+    let runtime = driver.handle();
     for client in open.iter().filter_map(WeakClient::upgrade) {
-        engine.spawn(async move {
+        runtime.spawn(async move {
             // There is nobody left to tell.
             let _ = tokio::time::timeout(PATIENCE, client.close()).await;
         });
@@ -61,7 +61,7 @@ pub fn _at_exit(py: Python<'_>) -> PyResult<()> {
     // Those that were dropped are being closed too: each connection is a task.
     let until = Instant::now() + PATIENCE;
     py.detach(|| {
-        while engine.metrics().num_alive_tasks() > 0 && Instant::now() < until {
+        while runtime.metrics().num_alive_tasks() > 0 && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
         }
     });

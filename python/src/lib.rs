@@ -22,7 +22,6 @@ mod confirmation;
 mod connect;
 mod consumer;
 mod delivery;
-mod engine;
 mod errors;
 mod events;
 mod exit;
@@ -31,6 +30,7 @@ mod message;
 mod outcome;
 mod process;
 mod puka;
+mod runtime;
 mod service;
 mod time;
 mod topology;
@@ -48,12 +48,12 @@ mod _native {
         connect::connect,
         consumer::{BaseConsumer, Consumer},
         delivery::Delivery,
-        engine::_driven_waits,
         events::{BaseEvents, Events, Heard},
         exit::_at_exit,
         logging::{log_level_is_old, set_log_level},
         process::_after_fork_in_child,
         puka::{client::PukaBase, messages::PukaClient, topology::PukaTopology},
+        runtime::_driven_waits,
         service::{Reply, end_server, new_server, next_job, pause, pending_job},
         wait::{completions::Completions, in_main_thread, operation::Operation},
     };

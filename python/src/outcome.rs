@@ -14,7 +14,7 @@ use crate::{
     errors::OrPyErr,
     events,
     service::Source,
-    wait::{self, Face, operation::Operation},
+    wait::{self, Api, operation::Operation},
 };
 
 pub enum Outcome {
@@ -22,10 +22,10 @@ pub enum Outcome {
     Count(u32),
     Queue(QueueInfo),
     /// With the function that knows its credentials, if there is one.
-    Client(Face, Box<Client>, Option<Arc<Source>>),
-    Confirmation(Face, Confirmation),
-    Delivery(Face, Option<Box<Delivery>>),
-    Deliveries(Face, Vec<Delivery>),
+    Client(Api, Box<Client>, Option<Arc<Source>>),
+    Confirmation(Api, Confirmation),
+    Delivery(Api, Option<Box<Delivery>>),
+    Deliveries(Api, Vec<Delivery>),
     Event(Option<Box<Event>>),
     /// Something that is in Python already.
     Value(Py<PyAny>),
@@ -42,14 +42,14 @@ impl Outcome {
                 let class = CLASS.import(py, "murano_messaging._types", "QueueInfo")?;
                 class.call1((info.name, info.message_count, info.consumer_count))
             }
-            Self::Client(face, client, source) => client::to_python(py, face, *client, source),
-            Self::Confirmation(face, confirmation) => confirmation::to_python(py, face, confirmation),
-            Self::Delivery(face, Some(delivery)) => delivery::to_python(py, face, *delivery),
+            Self::Client(api, client, source) => client::to_python(py, api, *client, source),
+            Self::Confirmation(api, confirmation) => confirmation::to_python(py, api, confirmation),
+            Self::Delivery(api, Some(delivery)) => delivery::to_python(py, api, *delivery),
             Self::None | Self::Delivery(_, None) | Self::Event(None) => Ok(py.None().into_bound(py)),
-            Self::Deliveries(face, deliveries) => {
+            Self::Deliveries(api, deliveries) => {
                 let list = PyList::empty(py);
                 for delivery in deliveries {
-                    list.append(delivery::to_python(py, face, delivery)?)?;
+                    list.append(delivery::to_python(py, api, delivery)?)?;
                 }
                 Ok(list.into_any())
             }
@@ -60,25 +60,25 @@ impl Outcome {
     }
 }
 
-/// Does `work` in the way of `face`: waits for it, or returns what to await.
-pub fn run<F>(py: Python<'_>, face: Face, work: F) -> PyResult<Bound<'_, PyAny>>
+/// Does `work` in the way of `api`: waits for it, or returns what to await.
+pub fn run<F>(py: Python<'_>, api: Api, work: F) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = Result<Outcome, Error>> + Send + 'static,
 {
-    match face {
-        Face::Blocking => block(py, work),
-        Face::Asyncio => Ok(Bound::new(py, Operation::new(Box::pin(work)))?.into_any()),
+    match api {
+        Api::Blocking => block(py, work),
+        Api::Asyncio => Ok(Bound::new(py, Operation::new(Box::pin(work)))?.into_any()),
     }
 }
 
 /// As [`run`], for work that takes something that is often there already: other tasks have their turns all the same.
-pub fn run_fair<F>(py: Python<'_>, face: Face, work: F) -> PyResult<Bound<'_, PyAny>>
+pub fn run_fair<F>(py: Python<'_>, api: Api, work: F) -> PyResult<Bound<'_, PyAny>>
 where
     F: Future<Output = Result<Outcome, Error>> + Send + 'static,
 {
-    match face {
-        Face::Blocking => block(py, work),
-        Face::Asyncio => Ok(Bound::new(py, Operation::fair(Box::pin(work)))?.into_any()),
+    match api {
+        Api::Blocking => block(py, work),
+        Api::Asyncio => Ok(Bound::new(py, Operation::fair(Box::pin(work)))?.into_any()),
     }
 }
 
@@ -92,7 +92,7 @@ where
 /// Does the `work` that ends a block. An error of it does not replace what led out of the block, if anything did.
 pub fn leave<'py, F>(
     py: Python<'py>,
-    face: Face,
+    api: Api,
     led_out: Option<&Bound<'py, PyType>>,
     work: PyResult<F>,
 ) -> PyResult<Bound<'py, PyAny>>
@@ -101,10 +101,10 @@ where
 {
     let by_exception = led_out.is_some();
     let work = match work {
-        Err(_) if by_exception => return run(py, face, async { Ok(Outcome::None) }),
+        Err(_) if by_exception => return run(py, api, async { Ok(Outcome::None) }),
         work => work?,
     };
-    run(py, face, async move {
+    run(py, api, async move {
         match work.await {
             Err(error) if by_exception => {
                 tracing::warn!(target: "murano_messaging::client", "left by an exception, and not in order: {error}");

@@ -11,7 +11,7 @@ use std::{
 
 use pyo3::{exceptions::PyImportError, ffi, prelude::*};
 
-use crate::{engine, errors, wait};
+use crate::{errors, runtime, wait};
 
 /// Counts the forks that led to this process.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -26,7 +26,7 @@ pub fn generation() -> u32 {
 pub fn _after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
     wait::this_is_the_main_thread();
-    engine::forget_driving();
+    runtime::forget_driving();
 }
 
 /// Something that only the process that made it may touch. A forked child gets an error, and leaks it: dropping it would

@@ -20,7 +20,7 @@ use pyo3::{
 };
 use tokio::sync::oneshot;
 
-use crate::{callback::Callback, errors, process::generation, wait, wait::Face};
+use crate::{callback::Callback, errors, process::generation, wait, wait::Api};
 
 /// So many jobs are kept for a service that does not keep up; further log records are dropped, and counted.
 const KEPT: usize = 1000;
@@ -255,7 +255,7 @@ pub fn renew(py: Python<'_>) -> PyResult<()> {
 
 impl Source {
     /// A callback as it was given to `connect`.
-    pub fn new(given: &Bound<'_, PyAny>, face: Face) -> PyResult<Arc<Self>> {
+    pub fn new(given: &Bound<'_, PyAny>, api: Api) -> PyResult<Arc<Self>> {
         if !given.is_callable() {
             let expected = "a function that returns (username, password)";
             return Err(errors::wrong_type("credentials", expected, given));
@@ -264,7 +264,7 @@ impl Source {
         let is_coroutine = |function: &Bound<'_, PyAny>| {
             inspect.call_method1("iscoroutinefunction", (function,))?.is_truthy()
         };
-        if face == Face::Blocking && (is_coroutine(given)? || is_coroutine(&given.getattr("__call__")?)?) {
+        if api == Api::Blocking && (is_coroutine(given)? || is_coroutine(&given.getattr("__call__")?)?) {
             return Err(PyTypeError::new_err(
                 "credentials is a coroutine function: give murano_messaging.connect an ordinary one, or use \
                  murano_messaging.aio.connect",

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     acks::{ChannelAcks, Lease},
-    command::{Asked, Call, Command, Get},
-    incoming::Incoming,
+    command::{Call, Command, Get, Pending},
+    delivery_queue::DeliveryQueue,
     publishing::Publishing,
     replay::Item,
 };
@@ -23,12 +23,12 @@ use crate::{
 };
 
 /// What a channel is for.
-pub(crate) enum Role {
+pub(crate) enum ChannelKind {
     /// Declarations and everything else that leaves nothing to be settled.
     Control,
     Publish,
     Consume {
-        incoming: Arc<Incoming>,
+        incoming: Arc<DeliveryQueue>,
         lease: Arc<Lease>,
         names: Names,
     },
@@ -40,14 +40,14 @@ pub(crate) enum Role {
     Closing,
 }
 
-impl Role {
+impl ChannelKind {
     /// The deliveries on the channel, if they are to be settled. They also tell which channel it is: another that has got
     /// its number has others.
     pub fn acks(&self) -> Option<&Arc<ChannelAcks>> {
         match self {
-            Role::Consume { lease, .. } => Some(&lease.acks),
-            Role::Get(acks) | Role::Draining(acks) => Some(acks),
-            Role::Control | Role::Publish | Role::Closing => None,
+            ChannelKind::Consume { lease, .. } => Some(&lease.acks),
+            ChannelKind::Get(acks) | ChannelKind::Draining(acks) => Some(acks),
+            ChannelKind::Control | ChannelKind::Publish | ChannelKind::Closing => None,
         }
     }
 }
@@ -93,11 +93,11 @@ fn decode(last: &mut Arc<str>, bytes: &[u8]) -> bool {
 /// that [`may_be_overtaken`].
 pub(crate) struct Rpc {
     pub method: AMQPClass,
-    pub waiter: Waiter,
+    pub expected: ExpectedReply,
 }
 
 /// What a reply is for.
-pub(crate) enum Waiter {
+pub(crate) enum ExpectedReply {
     /// `channel.open`, `confirm.select`, `basic.qos`: only a step towards something else.
     Step,
     Call(Call),
@@ -105,15 +105,15 @@ pub(crate) enum Waiter {
     /// `basic.consume` of the consumer with this id.
     Consume(u64),
     /// `basic.cancel`, after which the consumer is over.
-    Cancel(Asked<()>),
+    Cancel(Pending<()>),
     /// `basic.cancel`, after which the same consumer starts again with another prefetch.
     Restart(u64),
     /// `basic.cancel` of what the same consumer was before it was started anew.
     Replaced(u64),
     /// `basic.qos` on the consumer's channel.
-    Done(Asked<()>),
+    Done(Pending<()>),
     /// `basic.recover` on the consumer's channel.
-    Recovered(Asked<()>),
+    Recovered(Pending<()>),
     Replay(Item),
     /// `queue.bind` of a queue that the broker had kept for the dead connection.
     Bind(Binding),
@@ -124,12 +124,14 @@ pub(crate) enum Waiter {
     },
 }
 
-impl Waiter {
+impl ExpectedReply {
     /// The command to try again on the next connection, if somebody still waits for it.
     pub fn into_command(self, method: AMQPClass) -> Option<Command> {
         match self {
-            Waiter::Call(call) if call.what.reply.is_some() => Some(Command::Call(Call { method, ..call })),
-            Waiter::Get(get) if get.what.reply.is_some() => Some(Command::Get(get)),
+            ExpectedReply::Call(call) if call.reply.to.is_some() => {
+                Some(Command::Call(Call { method, ..call }))
+            }
+            ExpectedReply::Get(get) if get.reply.to.is_some() => Some(Command::Get(get)),
             _ => None,
         }
     }
@@ -265,7 +267,7 @@ impl Complete {
 }
 
 pub(crate) struct Channel {
-    pub role: Role,
+    pub kind: ChannelKind,
     /// The window of the publishes on it: those of a publish channel, or those a direct reply consumer's answers
     /// come back for.
     pub publishing: Option<Arc<Publishing>>,
@@ -277,7 +279,7 @@ impl Channel {
     /// Whether confirms and returns may come on it. Those of requests may still be on their way when the consumer of
     /// their answers is gone, and with it their window.
     pub fn may_publish(&self) -> bool {
-        self.publishing.is_some() || matches!(self.role, Role::Draining(_))
+        self.publishing.is_some() || matches!(self.kind, ChannelKind::Draining(_))
     }
 }
 
@@ -295,7 +297,7 @@ impl Channels {
     }
 
     /// Opens a channel: its `channel.open` is the first method in its queue. `None` at the negotiated limit.
-    pub fn open(&mut self, role: impl FnOnce(u16) -> Role) -> Option<u16> {
+    pub fn open(&mut self, kind: impl FnOnce(u16) -> ChannelKind) -> Option<u16> {
         let number = match self.free.pop() {
             Some(number) => number,
             None if self.slots.len() < usize::from(self.max) => {
@@ -304,7 +306,7 @@ impl Channels {
             }
             None => return None,
         };
-        let channel = Channel { role: role(number), publishing: None, rpcs: VecDeque::new(), content: None };
+        let channel = Channel { kind: kind(number), publishing: None, rpcs: VecDeque::new(), content: None };
         self.slots[usize::from(number) - 1] = Some(Box::new(channel));
         Some(number)
     }

@@ -6,7 +6,7 @@ use amq_protocol::protocol::AMQPClass;
 use tokio::{sync::oneshot, time::Instant};
 use zeroize::Zeroizing;
 
-use super::{acks::ChannelAcks, incoming::Incoming};
+use super::{acks::ChannelAcks, delivery_queue::DeliveryQueue};
 use crate::{
     Error, Result,
     delivery::Delivery,
@@ -21,23 +21,23 @@ pub(crate) enum Command {
     Call(Call),
     Get(Get),
     Consume {
-        incoming: Arc<Incoming>,
-        what: Asked<()>,
+        incoming: Arc<DeliveryQueue>,
+        reply: Pending<()>,
     },
     /// Ends a consumer: deliveries that were not handed out go back to the queue.
     Cancel {
         consumer: u64,
-        what: Asked<()>,
+        reply: Pending<()>,
     },
     SetPrefetch {
         consumer: u64,
         prefetch: u16,
-        what: Asked<()>,
+        reply: Pending<()>,
     },
     /// `basic.recover` with requeue on the consumer's channel.
     Recover {
         consumer: u64,
-        what: Asked<()>,
+        reply: Pending<()>,
     },
     /// The application holds nothing of this channel any more.
     Release {
@@ -50,51 +50,51 @@ pub(crate) enum Command {
     UpdateSecret {
         secret: Zeroizing<String>,
         reason: String,
-        what: Asked<()>,
+        reply: Pending<()>,
     },
     Close {
         /// Whether to wait until handed-out deliveries are settled.
         drain: bool,
-        what: Asked<()>,
+        reply: Pending<()>,
     },
 }
 
 /// Who waits for a command, until when, and what it is called in errors.
-pub(crate) struct Asked<T> {
+pub(crate) struct Pending<T> {
     pub name: String,
     pub deadline: Instant,
-    pub reply: Option<ReplyTo<T>>,
+    pub to: Option<ReplyTo<T>>,
 }
 
-impl<T> Asked<T> {
+impl<T> Pending<T> {
     /// Whether nobody waits for the answer any more.
     pub fn is_given_up(&self) -> bool {
-        self.reply.as_ref().is_none_or(ReplyTo::is_closed)
+        self.to.as_ref().is_none_or(ReplyTo::is_closed)
     }
 
     pub fn answer(&mut self, result: Result<T>) {
-        if let Some(reply) = self.reply.take() {
+        if let Some(to) = self.to.take() {
             // Nobody waiting is fine: the caller gave up.
-            let _ = reply.send(result);
+            let _ = to.send(result);
         }
     }
 }
 
 pub(crate) struct Call {
     pub method: AMQPClass,
-    pub effect: Effect,
-    pub what: Asked<Answer>,
+    pub effect: TopologyChange,
+    pub reply: Pending<Answer>,
 }
 
 pub(crate) struct Get {
     pub queue: String,
     pub no_ack: bool,
-    pub what: Asked<Option<Delivery>>,
+    pub reply: Pending<Option<Delivery>>,
 }
 
 /// What a successful call changes in the record of the topology.
 #[derive(Clone, Debug)]
-pub(crate) enum Effect {
+pub(crate) enum TopologyChange {
     None,
     DeclareExchange(Exchange),
     DeleteExchange(String),
@@ -116,48 +116,48 @@ impl Command {
     /// The deadline, for commands that somebody waits for.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
-            Command::Call(call) => Some(call.what.deadline),
-            Command::Get(get) => Some(get.what.deadline),
-            Command::Consume { what, .. }
-            | Command::Cancel { what, .. }
-            | Command::SetPrefetch { what, .. }
-            | Command::Recover { what, .. }
-            | Command::UpdateSecret { what, .. }
-            | Command::Close { what, .. } => Some(what.deadline),
+            Command::Call(call) => Some(call.reply.deadline),
+            Command::Get(get) => Some(get.reply.deadline),
+            Command::Consume { reply, .. }
+            | Command::Cancel { reply, .. }
+            | Command::SetPrefetch { reply, .. }
+            | Command::Recover { reply, .. }
+            | Command::UpdateSecret { reply, .. }
+            | Command::Close { reply, .. } => Some(reply.deadline),
             Command::Release { .. } | Command::Forget { .. } => None,
         }
     }
 
     pub fn name(&self) -> &str {
         match self {
-            Command::Call(call) => &call.what.name,
-            Command::Get(get) => &get.what.name,
-            Command::Consume { what, .. }
-            | Command::Cancel { what, .. }
-            | Command::SetPrefetch { what, .. }
-            | Command::Recover { what, .. }
-            | Command::UpdateSecret { what, .. }
-            | Command::Close { what, .. } => &what.name,
+            Command::Call(call) => &call.reply.name,
+            Command::Get(get) => &get.reply.name,
+            Command::Consume { reply, .. }
+            | Command::Cancel { reply, .. }
+            | Command::SetPrefetch { reply, .. }
+            | Command::Recover { reply, .. }
+            | Command::UpdateSecret { reply, .. }
+            | Command::Close { reply, .. } => &reply.name,
             Command::Release { .. } | Command::Forget { .. } => "",
         }
     }
 
     pub fn fail(self, error: Error) {
         match self {
-            Command::Call(mut call) => call.what.answer(Err(error)),
-            Command::Get(mut get) => get.what.answer(Err(error)),
-            Command::Consume { incoming, mut what } => {
+            Command::Call(mut call) => call.reply.answer(Err(error)),
+            Command::Get(mut get) => get.reply.answer(Err(error)),
+            Command::Consume { incoming, mut reply } => {
                 if let Some(requests) = &incoming.requests {
                     requests.with(|window| window.close(&error));
                 }
                 incoming.end(Some(error.clone()));
-                what.answer(Err(error));
+                reply.answer(Err(error));
             }
-            Command::Cancel { mut what, .. }
-            | Command::SetPrefetch { mut what, .. }
-            | Command::Recover { mut what, .. }
-            | Command::UpdateSecret { mut what, .. }
-            | Command::Close { mut what, .. } => what.answer(Err(error)),
+            Command::Cancel { mut reply, .. }
+            | Command::SetPrefetch { mut reply, .. }
+            | Command::Recover { mut reply, .. }
+            | Command::UpdateSecret { mut reply, .. }
+            | Command::Close { mut reply, .. } => reply.answer(Err(error)),
             Command::Release { .. } | Command::Forget { .. } => {}
         }
     }

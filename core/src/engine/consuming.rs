@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::{
     Engine,
     acks::{ChannelAcks, Lease},
-    channel::{Names, Role, Rpc, Waiter},
-    command::{Asked, Command},
-    incoming::Incoming,
+    channel::{ChannelKind, ExpectedReply, Names, Rpc},
+    command::{Command, Pending},
+    delivery_queue::DeliveryQueue,
     replay::{Item, Retry, RetryWhat},
 };
 use crate::{
@@ -35,16 +35,16 @@ enum State {
 }
 
 pub(crate) struct Consumer {
-    pub incoming: Arc<Incoming>,
+    pub incoming: Arc<DeliveryQueue>,
     /// 0 without a channel.
     channel: u16,
     state: State,
     /// Who waits for the first `basic.consume-ok`.
-    pub asked: Option<Asked<()>>,
+    pub asked: Option<Pending<()>>,
     /// Who waits for a change of the prefetch.
-    pub changes: Vec<Asked<()>>,
+    pub changes: Vec<Pending<()>>,
     /// Who asked for the end of it while it was being started anew.
-    pub cancels: Vec<Asked<()>>,
+    pub cancels: Vec<Pending<()>>,
     /// The prefetch that it was last started with.
     sent_prefetch: u16,
     /// Counts restarts on one channel, where each needs a tag of its own.
@@ -69,7 +69,7 @@ impl Consumer {
 }
 
 impl Engine {
-    pub(super) fn consume(&mut self, incoming: Arc<Incoming>, mut what: Asked<()>) {
+    pub(super) fn consume(&mut self, incoming: Arc<DeliveryQueue>, mut reply: Pending<()>) {
         let refused = {
             let mut settings = incoming.settings();
             let recorded = self.record.queue(&settings.queue).map(|recorded| &recorded.queue);
@@ -83,7 +83,7 @@ impl Engine {
             (settings.stream && settings.prefetch == 0).then(no_stream_prefetch)
         };
         if let Some(error) = refused {
-            what.answer(Err(error));
+            reply.answer(Err(error));
             return;
         }
         self.record.consume(&incoming.settings().queue);
@@ -98,7 +98,7 @@ impl Engine {
                 incoming,
                 channel: 0,
                 state: State::Starting,
-                asked: Some(what),
+                asked: Some(reply),
                 changes: Vec::new(),
                 cancels: Vec::new(),
                 sent_prefetch: 0,
@@ -126,7 +126,7 @@ impl Engine {
             let settings = incoming.settings();
             (Names::of(settings.tag.clone()), settings.stream)
         };
-        let number = self.open_channel(|number| Role::Consume {
+        let number = self.open_channel(|number| ChannelKind::Consume {
             incoming,
             lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch, stream) }),
             names,
@@ -141,7 +141,7 @@ impl Engine {
         }
         if let Some(requests) = requests {
             let select = confirm::AMQPMethod::Select(confirm::Select { nowait: false });
-            self.request(number, AMQPClass::Confirm(select), Waiter::Step);
+            self.request(number, AMQPClass::Confirm(select), ExpectedReply::Step);
             if let Some(channel) = self.live.channels.get(number) {
                 channel.publishing = Some(requests);
             }
@@ -177,13 +177,17 @@ impl Engine {
             (qos, consume)
         };
         if let Some(qos) = qos {
-            self.request(number, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)), Waiter::Step);
+            self.request(number, AMQPClass::Basic(basic::AMQPMethod::Qos(qos)), ExpectedReply::Step);
         }
-        self.request(number, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)), Waiter::Consume(id));
+        self.request(
+            number,
+            AMQPClass::Basic(basic::AMQPMethod::Consume(consume)),
+            ExpectedReply::Consume(id),
+        );
     }
 
     /// `basic.consume-ok`.
-    pub(super) fn consuming(&mut self, id: u64) {
+    pub(super) fn on_consume_ok(&mut self, id: u64) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             return;
         };
@@ -323,13 +327,16 @@ impl Engine {
             cancelled = consumer.state == State::Cancelling;
         }
         for rpc in refused.into_iter().chain(rpcs) {
-            match rpc.waiter {
+            match rpc.expected {
                 // Gone with its channel, which is what was asked for.
-                Waiter::Cancel(mut what) => {
+                ExpectedReply::Cancel(mut reply) => {
                     cancelled = true;
-                    what.answer(Ok(()));
+                    reply.answer(Ok(()));
                 }
-                Waiter::Step | Waiter::Consume(_) | Waiter::Restart(_) | Waiter::Replaced(_) => {}
+                ExpectedReply::Step
+                | ExpectedReply::Consume(_)
+                | ExpectedReply::Restart(_)
+                | ExpectedReply::Replaced(_) => {}
                 _ => self.fail_waiter(rpc, Some(reply)),
             }
         }
@@ -404,7 +411,7 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return false;
         };
-        let Role::Consume { incoming, .. } = &channel.role else {
+        let ChannelKind::Consume { incoming, .. } = &channel.kind else {
             return false;
         };
         let consumer = self.consumers.get(&incoming.id);
@@ -421,7 +428,7 @@ impl Engine {
         if !channel.rpcs.iter().any(is_restart) {
             return;
         }
-        if let Some(acks) = channel.role.acks().cloned() {
+        if let Some(acks) = channel.kind.acks().cloned() {
             acks.flush(&mut self.live.out);
         }
         self.close_channel(number);
@@ -430,19 +437,19 @@ impl Engine {
     /// Leaves a consumer's channel to the deliveries that are still with the application. Returns the consumer.
     fn move_to_draining(&mut self, number: u16) -> Option<u64> {
         let channel = self.live.channels.get(number)?;
-        let Role::Consume { incoming, lease, .. } = &channel.role else {
+        let ChannelKind::Consume { incoming, lease, .. } = &channel.kind else {
             return None;
         };
         let (id, acks) = (incoming.id, lease.acks.clone());
         channel.publishing = None;
         // Drops the engine's share of the lease: when no delivery holds it either, the channel is released.
-        channel.role = Role::Draining(acks);
+        channel.kind = ChannelKind::Draining(acks);
         Some(id)
     }
 
     // ---- the owner's wishes ----------------------------------------------------------------------------------
 
-    pub(super) fn cancel(&mut self, id: u64, mut what: Asked<()>) {
+    pub(super) fn cancel(&mut self, id: u64, mut reply: Pending<()>) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
             // It may still wait for the connection.
             let is_it = |command: &mut Command| matches!(command, Command::Consume { incoming, .. } if incoming.id == id);
@@ -451,12 +458,12 @@ impl Engine {
             {
                 command.fail(super::closed());
             }
-            what.answer(Ok(()));
+            reply.answer(Ok(()));
             return;
         };
         if consumer.channel == 0 {
             self.drop_consumer(id);
-            what.answer(Ok(()));
+            reply.answer(Ok(()));
             return;
         }
         if consumer.state == State::Starting {
@@ -466,19 +473,19 @@ impl Engine {
             self.close_channel(number);
             self.drop_consumer(id);
             self.consumer_settled();
-            what.answer(Ok(()));
+            reply.answer(Ok(()));
             return;
         }
         consumer.state = State::Cancelling;
-        consumer.cancel_until = Some(what.deadline);
+        consumer.cancel_until = Some(reply.deadline);
         let (number, consumer_tag) = (consumer.channel, consumer.wire_tag());
         let incoming = consumer.incoming.clone();
         if self.is_starting_anew(number) {
             // As above; but here the application may hold deliveries of the channel.
-            self.consumers.entry(id).and_modify(|consumer| consumer.cancels.push(what));
+            self.consumers.entry(id).and_modify(|consumer| consumer.cancels.push(reply));
             return;
         }
-        self.send_cancel(number, consumer_tag, Waiter::Cancel(what));
+        self.send_cancel(number, consumer_tag, ExpectedReply::Cancel(reply));
         incoming.settings().cancelling = true;
         put_back(&incoming);
     }
@@ -492,30 +499,32 @@ impl Engine {
             .any(|until| until > Instant::now())
     }
 
-    fn send_cancel(&mut self, number: u16, consumer_tag: ShortString, waiter: Waiter) {
+    fn send_cancel(&mut self, number: u16, consumer_tag: ShortString, expected: ExpectedReply) {
         let cancel = basic::AMQPMethod::Cancel(basic::Cancel { consumer_tag, nowait: false });
-        self.request(number, AMQPClass::Basic(cancel), waiter);
+        self.request(number, AMQPClass::Basic(cancel), expected);
     }
 
     /// `basic.cancel-ok`: what was not handed out goes back to the queue.
-    pub(super) fn cancelled(&mut self, number: u16, mut what: Asked<()>) {
+    pub(super) fn on_cancel_ok(&mut self, number: u16, mut reply: Pending<()>) {
         if let Some(id) = self.move_to_draining(number)
             && let Some(consumer) = self.consumers.get(&id)
         {
             put_back(&consumer.incoming);
-            if let Some(Role::Draining(acks)) = self.live.channels.get(number).map(|channel| &channel.role) {
+            if let Some(ChannelKind::Draining(acks)) =
+                self.live.channels.get(number).map(|channel| &channel.kind)
+            {
                 let acks = acks.clone();
                 acks.flush(&mut self.live.out);
             }
             self.end_consumer(id, None);
         }
-        what.answer(Ok(()));
+        reply.answer(Ok(()));
     }
 
-    pub(super) fn set_prefetch(&mut self, id: u64, prefetch: u16, mut what: Asked<()>) {
+    pub(super) fn set_prefetch(&mut self, id: u64, prefetch: u16, mut reply: Pending<()>) {
         let Some(consumer) = self.consumers.get_mut(&id) else {
-            let error = has_ended(&what.name);
-            what.answer(Err(error));
+            let error = has_ended(&reply.name);
+            reply.answer(Err(error));
             return;
         };
         let global = {
@@ -523,12 +532,12 @@ impl Engine {
             if settings.no_ack {
                 // It has no meaning without acks.
                 drop(settings);
-                what.answer(Ok(()));
+                reply.answer(Ok(()));
                 return;
             }
             if settings.stream && prefetch == 0 {
                 drop(settings);
-                what.answer(Err(no_stream_prefetch()));
+                reply.answer(Err(no_stream_prefetch()));
                 return;
             }
             settings.prefetch = prefetch;
@@ -537,15 +546,15 @@ impl Engine {
         let number = consumer.channel;
         if number == 0 || consumer.state == State::Cancelling {
             // It starts with the new value, if it starts again.
-            what.answer(Ok(()));
+            reply.answer(Ok(()));
             return;
         }
         if global {
             let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: prefetch, global: true });
-            self.request(number, AMQPClass::Basic(qos), Waiter::Done(what));
+            self.request(number, AMQPClass::Basic(qos), ExpectedReply::Done(reply));
             return;
         }
-        consumer.changes.push(what);
+        consumer.changes.push(reply);
         self.go_on(id);
     }
 
@@ -560,8 +569,8 @@ impl Engine {
             return;
         };
         if consumer.state == State::Cancelling {
-            for what in std::mem::take(&mut consumer.cancels) {
-                self.cancel(id, what);
+            for reply in std::mem::take(&mut consumer.cancels) {
+                self.cancel(id, reply);
             }
         } else if consumer.sent_prefetch == consumer.incoming.settings().prefetch {
             for mut change in consumer.changes.drain(..) {
@@ -574,7 +583,7 @@ impl Engine {
 
     /// Whether something of the start of a channel's consumer, or of its replacement by another, waits for its answer.
     fn is_starting_anew(&mut self, number: u16) -> bool {
-        let waits = |rpc: &Rpc| is_restart(rpc) || matches!(rpc.waiter, Waiter::Replaced(_));
+        let waits = |rpc: &Rpc| is_restart(rpc) || matches!(rpc.expected, ExpectedReply::Replaced(_));
         self.live.channels.get(number).is_some_and(|channel| channel.rpcs.iter().any(waits))
     }
 
@@ -591,9 +600,9 @@ impl Engine {
         };
         if stream {
             // The offset to go on from is known once nothing more comes.
-            self.send_cancel(number, old_tag, Waiter::Restart(id));
+            self.send_cancel(number, old_tag, ExpectedReply::Restart(id));
         } else if exclusive {
-            self.send_cancel(number, old_tag, Waiter::Replaced(id));
+            self.send_cancel(number, old_tag, ExpectedReply::Replaced(id));
             self.send_qos_off(number, prefetch);
             self.send_consume(id, number);
         } else {
@@ -601,7 +610,7 @@ impl Engine {
             // channel, so that order is kept.
             self.send_qos_off(number, prefetch);
             self.send_consume(id, number);
-            self.send_cancel(number, old_tag, Waiter::Replaced(id));
+            self.send_cancel(number, old_tag, ExpectedReply::Replaced(id));
         }
     }
 
@@ -609,7 +618,7 @@ impl Engine {
     fn send_qos_off(&mut self, number: u16, prefetch: u16) {
         if prefetch == 0 {
             let qos = basic::AMQPMethod::Qos(basic::Qos { prefetch_count: 0, global: false });
-            self.request(number, AMQPClass::Basic(qos), Waiter::Step);
+            self.request(number, AMQPClass::Basic(qos), ExpectedReply::Step);
         }
     }
 
@@ -618,38 +627,38 @@ impl Engine {
         self.send_consume(id, number);
     }
 
-    pub(super) fn recover(&mut self, id: u64, mut what: Asked<()>) {
+    pub(super) fn recover(&mut self, id: u64, mut reply: Pending<()>) {
         let number = self.consumers.get(&id).map_or(0, |consumer| consumer.channel);
-        let acks = match self.live.channels.get(number).map(|channel| &channel.role) {
-            Some(Role::Consume { lease, .. }) if lease.acks.stream => {
+        let acks = match self.live.channels.get(number).map(|channel| &channel.kind) {
+            Some(ChannelKind::Consume { lease, .. }) if lease.acks.stream => {
                 // RabbitMQ 3.10 ends the connection over it (541).
-                let text = format!("{}: a stream keeps its messages and takes none back", what.name);
-                what.answer(Err(Error::invalid(text)));
+                let text = format!("{}: a stream keeps its messages and takes none back", reply.name);
+                reply.answer(Err(Error::invalid(text)));
                 return;
             }
-            Some(Role::Consume { lease, .. }) => lease.acks.clone(),
+            Some(ChannelKind::Consume { lease, .. }) => lease.acks.clone(),
             _ => {
-                let error = has_ended(&what.name);
-                what.answer(Err(error));
+                let error = has_ended(&reply.name);
+                reply.answer(Err(error));
                 return;
             }
         };
         acks.flush_and_hold(&mut self.live.out);
         let recover = basic::AMQPMethod::Recover(basic::Recover { requeue: true });
-        self.request(number, AMQPClass::Basic(recover), Waiter::Recovered(what));
+        self.request(number, AMQPClass::Basic(recover), ExpectedReply::Recovered(reply));
     }
 
     /// `basic.recover-ok`: every delivery so far is void, and comes again.
-    pub(super) fn recovered(&mut self, number: u16, mut what: Asked<()>) {
-        let role = self.live.channels.get(number).map(|channel| &channel.role);
+    pub(super) fn on_recover_ok(&mut self, number: u16, mut reply: Pending<()>) {
+        let role = self.live.channels.get(number).map(|channel| &channel.kind);
         // The consumer may have been cancelled meanwhile.
-        if let Some(acks) = role.and_then(Role::acks) {
+        if let Some(acks) = role.and_then(ChannelKind::acks) {
             acks.forget_unsettled();
         }
-        if let Some(Role::Consume { incoming, .. }) = role {
+        if let Some(ChannelKind::Consume { incoming, .. }) = role {
             drop(incoming.take_undelivered());
         }
-        what.answer(Ok(()));
+        reply.answer(Ok(()));
     }
 
     // ---- the end of a consumer -------------------------------------------------------------------------------
@@ -702,7 +711,7 @@ impl Engine {
 }
 
 /// Gives what was never handed out back to the queue.
-fn put_back(incoming: &Incoming) {
+fn put_back(incoming: &DeliveryQueue) {
     // Without acks the broker has forgotten them, so the application still gets them.
     if !incoming.settings().no_ack {
         for delivery in incoming.take_undelivered() {
@@ -713,7 +722,7 @@ fn put_back(incoming: &Incoming) {
 
 /// Whether it is not known yet if the consumer will be started.
 fn is_restart(rpc: &Rpc) -> bool {
-    matches!(rpc.waiter, Waiter::Consume(_) | Waiter::Restart(_))
+    matches!(rpc.expected, ExpectedReply::Consume(_) | ExpectedReply::Restart(_))
 }
 
 /// What is said to whoever wants something of a consumer that is over.

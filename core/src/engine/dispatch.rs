@@ -11,7 +11,8 @@ use super::{
     Ended, Engine,
     acks::{ChannelAcks, Lease, Settle},
     channel::{
-        Channel, Complete, Content, ContentKind, Envelope, Role, Rpc, Waiter, answers, may_be_overtaken,
+        Channel, ChannelKind, Complete, Content, ContentKind, Envelope, ExpectedReply, Rpc, answers,
+        may_be_overtaken,
     },
     refusal,
 };
@@ -41,14 +42,14 @@ impl Engine {
             Frame::Method(number, method) => return self.on_method(number, method),
             Frame::Deliver(number, deliver) => match self.content_channel(number) {
                 Ok(None) => Ok(()),
-                Ok(Some(channel)) => match &mut channel.role {
-                    Role::Consume { names, .. } if !names.is_for(deliver.consumer_tag) => {
+                Ok(Some(channel)) => match &mut channel.kind {
+                    ChannelKind::Consume { names, .. } if !names.is_for(deliver.consumer_tag) => {
                         let tag = String::from_utf8_lossy(deliver.consumer_tag);
                         Err(Violation::command(format!(
                             "a delivery for consumer tag '{tag}' on channel {number}, which has another consumer"
                         )))
                     }
-                    Role::Consume { names, .. } => {
+                    ChannelKind::Consume { names, .. } => {
                         let envelope = Envelope::deliver(&deliver, names);
                         channel.content = Some(Content::new(ContentKind::Deliver(envelope)));
                         Ok(())
@@ -93,7 +94,7 @@ impl Engine {
     /// The channel on which a content begins; `None` while it is closing.
     fn content_channel(&mut self, number: u16) -> Result<Option<&mut Channel>, Violation> {
         let channel = self.live.channels.get(number).ok_or_else(|| not_open(number))?;
-        if matches!(channel.role, Role::Closing) {
+        if matches!(channel.kind, ChannelKind::Closing) {
             return Ok(None);
         }
         if channel.content.is_some() {
@@ -105,9 +106,9 @@ impl Engine {
     /// The content that is arriving on a channel; `None` while it is closing.
     fn arriving(&mut self, number: u16) -> Result<Option<&mut Content>, Violation> {
         let channel = self.live.channels.get(number).ok_or_else(|| not_open(number))?;
-        match (&mut channel.content, &channel.role) {
+        match (&mut channel.content, &channel.kind) {
             (Some(content), _) => Ok(Some(content)),
-            (None, Role::Closing) => Ok(None),
+            (None, ChannelKind::Closing) => Ok(None),
             (None, _) => Err(Violation::unexpected("a content frame that no method announced")),
         }
     }
@@ -142,7 +143,7 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return Ok(());
         };
-        let Role::Consume { incoming, lease, .. } = &channel.role else {
+        let ChannelKind::Consume { incoming, lease, .. } = &channel.kind else {
             return Ok(());
         };
         let (incoming, lease) = (incoming.clone(), lease.clone());
@@ -212,30 +213,30 @@ impl Engine {
         let ContentKind::Got { envelope, message_count } = complete.kind else {
             return Ok(());
         };
-        let Some(Rpc { waiter: Waiter::Get(_), .. }) = channel.rpcs.front() else {
+        let Some(Rpc { expected: ExpectedReply::Get(_), .. }) = channel.rpcs.front() else {
             return Err(Violation::command("basic.get-ok that nobody asked for"));
         };
-        let lease = match &channel.role {
+        let lease = match &channel.kind {
             // Before the get is taken off: until it has its answer, somebody waits for it.
-            Role::Get(acks) => {
+            ChannelKind::Get(acks) => {
                 acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
                 // It goes with the delivery: when that is dropped, the channel is free again.
                 Some(Arc::new(Lease { acks: acks.clone() }))
             }
             _ => None,
         };
-        let Some(Rpc { waiter: Waiter::Get(mut get), .. }) = channel.rpcs.pop_front() else {
+        let Some(Rpc { expected: ExpectedReply::Get(mut get), .. }) = channel.rpcs.pop_front() else {
             return Ok(());
         };
         if let Some(size) = complete.oversize {
             let queue = get.queue.clone();
             let unsettled = lease.as_ref().map(|lease| (&lease.acks, envelope.delivery_tag));
             self.reject_oversize(unsettled, queue, size);
-            get.what.answer(Err(Error::new(
+            get.reply.answer(Err(Error::new(
                 ErrorKind::InvalidArgument,
                 format!(
                     "{}: the message has {size} bytes, over the bound of {}; it was rejected",
-                    get.what.name, self.options.max_body_size
+                    get.reply.name, self.options.max_body_size
                 ),
             )));
             return Ok(());
@@ -244,7 +245,7 @@ impl Engine {
         self.counters.delivered.fetch_add(1, Ordering::Relaxed);
         self.counters.bytes_delivered.fetch_add(complete.body.len() as u64, Ordering::Relaxed);
         let no_ack = get.no_ack;
-        get.what.answer(Ok(Some(Delivery {
+        get.reply.answer(Ok(Some(Delivery {
             lease,
             consumer_tag: "".into(),
             delivery_tag: envelope.delivery_tag,
@@ -285,8 +286,8 @@ impl Engine {
                 Ok(())
             }
             M::UpdateSecretOk(_) if !self.live.secrets.is_empty() => {
-                if let Some(mut what) = self.live.secrets.pop_front() {
-                    what.answer(Ok(()));
+                if let Some(mut reply) = self.live.secrets.pop_front() {
+                    reply.answer(Ok(()));
                 }
                 Ok(())
             }
@@ -324,8 +325,8 @@ impl Engine {
     /// Fails the one operation that the broker closed the connection for.
     fn fail_culprit(&mut self, culprit: (u16, u16), error: &Error) {
         // Several may wait for an answer to such a method. What is not implemented is a prefetch limit of the channel.
-        let is_likely = |channel: &Channel| match &channel.role {
-            Role::Consume { incoming, .. } if error.reply_code() == Some(NOT_IMPLEMENTED) => {
+        let is_likely = |channel: &Channel| match &channel.kind {
+            ChannelKind::Consume { incoming, .. } if error.reply_code() == Some(NOT_IMPLEMENTED) => {
                 incoming.settings().global_prefetch
             }
             _ => false,
@@ -339,7 +340,7 @@ impl Engine {
             .min_by_key(|channel| !is_likely(channel))
             .and_then(|channel| channel.rpcs.pop_front());
         if let Some(rpc) = refused {
-            if let Waiter::Replay(item) = &rpc.waiter {
+            if let ExpectedReply::Replay(item) = &rpc.expected {
                 // Declared again after the next reconnect, it would end that connection too.
                 self.forget_item(item);
             }
@@ -351,7 +352,7 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return Err(self.violated(&not_open(number)));
         };
-        let closing = matches!(channel.role, Role::Closing);
+        let closing = matches!(channel.kind, ChannelKind::Closing);
         if channel.content.is_some() && !closing {
             return Err(self.violated(&Violation::unexpected("a method in the middle of a content")));
         }

@@ -5,9 +5,9 @@
 //! | [`link`] | what handles and the engine share |
 //! | [`command`] | what handles ask for |
 //! | [`publishing`], [`window`] | publishes, their window and their confirms |
-//! | [`incoming`], [`acks`] | deliveries on their way to the application, and back |
+//! | [`delivery_queue`], [`acks`] | deliveries on their way to the application, and back |
 //! | [`channel`] | the channels of one connection |
-//! | [`session`] | the turn of the engine: read, write, time |
+//! | [`io_loop`] | the turn of the engine: read, write, time |
 //! | [`dispatch`] | what to do with a frame |
 //! | [`operations`] | what to do with a command |
 //! | [`consuming`] | the life of a consumer |
@@ -19,15 +19,15 @@ pub(crate) mod acks;
 pub(crate) mod channel;
 pub(crate) mod command;
 mod consuming;
+pub(crate) mod delivery_queue;
 mod dispatch;
-pub(crate) mod incoming;
+mod io_loop;
 pub(crate) mod link;
 mod operations;
 pub(crate) mod publishing;
 mod reconnect;
 pub(crate) mod record;
 pub(crate) mod replay;
-mod session;
 pub(crate) mod window;
 pub(crate) mod writer;
 
@@ -41,11 +41,11 @@ use tokio::{sync::oneshot, time::Instant};
 use self::{
     acks::ChannelAcks,
     channel::Channels,
-    command::{Asked, Command},
+    command::{Command, Pending},
     consuming::Consumer,
     link::Link,
     publishing::Publishing,
-    record::Record,
+    record::RecordedTopology,
     replay::Replay,
 };
 use crate::{
@@ -67,18 +67,18 @@ pub(crate) enum Ended {
 }
 
 /// What belongs to one live connection and dies with it.
-pub(crate) struct Live {
+pub(crate) struct ConnectionState {
     channels: Channels,
     /// The channel for declarations; 0 until one is needed.
     control: u16,
     /// Encoded methods and acks that wait for the writer.
     out: Vec<u8>,
     /// Consumers that got deliveries since the last wake-up.
-    to_wake: Vec<Arc<incoming::Incoming>>,
+    to_wake: Vec<Arc<delivery_queue::DeliveryQueue>>,
     replay: Option<Replay>,
     host: String,
     /// `connection.update-secret` calls that wait for their reply.
-    secrets: VecDeque<Asked<()>>,
+    secrets: VecDeque<Pending<()>>,
     /// `connection.close` was sent.
     close_sent: bool,
     /// Answers to `channel.flow` since the peer last took all that was written.
@@ -92,25 +92,25 @@ pub(crate) struct Live {
 /// The orderly end that was asked for.
 struct Closing {
     drain: bool,
-    what: Asked<()>,
+    reply: Pending<()>,
     /// Who asked for it again meanwhile; they wait for the same end, each until its own deadline.
-    others: Vec<Asked<()>>,
+    others: Vec<Pending<()>>,
     /// The deadline passed first.
     late: bool,
 }
 
 impl Closing {
     fn is_given_up(&self) -> bool {
-        self.others.iter().chain([&self.what]).all(Asked::is_given_up)
+        self.others.iter().chain([&self.reply]).all(Pending::is_given_up)
     }
 
     fn deadlines(&self) -> impl Iterator<Item = Instant> {
-        self.others.iter().chain([&self.what]).map(|what| what.deadline)
+        self.others.iter().chain([&self.reply]).map(|reply| reply.deadline)
     }
 
     fn answer(&mut self, result: &Result<()>) {
-        for what in self.others.iter_mut().chain([&mut self.what]) {
-            what.answer(result.clone());
+        for reply in self.others.iter_mut().chain([&mut self.reply]) {
+            reply.answer(result.clone());
         }
     }
 }
@@ -137,7 +137,7 @@ pub(crate) struct Engine {
     after: Option<Arc<Link>>,
     /// Counts connections; a channel number means something only together with it.
     epoch: u64,
-    record: Record,
+    record: RecordedTopology,
     consumers: BTreeMap<u64, Consumer>,
     /// The windows of direct reply consumers.
     requests: Vec<Arc<Publishing>>,
@@ -154,7 +154,7 @@ pub(crate) struct Engine {
     opened_at: Option<Instant>,
     /// Connections in a row that did not last.
     failures: u32,
-    live: Live,
+    live: ConnectionState,
     /// Wakes the wait for the other connection's topology.
     sync: Option<oneshot::Receiver<Result<command::Answer>>>,
     /// When the publishing connection stops waiting for the other one.
@@ -173,7 +173,7 @@ impl Engine {
             counters: setup.counters,
             after: setup.after,
             epoch: 0,
-            record: Record::default(),
+            record: RecordedTopology::default(),
             consumers: BTreeMap::new(),
             requests: Vec::new(),
             deferred: VecDeque::new(),
@@ -184,7 +184,7 @@ impl Engine {
             next_host: 0,
             opened_at: None,
             failures: 0,
-            live: Live::none(),
+            live: ConnectionState::none(),
             sync: None,
             sync_until: None,
         }
@@ -234,16 +234,16 @@ impl Engine {
     }
 
     /// Takes over a connection that was just opened.
-    fn begin(&mut self, opened: Opened) -> (Box<dyn tokio::io::AsyncRead + Send + Unpin>, session::Reading) {
+    fn begin(&mut self, opened: Opened) -> (Box<dyn tokio::io::AsyncRead + Send + Unpin>, io_loop::Reading) {
         self.epoch += 1;
         self.opened_at = Some(Instant::now());
         let host = opened.stream.peer.clone();
-        self.live = Live::new(opened.channel_max, host.clone());
+        self.live = ConnectionState::new(opened.channel_max, host.clone());
         self.link.set_server(opened.server);
         self.link.writer().attach(opened.stream.write, opened.frame_max);
         self.events.send(Event::Connected { role: self.role, host });
         self.start_replay();
-        (opened.stream.read, session::Reading::new(opened.frames, opened.heartbeat))
+        (opened.stream.read, io_loop::Reading::new(opened.frames, opened.heartbeat))
     }
 
     /// The connection is gone: keeps what the next one needs, fails what cannot go on.
@@ -263,10 +263,10 @@ impl Engine {
         self.sync = None;
         // Nothing would take it away while there is no connection, and it would be past and past again.
         self.sync_until = None;
-        let mut live = std::mem::replace(&mut self.live, Live::none());
+        let mut live = std::mem::replace(&mut self.live, ConnectionState::none());
         let mut again = Vec::new();
         for channel in live.channels.drain() {
-            if let Some(acks) = channel.role.acks() {
+            if let Some(acks) = channel.kind.acks() {
                 acks.mark_stale();
             }
             for rpc in channel.rpcs {
@@ -306,14 +306,14 @@ impl Engine {
         let commands = self.link.close(error);
         for channel in self.live.channels.drain() {
             for rpc in channel.rpcs {
-                if let Some(command) = rpc.waiter.into_command(rpc.method) {
+                if let Some(command) = rpc.expected.into_command(rpc.method) {
                     command.fail(error.clone());
                 }
             }
         }
         for command in self.deferred.drain(..).chain(commands) {
             match command {
-                Command::Close { mut what, .. } => what.answer(Ok(())),
+                Command::Close { mut reply, .. } => reply.answer(Ok(())),
                 command => command.fail(error.clone()),
             }
         }
@@ -361,7 +361,7 @@ fn refusal(what: &str, code: u16, text: &str, class_id: u16, method_id: u16) -> 
     Error::from_reply(what, Reply { code, text: text.to_owned(), class_id, method_id })
 }
 
-impl Live {
+impl ConnectionState {
     fn none() -> Self {
         Self::new(0, String::new())
     }
@@ -385,14 +385,14 @@ impl Live {
 
 /// A method that the broker did not answer: the command to repeat, if it is one.
 fn interrupted(rpc: channel::Rpc) -> Option<Command> {
-    match rpc.waiter {
+    match rpc.expected {
         // The consumers are gone with the connection, which is what was asked for.
-        channel::Waiter::Cancel(mut what)
-        | channel::Waiter::Done(mut what)
-        | channel::Waiter::Recovered(mut what) => {
-            what.answer(Ok(()));
+        channel::ExpectedReply::Cancel(mut reply)
+        | channel::ExpectedReply::Done(mut reply)
+        | channel::ExpectedReply::Recovered(mut reply) => {
+            reply.answer(Ok(()));
             None
         }
-        waiter => waiter.into_command(rpc.method),
+        expected => expected.into_command(rpc.method),
     }
 }

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use super::{
     Closing, Ended, Engine,
     acks::ChannelAcks,
-    channel::{Role, Rpc, Waiter, open_method},
+    channel::{ChannelKind, ExpectedReply, Rpc, open_method},
     closed,
-    command::{Answer, Asked, Command, Effect, Get},
+    command::{Answer, Command, Get, Pending, TopologyChange},
     consuming::has_ended,
     replay::Item,
 };
@@ -44,8 +44,8 @@ impl Engine {
                 Command::Forget { name } => self.forget(&name),
                 // The channel is gone with its connection.
                 Command::Release { .. } => {}
-                Command::Close { drain, what } => self.begin_close(drain, what),
-                Command::Cancel { consumer, what } => self.cancel(consumer, what),
+                Command::Close { drain, reply } => self.begin_close(drain, reply),
+                Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
                 command => self.deferred.push_back(command),
             }
         }
@@ -68,29 +68,31 @@ impl Engine {
         match command {
             Command::Release { acks } => self.release(&acks),
             Command::Forget { name } => self.forget(&name),
-            Command::Close { drain, what } => self.begin_close(drain, what),
-            Command::Cancel { consumer, what } => self.cancel(consumer, what),
+            Command::Close { drain, reply } => self.begin_close(drain, reply),
+            Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
             // Everything else relies on the topology, which is on its way back.
             command if self.live.replay.is_some() => self.deferred.push_back(command),
             command if self.closing.is_some() => command.fail(closed()),
             Command::Call(mut call) => {
                 let method = std::mem::replace(&mut call.method, open_method());
                 match self.control_channel() {
-                    Some(control) => self.request(control, method, Waiter::Call(call)),
-                    None => call.what.answer(Err(self.no_channel(&call.what.name))),
+                    Some(control) => self.request(control, method, ExpectedReply::Call(call)),
+                    None => call.reply.answer(Err(self.no_channel(&call.reply.name))),
                 }
             }
             Command::Get(get) => self.get(get),
-            Command::Consume { incoming, what } => self.consume(incoming, what),
-            Command::SetPrefetch { consumer, prefetch, what } => self.set_prefetch(consumer, prefetch, what),
-            Command::Recover { consumer, what } => self.recover(consumer, what),
-            Command::UpdateSecret { secret, reason, what } => {
+            Command::Consume { incoming, reply } => self.consume(incoming, reply),
+            Command::SetPrefetch { consumer, prefetch, reply } => {
+                self.set_prefetch(consumer, prefetch, reply);
+            }
+            Command::Recover { consumer, reply } => self.recover(consumer, reply),
+            Command::UpdateSecret { secret, reason, reply } => {
                 let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {
                     new_secret: secret.as_bytes().into(),
                     reason: amq_protocol::types::ShortString::try_new(reason).unwrap_or_default(),
                 });
                 encode::method(&mut self.live.out, 0, &AMQPClass::Connection(method));
-                self.live.secrets.push_back(what);
+                self.live.secrets.push_back(reply);
             }
         }
     }
@@ -107,23 +109,23 @@ impl Engine {
     }
 
     /// Sends a method and remembers who waits for its reply.
-    pub(super) fn request(&mut self, number: u16, method: AMQPClass, waiter: Waiter) {
+    pub(super) fn request(&mut self, number: u16, method: AMQPClass, expected: ExpectedReply) {
         encode::method(&mut self.live.out, number, &method);
         if let Some(channel) = self.live.channels.get(number) {
-            channel.rpcs.push_back(Rpc { method, waiter });
+            channel.rpcs.push_back(Rpc { method, expected });
         }
     }
 
     /// Opens a channel; what is sent on it may follow at once.
-    pub(super) fn open_channel(&mut self, role: impl FnOnce(u16) -> Role) -> Option<u16> {
-        let number = self.live.channels.open(role)?;
-        self.request(number, open_method(), Waiter::Step);
+    pub(super) fn open_channel(&mut self, kind: impl FnOnce(u16) -> ChannelKind) -> Option<u16> {
+        let number = self.live.channels.open(kind)?;
+        self.request(number, open_method(), ExpectedReply::Step);
         Some(number)
     }
 
     pub(super) fn control_channel(&mut self) -> Option<u16> {
         if self.live.control == 0 {
-            self.live.control = self.open_channel(|_| Role::Control)?;
+            self.live.control = self.open_channel(|_| ChannelKind::Control)?;
         }
         Some(self.live.control)
     }
@@ -134,24 +136,24 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return;
         };
-        if matches!(channel.role, Role::Closing) {
+        if matches!(channel.kind, ChannelKind::Closing) {
             return;
         }
         // What is settled from now on must not be sent any more; the broker requeues it.
-        if let Some(acks) = channel.role.acks().filter(|acks| !acks.all_settled()) {
+        if let Some(acks) = channel.kind.acks().filter(|acks| !acks.all_settled()) {
             acks.mark_stale();
         }
-        channel.role = Role::Closing;
+        channel.kind = ChannelKind::Closing;
         let mut again = Vec::new();
         for rpc in std::mem::take(&mut channel.rpcs) {
-            match rpc.waiter {
-                Waiter::Cancel(mut what) => what.answer(Ok(())),
+            match rpc.expected {
+                ExpectedReply::Cancel(mut reply) => reply.answer(Ok(())),
                 // The broker has cancelled the consumer meanwhile.
-                Waiter::Done(mut what) | Waiter::Recovered(mut what) => {
-                    let error = has_ended(&what.name);
-                    what.answer(Err(error));
+                ExpectedReply::Done(mut reply) | ExpectedReply::Recovered(mut reply) => {
+                    let error = has_ended(&reply.name);
+                    reply.answer(Err(error));
                 }
-                waiter => again.extend(waiter.into_command(rpc.method)),
+                expected => again.extend(expected.into_command(rpc.method)),
             }
         }
         channel.content = None;
@@ -164,15 +166,15 @@ impl Engine {
     }
 
     /// The channel of these deliveries, while it is still theirs: its number may be another's by now.
-    fn channel_of(&mut self, acks: &Arc<ChannelAcks>) -> Option<&Role> {
-        let role = &self.live.channels.get(acks.channel)?.role;
-        role.acks().is_some_and(|its| Arc::ptr_eq(its, acks)).then_some(role)
+    fn channel_of(&mut self, acks: &Arc<ChannelAcks>) -> Option<&ChannelKind> {
+        let kind = &self.live.channels.get(acks.channel)?.kind;
+        kind.acks().is_some_and(|its| Arc::ptr_eq(its, acks)).then_some(kind)
     }
 
     fn release(&mut self, acks: &Arc<ChannelAcks>) {
         let is_get = match self.channel_of(acks) {
-            Some(Role::Get(_)) => true,
-            Some(Role::Draining(_)) => false,
+            Some(ChannelKind::Get(_)) => true,
+            Some(ChannelKind::Draining(_)) => false,
             _ => return,
         };
         acks.flush(&mut self.live.out);
@@ -190,14 +192,14 @@ impl Engine {
     fn get(&mut self, mut get: Get) {
         let number = if get.no_ack { self.control_channel() } else { self.channel_for_a_get() };
         let Some(number) = number else {
-            get.what.answer(Err(self.no_channel(&get.what.name)));
+            get.reply.answer(Err(self.no_channel(&get.reply.name)));
             return;
         };
         let method = basic::AMQPMethod::Get(basic::Get {
             queue: amq_protocol::types::ShortString::try_new(get.queue.clone()).unwrap_or_default(),
             no_ack: get.no_ack,
         });
-        self.request(number, AMQPClass::Basic(method), Waiter::Get(get));
+        self.request(number, AMQPClass::Basic(method), ExpectedReply::Get(get));
     }
 
     fn channel_for_a_get(&mut self) -> Option<u16> {
@@ -205,36 +207,36 @@ impl Engine {
             return Some(number);
         }
         let (link, epoch) = (self.link.clone(), self.epoch);
-        self.open_channel(|number| Role::Get(ChannelAcks::new(link, number, epoch, false)))
+        self.open_channel(|number| ChannelKind::Get(ChannelAcks::new(link, number, epoch, false)))
     }
 
     // ---- answers ---------------------------------------------------------------------------------------------
 
     pub(super) fn on_answer(&mut self, number: u16, rpc: Rpc, reply: AMQPClass) {
-        match rpc.waiter {
-            Waiter::Step | Waiter::Bind(_) => {}
-            Waiter::Call(mut call) => {
+        match rpc.expected {
+            ExpectedReply::Step | ExpectedReply::Bind(_) => {}
+            ExpectedReply::Call(mut call) => {
                 let answer = self.record_effect(call.effect, &reply);
-                call.what.answer(Ok(answer));
+                call.reply.answer(Ok(answer));
             }
-            Waiter::Get(mut get) => {
-                get.what.answer(Ok(None));
+            ExpectedReply::Get(mut get) => {
+                get.reply.answer(Ok(None));
                 if !get.no_ack {
                     self.live.idle_gets.push(number);
                 }
             }
-            Waiter::Consume(consumer) => self.consuming(consumer),
-            Waiter::Cancel(what) => self.cancelled(number, what),
-            Waiter::Restart(consumer) => self.restart(number, consumer),
-            Waiter::Replaced(consumer) => self.go_on(consumer),
-            Waiter::Done(mut what) => what.answer(Ok(())),
-            Waiter::Recovered(what) => self.recovered(number, what),
-            Waiter::Replay(item) => self.replayed(item, Ok(reply)),
-            Waiter::Locked { name, since } => self.locked_answered(name, since, Ok(reply)),
+            ExpectedReply::Consume(consumer) => self.on_consume_ok(consumer),
+            ExpectedReply::Cancel(reply) => self.on_cancel_ok(number, reply),
+            ExpectedReply::Restart(consumer) => self.restart(number, consumer),
+            ExpectedReply::Replaced(consumer) => self.go_on(consumer),
+            ExpectedReply::Done(mut reply) => reply.answer(Ok(())),
+            ExpectedReply::Recovered(reply) => self.on_recover_ok(number, reply),
+            ExpectedReply::Replay(item) => self.replayed(item, Ok(reply)),
+            ExpectedReply::Locked { name, since } => self.locked_answered(name, since, Ok(reply)),
         }
     }
 
-    fn record_effect(&mut self, effect: Effect, reply: &AMQPClass) -> Answer {
+    fn record_effect(&mut self, effect: TopologyChange, reply: &AMQPClass) -> Answer {
         let answer = match reply {
             AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) => Answer::Queue(QueueInfo {
                 name: ok.queue.to_string(),
@@ -246,16 +248,16 @@ impl Engine {
             _ => Answer::Done,
         };
         match (effect, &answer) {
-            (Effect::None, _) => return answer,
-            (Effect::DeclareExchange(exchange), _) => self.record.declare_exchange(exchange),
-            (Effect::DeleteExchange(name), _) => self.record.delete_exchange(&name),
-            (Effect::DeclareQueue(queue), Answer::Queue(info)) => {
+            (TopologyChange::None, _) => return answer,
+            (TopologyChange::DeclareExchange(exchange), _) => self.record.declare_exchange(exchange),
+            (TopologyChange::DeleteExchange(name), _) => self.record.delete_exchange(&name),
+            (TopologyChange::DeclareQueue(queue), Answer::Queue(info)) => {
                 self.record.declare_queue(&info.name, queue);
             }
-            (Effect::DeclareQueue(_), _) => {}
-            (Effect::DeleteQueue(name), _) => self.record.delete_queue(&name),
-            (Effect::Bind(binding), _) => self.record.bind(binding),
-            (Effect::Unbind(binding), _) => self.record.unbind(&binding),
+            (TopologyChange::DeclareQueue(_), _) => {}
+            (TopologyChange::DeleteQueue(name), _) => self.record.delete_queue(&name),
+            (TopologyChange::Bind(binding), _) => self.record.bind(binding),
+            (TopologyChange::Unbind(binding), _) => self.record.unbind(&binding),
         }
         self.count_record();
         answer
@@ -291,47 +293,47 @@ impl Engine {
             let error = super::refusal("publish", reply.code, &reply.text, reply.class_id, reply.method_id);
             publishing.with(|window| window.channel_refused(&error, missing_exchange(reply)));
         }
-        match &channel.role {
-            Role::Control => {
+        match &channel.kind {
+            ChannelKind::Control => {
                 self.live.control = 0;
                 if let Some(rpc) = refused {
                     self.fail_waiter(rpc, Some(reply));
                 }
                 for rpc in channel.rpcs {
-                    if matches!(rpc.waiter, Waiter::Step) {
+                    if matches!(rpc.expected, ExpectedReply::Step) {
                         continue;
                     }
                     if let Some(control) = self.control_channel() {
-                        self.request(control, rpc.method, rpc.waiter);
+                        self.request(control, rpc.method, rpc.expected);
                     } else {
                         self.fail_waiter(rpc, None);
                     }
                 }
             }
-            Role::Publish => self.open_publishing(),
-            Role::Get(acks) => {
+            ChannelKind::Publish => self.open_publishing(),
+            ChannelKind::Get(acks) => {
                 acks.mark_stale();
                 if let Some(rpc) = refused {
                     self.fail_waiter(rpc, Some(reply));
                 }
                 for rpc in channel.rpcs {
-                    if let Some(command) = rpc.waiter.into_command(rpc.method) {
+                    if let Some(command) = rpc.expected.into_command(rpc.method) {
                         self.on_command(command);
                     }
                 }
             }
-            Role::Consume { incoming, lease, .. } => {
+            ChannelKind::Consume { incoming, lease, .. } => {
                 lease.acks.mark_stale();
                 let id = incoming.id;
                 self.consumer_channel_closed(id, channel.rpcs, refused, reply);
             }
-            Role::Draining(acks) => {
+            ChannelKind::Draining(acks) => {
                 acks.mark_stale();
                 for rpc in refused.into_iter().chain(channel.rpcs) {
                     self.fail_waiter(rpc, Some(reply));
                 }
             }
-            Role::Closing => {}
+            ChannelKind::Closing => {}
         }
     }
 
@@ -341,34 +343,36 @@ impl Engine {
             Some(reply) => Error::from_reply(name, reply.clone()),
             None => Error::new(ErrorKind::LimitReached, format!("{name}: no channel is free")),
         };
-        match rpc.waiter {
-            Waiter::Step | Waiter::Restart(_) | Waiter::Replaced(_) => {}
-            Waiter::Call(mut call) => {
-                let error = error(&call.what.name);
-                call.what.answer(Err(error));
+        match rpc.expected {
+            ExpectedReply::Step | ExpectedReply::Restart(_) | ExpectedReply::Replaced(_) => {}
+            ExpectedReply::Call(mut call) => {
+                let error = error(&call.reply.name);
+                call.reply.answer(Err(error));
             }
-            Waiter::Get(mut get) => {
-                let error = error(&get.what.name);
-                get.what.answer(Err(error));
+            ExpectedReply::Get(mut get) => {
+                let error = error(&get.reply.name);
+                get.reply.answer(Err(error));
             }
-            Waiter::Consume(consumer) => {
+            ExpectedReply::Consume(consumer) => {
                 let error = error("consume");
                 self.consume_refused(consumer, &error);
             }
-            Waiter::Cancel(mut what) | Waiter::Done(mut what) | Waiter::Recovered(mut what) => {
-                let error = error(&what.name);
-                what.answer(Err(error));
+            ExpectedReply::Cancel(mut reply)
+            | ExpectedReply::Done(mut reply)
+            | ExpectedReply::Recovered(mut reply) => {
+                let error = error(&reply.name);
+                reply.answer(Err(error));
             }
-            Waiter::Replay(item) => {
+            ExpectedReply::Replay(item) => {
                 let error = error(&format!("{item}, again"));
                 self.replayed(item, Err(error));
             }
-            Waiter::Bind(binding) => {
+            ExpectedReply::Bind(binding) => {
                 let what = Item::Binding(binding).to_string();
                 let error = error(&format!("{what}, again"));
                 self.not_restored(NotRestored { what, error });
             }
-            Waiter::Locked { name, since } => {
+            ExpectedReply::Locked { name, since } => {
                 let error = error(&format!("queue '{name}', again"));
                 self.locked_answered(name, since, Err(error));
             }
@@ -403,28 +407,30 @@ impl Engine {
         }
         for (_, channel) in self.live.channels.iter_mut() {
             for rpc in &mut channel.rpcs {
-                match &mut rpc.waiter {
-                    Waiter::Call(call) => expire_asked(&mut call.what, &mut check, &late),
-                    Waiter::Get(get) => expire_asked(&mut get.what, &mut check, &late),
-                    Waiter::Cancel(what) | Waiter::Done(what) | Waiter::Recovered(what) => {
-                        expire_asked(what, &mut check, &late);
+                match &mut rpc.expected {
+                    ExpectedReply::Call(call) => expire_asked(&mut call.reply, &mut check, &late),
+                    ExpectedReply::Get(get) => expire_asked(&mut get.reply, &mut check, &late),
+                    ExpectedReply::Cancel(reply)
+                    | ExpectedReply::Done(reply)
+                    | ExpectedReply::Recovered(reply) => {
+                        expire_asked(reply, &mut check, &late);
                     }
-                    Waiter::Step
-                    | Waiter::Consume(_)
-                    | Waiter::Restart(_)
-                    | Waiter::Replaced(_)
-                    | Waiter::Replay(_)
-                    | Waiter::Bind(_)
-                    | Waiter::Locked { .. } => {}
+                    ExpectedReply::Step
+                    | ExpectedReply::Consume(_)
+                    | ExpectedReply::Restart(_)
+                    | ExpectedReply::Replaced(_)
+                    | ExpectedReply::Replay(_)
+                    | ExpectedReply::Bind(_)
+                    | ExpectedReply::Locked { .. } => {}
                 }
             }
         }
-        for what in &mut self.live.secrets {
-            expire_asked(what, &mut check, &late);
+        for reply in &mut self.live.secrets {
+            expire_asked(reply, &mut check, &late);
         }
         for consumer in self.consumers.values_mut() {
-            for what in consumer.asked.iter_mut().chain(&mut consumer.changes).chain(&mut consumer.cancels) {
-                expire_asked(what, &mut check, &late);
+            for reply in consumer.asked.iter_mut().chain(&mut consumer.changes).chain(&mut consumer.cancels) {
+                expire_asked(reply, &mut check, &late);
             }
         }
         self.deferred = waiting;
@@ -433,13 +439,13 @@ impl Engine {
 
     // ---- the end ---------------------------------------------------------------------------------------------
 
-    fn begin_close(&mut self, drain: bool, what: Asked<()>) {
+    fn begin_close(&mut self, drain: bool, reply: Pending<()>) {
         if let Some(closing) = &mut self.closing {
             // Deliveries in work are waited for as long as somebody waits for that.
             if closing.is_given_up() {
                 closing.drain = drain;
             }
-            closing.others.push(what);
+            closing.others.push(reply);
             return;
         }
         for command in std::mem::take(&mut self.deferred) {
@@ -447,9 +453,9 @@ impl Engine {
         }
         let ids: Vec<u64> = self.consumers.keys().copied().collect();
         for id in ids {
-            self.cancel(id, Asked { name: "close".into(), deadline: what.deadline, reply: None });
+            self.cancel(id, Pending { name: "close".into(), deadline: reply.deadline, to: None });
         }
-        self.closing = Some(Closing { drain, what, others: Vec::new(), late: false });
+        self.closing = Some(Closing { drain, reply, others: Vec::new(), late: false });
     }
 
     /// Whether a close without a connection has nothing to connect for: no publish waits for its outcome, or it waited
@@ -472,11 +478,11 @@ impl Engine {
     fn close_is_late(&mut self) -> bool {
         let now = Instant::now();
         let Some(closing) = self.closing.as_mut() else { return false };
-        for mut late in closing.others.extract_if(.., |what| what.deadline <= now) {
+        for mut late in closing.others.extract_if(.., |reply| reply.deadline <= now) {
             let text = "close: the deadline passed; the client is still being closed";
             late.answer(Err(Error::new(ErrorKind::Timeout, text)));
         }
-        if closing.what.deadline > now {
+        if closing.reply.deadline > now {
             return false;
         }
         tracing::warn!(role = %self.role, "closing took longer than its deadline; what was open is dropped");
@@ -509,29 +515,29 @@ impl Engine {
 
     /// Whether the application still works on deliveries, or a cancel is on its way.
     fn has_unsettled(&mut self) -> bool {
-        self.live.channels.iter_mut().any(|(_, channel)| match &channel.role {
-            Role::Consume { .. } => true,
-            Role::Draining(acks) | Role::Get(acks) => !acks.all_settled(),
-            Role::Control | Role::Publish | Role::Closing => false,
+        self.live.channels.iter_mut().any(|(_, channel)| match &channel.kind {
+            ChannelKind::Consume { .. } => true,
+            ChannelKind::Draining(acks) | ChannelKind::Get(acks) => !acks.all_settled(),
+            ChannelKind::Control | ChannelKind::Publish | ChannelKind::Closing => false,
         })
     }
 
     /// A channel that only waited for the last of its deliveries is closed.
     fn close_if_drained(&mut self, acks: &Arc<ChannelAcks>) {
-        if acks.all_settled() && matches!(self.channel_of(acks), Some(Role::Draining(_))) {
+        if acks.all_settled() && matches!(self.channel_of(acks), Some(ChannelKind::Draining(_))) {
             self.close_channel(acks.channel);
         }
     }
 }
 
 fn expire_asked<T>(
-    what: &mut Asked<T>,
+    reply: &mut Pending<T>,
     due: &mut impl FnMut(Instant) -> bool,
     late: &impl Fn(&str) -> Error,
 ) {
-    if what.reply.is_some() && due(what.deadline) {
-        let error = late(&what.name);
-        what.answer(Err(error));
+    if reply.to.is_some() && due(reply.deadline) {
+        let error = late(&reply.name);
+        reply.answer(Err(error));
     }
 }
 

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Engine, closed, session::sleep_until};
+use super::{Engine, closed, io_loop::sleep_until};
 use crate::{
     Error, ErrorKind, Result,
     events::{Event, EventSender, Role},

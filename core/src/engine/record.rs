@@ -17,7 +17,7 @@ pub(crate) struct RecordedQueue {
 }
 
 #[derive(Default)]
-pub(crate) struct Record {
+pub(crate) struct RecordedTopology {
     exchanges: BTreeMap<String, Exchange>,
     exchange_bindings: Vec<Binding>,
     queues: BTreeMap<String, RecordedQueue>,
@@ -28,7 +28,7 @@ pub(crate) struct Record {
     consumed: BTreeMap<String, usize>,
 }
 
-impl Record {
+impl RecordedTopology {
     pub fn declare_exchange(&mut self, exchange: Exchange) {
         self.exchanges.insert(exchange.name().to_owned(), exchange);
     }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use super::{
     Engine,
-    channel::{Role, Waiter},
-    command::{Asked, Call, Command, Effect},
+    channel::{ChannelKind, ExpectedReply},
+    command::{Call, Command, Pending, TopologyChange},
     link::Link,
     window::Window,
 };
@@ -108,7 +108,7 @@ impl Engine {
         if let Some(replay) = &mut self.live.replay {
             replay.outstanding += 1;
         }
-        self.request(control, method, Waiter::Replay(item));
+        self.request(control, method, ExpectedReply::Replay(item));
     }
 
     /// Goes on to the next step once the replies of this one are in.
@@ -193,8 +193,8 @@ impl Engine {
         let method = AMQPClass::Basic(amq_protocol::protocol::basic::AMQPMethod::Qos(
             amq_protocol::protocol::basic::Qos { prefetch_count: 0, global: false },
         ));
-        let what = Asked { name: "wait for the topology".into(), deadline, reply: Some(reply) };
-        if after.send(Command::Call(Call { method, effect: Effect::None, what })).is_ok() {
+        let reply = Pending { name: "wait for the topology".into(), deadline, to: Some(reply) };
+        if after.send(Command::Call(Call { method, effect: TopologyChange::None, reply })).is_ok() {
             self.sync = Some(answer);
             self.sync_until = Some(deadline);
         } else {
@@ -211,7 +211,7 @@ impl Engine {
         if publishing.with(|window| window.channel().is_some()) {
             return;
         }
-        let Some(number) = self.open_channel(|_| Role::Publish) else {
+        let Some(number) = self.open_channel(|_| ChannelKind::Publish) else {
             let error = self.no_channel("publish");
             publishing.with(|window| window.close(&error));
             return;
@@ -220,7 +220,7 @@ impl Engine {
         self.request(
             number,
             AMQPClass::Confirm(amq_protocol::protocol::confirm::AMQPMethod::Select(select)),
-            Waiter::Step,
+            ExpectedReply::Step,
         );
         if let Some(channel) = self.live.channels.get(number) {
             channel.publishing = Some(publishing.clone());
@@ -347,7 +347,7 @@ impl Engine {
         let Some(control) = self.control_channel() else {
             return;
         };
-        self.request(control, method, Waiter::Locked { name, since });
+        self.request(control, method, ExpectedReply::Locked { name, since });
     }
 
     /// The answer to another attempt at a queue that was locked.
@@ -360,7 +360,7 @@ impl Engine {
                 if let Some(control) = self.control_channel() {
                     for binding in bindings {
                         let method = binding.bind_method();
-                        self.request(control, method, Waiter::Bind(binding));
+                        self.request(control, method, ExpectedReply::Bind(binding));
                     }
                 }
                 self.start_consumers_of(&name);

@@ -50,7 +50,7 @@ fn exchanges_the_broker_cannot_take_are_refused() {
 
 #[test]
 fn a_refusal_has_the_code_of_the_brokers() {
-    let code = |checked: Result<()>| checked.unwrap_err().foreseen_code();
+    let code = |checked: Result<()>| checked.unwrap_err().implied_reply_code();
     assert_eq!(code(Exchange::direct("").check()), Some(403));
     assert_eq!(code(Exchange::new("e", "").check()), Some(503));
     assert_eq!(code(Binding::queue("q", "").check()), Some(403));

@@ -20,7 +20,7 @@ use super::{
     frames::{self, Given},
     promises::{Operation, Promises, Work},
 };
-use crate::{engine, errors, process::Owned};
+use crate::{errors, process::Owned, runtime};
 
 /// A longer timeout is as good as this one.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -110,7 +110,7 @@ impl PukaBase {
                 core.flush();
             } else {
                 core.flush_later();
-                engine::call_back(py);
+                runtime::call_back(py);
             }
         }
         Ok(())

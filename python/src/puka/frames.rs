@@ -196,7 +196,7 @@ fn failed<'py>(py: Python<'py>, error: &Error, body_type: BodyType) -> PyResult<
     };
     let tls = error.tls_failure().map(tls_failure);
     let arguments =
-        (kind, error.to_string(), reply, returned, tls, error.foreseen_code()).into_pyobject(py)?;
+        (kind, error.to_string(), reply, returned, tls, error.implied_reply_code()).into_pyobject(py)?;
     let frame = spec(py)?.call_method1("failed", arguments.cast_into::<PyTuple>()?)?;
     Ok(frame.cast_into::<PyDict>()?)
 }

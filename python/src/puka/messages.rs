@@ -19,7 +19,7 @@ use super::{
 };
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{engine, errors::OrPyErr, service};
+use crate::{errors::OrPyErr, runtime, service};
 
 impl PukaBase {
     fn route(
@@ -55,7 +55,7 @@ impl PukaBase {
         let tag = message.get_item(pyo3::intern!(py, "delivery_tag"))?.extract::<u64>()?;
         match self.promises()?.settle(number, tag, how) {
             Ok(()) => {
-                engine::call_back(py);
+                runtime::call_back(py);
                 Ok(())
             }
             Err(Unsettled::UnknownPromise) => Err(PyKeyError::new_err(number)),
@@ -170,7 +170,7 @@ impl PukaClient {
         // What cannot be then is mostly a file that is no certificate; it is no answer of the broker's.
         let unfit = if options.tls_options().is_some() { ErrorKind::Tls } else { ErrorKind::ConnectFailed };
         service::renew(slf.py())?;
-        let mut connecting = AbortOnDrop(engine::handle(slf.py())?.spawn(options.connect()));
+        let mut connecting = AbortOnDrop(runtime::handle(slf.py())?.spawn(options.connect()));
         let work: Operation = Box::pin(async move {
             match (&mut connecting.0).await {
                 Ok(Ok(client)) => Ok(Done::Connected(Box::new(client))),
@@ -234,7 +234,7 @@ impl PukaClient {
         let confirmation = match publisher.enqueue(message) {
             Ok(confirmation) => confirmation,
             // As if the broker had been asked.
-            Err(error) if error.foreseen_code().is_some() => {
+            Err(error) if error.implied_reply_code().is_some() => {
                 return Ok(promises.add_finished(Given::Failed(error), self::callback(callback)));
             }
             Err(error) if error.kind() == ErrorKind::InvalidArgument => return Err(error).or_py(py),

@@ -22,7 +22,7 @@ use super::{
     promises::HandedOut,
 };
 use crate::{
-    engine,
+    runtime,
     wait::{self, timeout::Timeout},
 };
 
@@ -85,7 +85,7 @@ impl PukaBase {
                 }
                 Poll::Pending
             }));
-            let timed = pin!(Timeout::new(engine::handle(py)?, timeout, ready));
+            let timed = pin!(Timeout::new(runtime::handle(py)?, timeout, ready));
             if self.is_green() { wait::block_imported(py, timed) } else { wait::block(py, timed) }
         };
         if let Some(waker) = registered {
@@ -294,7 +294,7 @@ impl PukaBase {
 
     /// Sends what was published.
     fn on_write(&self, py: Python<'_>) -> PyResult<()> {
-        engine::call_back(py);
+        runtime::call_back(py);
         self.flush(py, true)
     }
 

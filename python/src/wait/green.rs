@@ -9,7 +9,7 @@ use std::{
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyDict};
 
 use super::{completions::Completions, turns};
-use crate::engine;
+use crate::runtime;
 
 /// The hub to wait in: `None` when nothing is monkey-patched, or this thread has no hub.
 pub fn hub(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
@@ -49,7 +49,7 @@ pub fn wait<F: Future>(
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }
-        engine::call_back(py);
+        runtime::call_back(py);
         hub.call_method1(pyo3::intern!(py, "wait"), (number, background))?;
         turns::given();
     }

@@ -26,14 +26,14 @@ use std::{
 use pyo3::prelude::*;
 
 use crate::{
-    engine::{self, Seat},
     errors,
     process::{detached, generation},
+    runtime::{self, Seat},
 };
 
 /// How a client's calls wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Face {
+pub enum Api {
     /// They return when they are done.
     Blocking,
     /// They return something to `await`.
@@ -155,7 +155,7 @@ fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyRes
     }
     let began = generation();
     let slice = slice();
-    let driver = if kind == Kind::Background || !has_room(py)? { None } else { engine::driver(py) };
+    let driver = if kind == Kind::Background || !has_room(py)? { None } else { runtime::driver(py) };
     let mut long = false;
     loop {
         detached(py, || match &driver {

@@ -19,7 +19,7 @@ use pyo3::{
 };
 
 use super::{asyncio, completions::Completions, turns};
-use crate::{engine, errors::OrPyErr, outcome::Outcome, process::Owned};
+use crate::{errors::OrPyErr, outcome::Outcome, process::Owned, runtime};
 
 /// What an operation does. It starts when it is first polled, and is given up when it is dropped.
 pub type Work = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
@@ -143,7 +143,7 @@ impl Operation {
         if let Poll::Ready(result) = running.poll(&waker)? {
             return self.done(py, result);
         }
-        engine::call_back(py);
+        runtime::call_back(py);
         turns::given();
         let future = asyncio::running_loop(py)?.call_method0(pyo3::intern!(py, "create_future"))?;
         // What `yield from future` would do (the protocol of asyncio's tasks).

@@ -15,7 +15,7 @@ use tokio::{
 /// `future`, or `None` when `timeout` is over. The timer is only made when there is something to wait for.
 pub struct Timeout<F> {
     future: F,
-    engine: Handle,
+    runtime: Handle,
     deadline: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -24,9 +24,9 @@ pub struct Timeout<F> {
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl<F> Timeout<F> {
-    pub fn new(engine: Handle, timeout: Option<Duration>, future: F) -> Self {
+    pub fn new(runtime: Handle, timeout: Option<Duration>, future: F) -> Self {
         let deadline = timeout.map(|timeout| Instant::now() + timeout.min(LONGEST));
-        Self { future, engine, deadline, sleep: None }
+        Self { future, runtime, deadline, sleep: None }
     }
 }
 
@@ -45,7 +45,7 @@ impl<F: Future + Unpin> Future for Timeout<F> {
             return Poll::Ready(None);
         }
         let sleep = this.sleep.get_or_insert_with(|| {
-            let _runtime = this.engine.enter();
+            let _runtime = this.runtime.enter();
             Box::pin(tokio::time::sleep_until(deadline))
         });
         sleep.as_mut().poll(cx).map(|()| None)

@@ -46,7 +46,7 @@ struct State {
     abandoned: bool,
 }
 
-pub(crate) struct Incoming {
+pub(crate) struct DeliveryQueue {
     pub id: u64,
     link: Arc<Link>,
     state: Mutex<State>,
@@ -56,7 +56,7 @@ pub(crate) struct Incoming {
     pub requests: Option<Arc<Publishing>>,
 }
 
-impl Incoming {
+impl DeliveryQueue {
     pub fn new(
         id: u64,
         link: Arc<Link>,
@@ -174,12 +174,12 @@ impl Incoming {
     }
 }
 
-/// The wait that [`Incoming::poll_next`] polls for.
+/// The wait that [`DeliveryQueue::poll_next`] polls for.
 const POLLED: u64 = 0;
 
 /// One wait for the next delivery.
 pub(crate) struct Wait<'a> {
-    incoming: &'a Incoming,
+    incoming: &'a DeliveryQueue,
     number: Option<u64>,
 }
 
@@ -200,7 +200,7 @@ impl Drop for Wait<'_> {
     }
 }
 
-impl Drop for Incoming {
+impl Drop for DeliveryQueue {
     /// What the application never asked for does not count any more.
     fn drop(&mut self) {
         drop(self.take_undelivered());
@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    fn incoming() -> Arc<Incoming> {
+    fn incoming() -> Arc<DeliveryQueue> {
         let settings = ConsumerSettings {
             queue: "q".into(),
             tag: "t".into(),
@@ -231,7 +231,7 @@ mod tests {
             last_offset: None,
             cancelling: false,
         };
-        Incoming::new(1, Link::new(1), settings, None)
+        DeliveryQueue::new(1, Link::new(1), settings, None)
     }
 
     #[derive(Default)]

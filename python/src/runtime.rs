@@ -13,21 +13,24 @@ use tokio::runtime::Handle;
 pub use self::driver::{Driver, Seat, forget_driving};
 use crate::{process::generation, service};
 
-struct Engine {
+struct Runtime {
     generation: u32,
     driver: Arc<Driver>,
 }
 
 /// Only taken, and given back, while attached to the interpreter, so that no thread holds it across a fork.
-static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
+static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
 /// One more than the generation that has its service.
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
 /// Who drives the clients of this process, once there are some.
 pub fn driver(_py: Python<'_>) -> Option<Arc<Driver>> {
-    let engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
-    engine.as_ref().filter(|engine| engine.generation == generation()).map(|engine| engine.driver.clone())
+    let runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    runtime
+        .as_ref()
+        .filter(|runtime| runtime.generation == generation())
+        .map(|runtime| runtime.driver.clone())
 }
 
 /// Something was asked that no blocking call waits for: whoever drives now may not come to it soon.
@@ -51,18 +54,18 @@ pub fn handle(py: Python<'_>) -> PyResult<Handle> {
 }
 
 fn driver_or_start() -> PyResult<Arc<Driver>> {
-    let mut engine = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(engine) = &*engine
-        && engine.generation == generation()
+    let mut runtime = RUNTIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = &*runtime
+        && runtime.generation == generation()
     {
-        return Ok(engine.driver.clone());
+        return Ok(runtime.driver.clone());
     }
     let driver = Driver::start().map_err(|error| {
         PyRuntimeError::new_err(format!("the thread that drives connections cannot be started: {error}"))
     })?;
-    let engine_of_parent = engine.replace(Engine { generation: generation(), driver: driver.clone() });
+    let runtime_of_parent = runtime.replace(Runtime { generation: generation(), driver: driver.clone() });
     // Its thread is not in this process; its epoll descriptor is shared with the parent.
-    std::mem::forget(engine_of_parent);
+    std::mem::forget(runtime_of_parent);
     Ok(driver)
 }
 
