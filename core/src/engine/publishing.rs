@@ -20,7 +20,7 @@ use crate::{Error, ErrorKind, Result};
 /// The publishes of one channel, shared by the handles that make them and the engine that sends them.
 pub(crate) struct Publishing {
     window: Mutex<Window>,
-    /// The connection that carries them; `None` until one is made for it.
+    /// The link of the connection that carries them; `None` until one is made for it.
     link: Mutex<Option<Arc<Link>>>,
     /// So many bytes are encoded ahead of the socket.
     ahead: usize,
@@ -78,7 +78,22 @@ impl Publishing {
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
     }
 
-    /// The link that carries the publishes; `None` when there is none, or when it gave up.
+    /// Puts the publishes on the link that `make` gives, if it gives one, and opens their window again. `make` is given
+    /// the current link, which no other thread replaces meanwhile.
+    pub fn attach_anew(
+        &self,
+        make: impl FnOnce(Option<&Arc<Link>>) -> Result<Option<Arc<Link>>>,
+    ) -> Result<Option<Arc<Link>>> {
+        let mut slot = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = make(slot.as_ref())?;
+        if let Some(link) = &made {
+            *slot = Some(link.clone());
+            self.with(Window::reopen);
+        }
+        Ok(made)
+    }
+
+    /// The link that carries the publishes, also one that gave up; `None` before there is one.
     pub fn link(&self) -> Option<Arc<Link>> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,0 +1,162 @@
+//! Declaring, binding, deleting: one method of the protocol each, answered by the broker.
+
+use std::sync::PoisonError;
+
+use amq_protocol::{
+    protocol::{AMQPClass, exchange, queue},
+    types::ShortString,
+};
+
+use super::Client;
+use crate::{
+    Error, Result,
+    engine::command::{Answer, Call, Command, TopologyChange},
+    error::NOT_FOUND,
+    message::check_short,
+    topology::{Binding, Exchange, Queue, QueueInfo},
+};
+
+impl Client {
+    async fn call(&self, name: String, method: AMQPClass, effect: TopologyChange) -> Result<Answer> {
+        self.0.ask(name, |reply| Command::Call(Call { method, effect, reply })).await
+    }
+
+    /// Declares a queue (AMQP 0-9-1 section 1.7.2.1); the name in the answer is the broker's for a server-named one.
+    ///
+    /// Errors: [`crate::ErrorKind::PreconditionFailed`] when it exists with other properties,
+    /// [`crate::ErrorKind::ResourceLocked`] when it is exclusive to another connection,
+    /// [`crate::ErrorKind::InvalidArgument`] for what no broker can serve.
+    pub async fn declare_queue(&self, queue: &Queue) -> Result<QueueInfo> {
+        queue.check()?;
+        let name = format!("declare queue '{}'", queue.name());
+        let method = AMQPClass::Queue(queue::AMQPMethod::Declare(queue.declare()));
+        match self.call(name, method, TopologyChange::DeclareQueue(queue.clone())).await? {
+            Answer::Queue(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The counts of a queue that exists (passive declare); [`crate::ErrorKind::NotFound`] when it does not.
+    pub async fn queue_info(&self, queue: &str) -> Result<QueueInfo> {
+        let declare =
+            queue::Declare { queue: existing_queue(queue)?, passive: true, ..queue::Declare::default() };
+        let method = AMQPClass::Queue(queue::AMQPMethod::Declare(declare));
+        match self.call(format!("look up queue '{queue}'"), method, TopologyChange::None).await? {
+            Answer::Queue(info) => Ok(info),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Deletes a queue and returns how many messages went with it. A queue that does not exist counts as deleted.
+    pub async fn delete_queue(&self, queue: &str) -> Result<u32> {
+        self.delete_queue_if(queue, false, false).await
+    }
+
+    /// Deletes a queue only if nobody consumes it (`if_unused`) and it holds nothing (`if_empty`);
+    /// [`crate::ErrorKind::PreconditionFailed`] otherwise.
+    pub async fn delete_queue_if(&self, queue: &str, if_unused: bool, if_empty: bool) -> Result<u32> {
+        let delete = queue::Delete { queue: existing_queue(queue)?, if_unused, if_empty, nowait: false };
+        let method = AMQPClass::Queue(queue::AMQPMethod::Delete(delete));
+        let effect = TopologyChange::DeleteQueue(queue.to_owned());
+        count(self.call(format!("delete queue '{queue}'"), method, effect).await?)
+    }
+
+    /// Drops the messages of a queue that nobody has in work; returns how many.
+    pub async fn purge_queue(&self, queue: &str) -> Result<u32> {
+        let purge = queue::Purge { queue: existing_queue(queue)?, nowait: false };
+        let method = AMQPClass::Queue(queue::AMQPMethod::Purge(purge));
+        count(self.call(format!("purge queue '{queue}'"), method, TopologyChange::None).await?)
+    }
+
+    /// Declares an exchange (AMQP 0-9-1 section 1.6.2.1). Errors: as [`Self::declare_queue`].
+    pub async fn declare_exchange(&self, exchange: &Exchange) -> Result<()> {
+        exchange.check()?;
+        let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange.declare()));
+        let effect = TopologyChange::DeclareExchange(exchange.clone());
+        self.call(format!("declare exchange '{}'", exchange.name()), method, effect).await?;
+        let mut fanouts = self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner);
+        if exchange.is_fanout() {
+            fanouts.insert(exchange.name().to_owned());
+        } else {
+            fanouts.remove(exchange.name());
+        }
+        Ok(())
+    }
+
+    /// Checks that an exchange exists (passive declare); [`crate::ErrorKind::NotFound`] when it does not.
+    pub async fn check_exchange(&self, exchange: &str) -> Result<()> {
+        let declare = exchange::Declare {
+            exchange: short("exchange name", exchange)?,
+            passive: true,
+            ..exchange::Declare::default()
+        };
+        let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare));
+        self.call(format!("look up exchange '{exchange}'"), method, TopologyChange::None).await.map(|_| ())
+    }
+
+    /// Deletes an exchange. One that does not exist counts as deleted.
+    pub async fn delete_exchange(&self, exchange: &str) -> Result<()> {
+        self.delete_exchange_if(exchange, false).await
+    }
+
+    /// Deletes an exchange only if nothing is bound to it (`if_unused`).
+    pub async fn delete_exchange_if(&self, exchange: &str, if_unused: bool) -> Result<()> {
+        let delete =
+            exchange::Delete { exchange: short("exchange name", exchange)?, if_unused, nowait: false };
+        let method = AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete));
+        let effect = TopologyChange::DeleteExchange(exchange.to_owned());
+        self.call(format!("delete exchange '{exchange}'"), method, effect).await?;
+        self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner).remove(exchange);
+        Ok(())
+    }
+
+    /// Binds a queue or an exchange to an exchange (AMQP 0-9-1 section 1.7.2.3; RabbitMQ exchange-to-exchange bindings).
+    pub async fn bind(&self, binding: &Binding) -> Result<()> {
+        binding.check()?;
+        let name = format!("bind '{}' to exchange '{}'", binding.destination(), binding.source());
+        self.call(name, binding.bind_method(), TopologyChange::Bind(binding.clone())).await.map(|_| ())
+    }
+
+    /// Removes a binding.
+    pub async fn unbind(&self, binding: &Binding) -> Result<()> {
+        binding.check()?;
+        let name = format!("unbind '{}' from exchange '{}'", binding.destination(), binding.source());
+        self.call(name, binding.unbind_method(), TopologyChange::Unbind(binding.clone())).await.map(|_| ())
+    }
+
+    /// Drops the queue or exchange of this name from the record, with its bindings: it stays at the broker and is not
+    /// declared again after a reconnect.
+    pub fn forget(&self, name: &str) {
+        // A client that is closed has no record.
+        let _ = self.0.main.send(Command::Forget { name: name.to_owned() });
+    }
+}
+
+fn short(what: &str, value: &str) -> Result<ShortString> {
+    check_short(what, value)?;
+    ShortString::try_new(value).map_err(|error| Error::invalid(format!("{what}: {error}")))
+}
+
+/// The name of a queue that exists. The broker takes the empty one for the queue that was declared last on the channel,
+/// which may be anybody's.
+pub(crate) fn existing_queue(name: &str) -> Result<ShortString> {
+    if name.is_empty() {
+        return Err(Error::foreseen(
+            NOT_FOUND,
+            "the queue's name is empty; that of a server-named queue is in the answer to its declare",
+        ));
+    }
+    short("queue name", name)
+}
+
+fn count(answer: Answer) -> Result<u32> {
+    match answer {
+        Answer::Count(count) => Ok(count),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The engine checks that a reply belongs to its method, so this is never seen.
+fn unexpected(answer: &Answer) -> Error {
+    Error::protocol(format!("the broker answered with {answer:?}"))
+}
