@@ -181,6 +181,11 @@ impl Client {
         self.0.main.is_closed()
     }
 
+    /// Whether the broker blocks publishing, for lack of memory or disk: publishes wait until it ends, up to their deadline.
+    pub fn is_blocked(&self) -> bool {
+        self.0.events.is_blocked()
+    }
+
     /// What the broker said of itself when the connection (or the last one) was opened.
     pub fn server(&self) -> Option<Arc<ServerInfo>> {
         self.0.main.server()

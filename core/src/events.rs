@@ -1,8 +1,15 @@
 //! What happens to a client's connections, as a stream of [`Event`]s and as `tracing` events.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::sync::broadcast;
+use tokio::{sync::broadcast, time::Instant};
 
 use crate::{Error, wire::properties::HeadersDefect};
 
@@ -154,16 +161,29 @@ pub enum Event {
 }
 
 impl Event {
-    /// The same event for `tracing`; errors carry no secrets, so this cannot either.
-    fn trace(&self) {
+    /// The same event for `tracing`; errors carry no secrets, so this cannot either. What is not `worth_telling` is for
+    /// those who debug.
+    fn trace(&self, worth_telling: bool) {
         match self {
             Event::Connecting { role, host } => tracing::debug!(%role, %host, "connecting"),
-            Event::Connected { role, host } => tracing::info!(%role, %host, "connected"),
-            Event::Blocked { role, reason } => tracing::warn!(%role, %reason, "the broker blocks publishers"),
-            Event::Unblocked { role } => tracing::info!(%role, "the broker takes publishes again"),
+            Event::Connected { role, host } if worth_telling => tracing::info!(%role, %host, "connected"),
+            Event::Connected { role, host } => tracing::debug!(%role, %host, "connected"),
+            Event::Blocked { role, reason } if worth_telling => {
+                tracing::warn!(%role, %reason, "the broker blocks publishers");
+            }
+            Event::Blocked { role, reason } => {
+                tracing::debug!(%role, %reason, "the broker blocks publishers");
+            }
+            Event::Unblocked { role } if worth_telling => {
+                tracing::info!(%role, "the broker takes publishes again");
+            }
+            Event::Unblocked { role } => tracing::debug!(%role, "the broker takes publishes again"),
             Event::Lost { role, reason } => tracing::warn!(%role, %reason, "connection lost"),
+            Event::Recovering { role, attempt, delay, last_error: Some(error) } if worth_telling => {
+                tracing::warn!(%role, attempt, ?delay, %error, "not connected: trying again");
+            }
             Event::Recovering { role, attempt, delay, last_error } => {
-                tracing::info!(%role, attempt, ?delay, error = last_error.as_ref().map(tracing::field::display), "recovering");
+                tracing::debug!(%role, attempt, ?delay, error = last_error.as_ref().map(tracing::field::display), "recovering");
             }
             Event::Recovered { role, restored } => {
                 tracing::info!(
@@ -200,26 +220,85 @@ impl Event {
     }
 }
 
-/// Sends events to everybody who listens.
+/// A connection that stays away is told of again after so long.
+const REMINDER: Duration = Duration::from_secs(60);
+
+/// Sends events to everybody who listens, and to the log.
 #[derive(Clone, Debug)]
-pub(crate) struct EventSender(broadcast::Sender<Event>);
+pub(crate) struct EventSender {
+    listeners: broadcast::Sender<Event>,
+    state: Arc<EventState>,
+}
+
+/// What was told of each connection.
+#[derive(Debug)]
+struct EventState {
+    /// Where a connection lives for one message, that it is there is nothing to tell.
+    short_lived: bool,
+    /// Which connections the broker blocks.
+    blocked: [AtomicBool; 2],
+    /// When it was last told that an attempt to connect had failed; `None` while there is a connection.
+    told_failed: [Mutex<Option<Instant>>; 2],
+}
 
 /// So many events are kept for a listener that does not keep up; older ones are dropped, and it is told so in the log.
 const KEPT: usize = 256;
 
 impl EventSender {
-    pub fn new() -> Self {
-        Self(broadcast::Sender::new(KEPT))
+    pub fn new(short_lived: bool) -> Self {
+        let state = EventState { short_lived, blocked: Default::default(), told_failed: Default::default() };
+        Self { listeners: broadcast::Sender::new(KEPT), state: Arc::new(state) }
     }
 
     pub fn send(&self, event: Event) {
-        event.trace();
+        event.trace(self.state.note(&event));
         // An error only says that nobody listens.
-        let _ = self.0.send(event);
+        let _ = self.listeners.send(event);
     }
 
     pub fn subscribe(&self) -> Events {
-        Events { receiver: Some(self.0.subscribe()), closed: None }
+        Events { receiver: Some(self.listeners.subscribe()), closed: None }
+    }
+
+    /// Whether the broker blocks publishing on any connection.
+    pub fn is_blocked(&self) -> bool {
+        self.state.blocked.iter().any(|blocked| blocked.load(Ordering::Relaxed))
+    }
+}
+
+impl EventState {
+    /// Keeps what the event changes, and says whether it is worth telling.
+    fn note(&self, event: &Event) -> bool {
+        let told_failed =
+            |role: Role| self.told_failed[role as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let block = |role: Role, blocked| self.blocked[role as usize].store(blocked, Ordering::Relaxed);
+        match event {
+            Event::Connected { role, .. } => {
+                *told_failed(*role) = None;
+                !self.short_lived
+            }
+            Event::Blocked { role, .. } => {
+                block(*role, true);
+                !self.short_lived
+            }
+            Event::Unblocked { role } => {
+                block(*role, false);
+                !self.short_lived
+            }
+            Event::Lost { role, .. } | Event::Closed { role, .. } => {
+                block(*role, false);
+                true
+            }
+            Event::Recovering { role, last_error: Some(_), .. } => {
+                let mut told = told_failed(*role);
+                let due = told.is_none_or(|told| told.elapsed() >= REMINDER);
+                if due {
+                    *told = Some(Instant::now());
+                }
+                due
+            }
+            _ => true,
+        }
     }
 }
 
@@ -266,6 +345,49 @@ impl Events {
                 Err(broadcast::error::TryRecvError::Lagged(_)) => {}
                 Err(_) => return None,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn failed(role: Role) -> Event {
+        let last_error = Some(Error::new(ErrorKind::ConnectFailed, "refused"));
+        Event::Recovering { role, attempt: 2, delay: Duration::from_secs(3), last_error }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_told_once_and_then_once_a_minute() {
+        let state = EventSender::new(false).state;
+        assert!(state.note(&failed(Role::Main)));
+        assert!(state.note(&failed(Role::Publish)), "each connection is told of");
+        let mut told = 0;
+        for _ in 0..50 {
+            tokio::time::advance(Duration::from_secs(3)).await;
+            told += usize::from(state.note(&failed(Role::Main)));
+        }
+        assert_eq!(told, 2, "in 150 seconds");
+        state.note(&Event::Connected { role: Role::Main, host: "h".into() });
+        assert!(state.note(&failed(Role::Main)), "another outage is told at once");
+    }
+
+    #[tokio::test]
+    async fn whether_publishing_is_blocked_ends_with_the_connection() {
+        let events = EventSender::new(true);
+        let blocked = Event::Blocked { role: Role::Publish, reason: "low on memory".into() };
+        let lost = Error::new(ErrorKind::ConnectionLost, "reset");
+        for end in [
+            Event::Unblocked { role: Role::Publish },
+            Event::Lost { role: Role::Publish, reason: lost },
+            Event::Closed { role: Role::Publish, reason: None },
+        ] {
+            events.send(blocked.clone());
+            assert!(events.is_blocked());
+            events.send(end);
+            assert!(!events.is_blocked());
         }
     }
 }

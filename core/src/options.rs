@@ -107,6 +107,7 @@ pub struct Options {
     pub(crate) max_body_size: u64,
     pub(crate) recovery: Recovery,
     pub(crate) separate_publish_connection: bool,
+    pub(crate) short_lived: bool,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) transport: Transport,
     pub(crate) seed: Option<u64>,
@@ -158,6 +159,7 @@ impl Options {
             max_body_size: 128 * MIB as u64,
             recovery: Recovery::default(),
             separate_publish_connection: true,
+            short_lived: false,
             connector: Arc::new(TcpConnector),
             transport: Transport::Connector,
             seed: None,
@@ -308,6 +310,13 @@ impl Options {
     /// Default: true.
     pub fn separate_publish_connection(mut self, separate: bool) -> Self {
         self.separate_publish_connection = separate;
+        self
+    }
+
+    /// Whether the client is made for one message or a few, by a program that makes many such clients: that it is connected,
+    /// and that the broker blocks publishers, is then logged at `DEBUG`. Default: false.
+    pub fn short_lived(mut self, short_lived: bool) -> Self {
+        self.short_lived = short_lived;
         self
     }
 

@@ -146,7 +146,7 @@ impl Options {
         let options = Arc::new(self.complete()?);
         let link = Link::new(options.delivery_buffer);
         let publishing = Publishing::new(options.window_messages, options.window_bytes);
-        let events = EventSender::new();
+        let events = EventSender::new(options.short_lived);
         let counters = Arc::new(Counters::default());
         let shared = !options.separate_publish_connection;
         if shared {
