@@ -10,15 +10,15 @@ use amq_protocol::{
 use super::Client;
 use crate::{
     Error, Result,
-    engine::command::{Answer, Call, Command, TopologyChange},
+    engine::command::{Answer, Call, Command, PendingCall, TopologyChange},
     error::NOT_FOUND,
     message::check_short,
     topology::{Binding, Exchange, Queue, QueueInfo},
 };
 
 impl Client {
-    async fn call(&self, name: String, method: AMQPClass, effect: TopologyChange) -> Result<Answer> {
-        self.0.ask(name, |reply| Command::Call(Call { method, effect, reply })).await
+    async fn call(&self, name: String, method: AMQPClass, change: TopologyChange) -> Result<Answer> {
+        self.0.ask(name, |reply| Command::Call(Call { method, pending: PendingCall { change, reply } })).await
     }
 
     /// Declares a queue (AMQP 0-9-1 section 1.7.2.1); the name in the answer is the broker's for a server-named one.
@@ -57,8 +57,8 @@ impl Client {
     pub async fn delete_queue_if(&self, queue: &str, if_unused: bool, if_empty: bool) -> Result<u32> {
         let delete = queue::Delete { queue: existing_queue(queue)?, if_unused, if_empty, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Delete(delete));
-        let effect = TopologyChange::DeleteQueue(queue.to_owned());
-        count(self.call(format!("delete queue '{queue}'"), method, effect).await?)
+        let change = TopologyChange::DeleteQueue(queue.to_owned());
+        count(self.call(format!("delete queue '{queue}'"), method, change).await?)
     }
 
     /// Drops the messages of a queue that nobody has in work; returns how many.
@@ -72,8 +72,8 @@ impl Client {
     pub async fn declare_exchange(&self, exchange: &Exchange) -> Result<()> {
         exchange.check()?;
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange.declare()));
-        let effect = TopologyChange::DeclareExchange(exchange.clone());
-        self.call(format!("declare exchange '{}'", exchange.name()), method, effect).await?;
+        let change = TopologyChange::DeclareExchange(exchange.clone());
+        self.call(format!("declare exchange '{}'", exchange.name()), method, change).await?;
         let mut fanouts = self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner);
         if exchange.is_fanout() {
             fanouts.insert(exchange.name().to_owned());
@@ -104,8 +104,8 @@ impl Client {
         let delete =
             exchange::Delete { exchange: short("exchange name", exchange)?, if_unused, nowait: false };
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete));
-        let effect = TopologyChange::DeleteExchange(exchange.to_owned());
-        self.call(format!("delete exchange '{exchange}'"), method, effect).await?;
+        let change = TopologyChange::DeleteExchange(exchange.to_owned());
+        self.call(format!("delete exchange '{exchange}'"), method, change).await?;
         self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner).remove(exchange);
         Ok(())
     }

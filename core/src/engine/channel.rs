@@ -1,23 +1,19 @@
-//! Channels of one connection: their role, the methods that wait for a reply, the content that is arriving.
+//! Channels of one connection: what each is for, and the content that is arriving on it.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use amq_protocol::protocol::{AMQPClass, channel};
 use bytes::{Bytes, BytesMut};
 
 use super::{
     acks::{ChannelAcks, Lease},
-    command::{Call, Command, Get, Pending},
     delivery_queue::DeliveryQueue,
     publishing::Publishing,
-    replay::Item,
+    rpc::Rpc,
 };
 use crate::{
     message::{Properties, Returned},
-    topology::Binding,
     wire::{
         frame::{Deliver, GetOk, Violation},
-        ids,
         properties::{ContentHeader, HeadersDefect},
     },
 };
@@ -87,54 +83,6 @@ fn decode(last: &mut Arc<str>, bytes: &[u8]) -> bool {
     let exact = text.len() == bytes.len() && text.as_bytes() == bytes;
     *last = text.into();
     exact
-}
-
-/// A method that waits for its reply. Replies come in the order of the methods (AMQP 0-9-1 section 2.2.2), but for those
-/// that [`may_be_overtaken`].
-pub(crate) struct Rpc {
-    pub method: AMQPClass,
-    pub expected: ExpectedReply,
-}
-
-/// What a reply is for.
-pub(crate) enum ExpectedReply {
-    /// `channel.open`, `confirm.select`, `basic.qos`: only a step towards something else.
-    Step,
-    Call(Call),
-    Get(Get),
-    /// `basic.consume` of the consumer with this id.
-    Consume(u64),
-    /// `basic.cancel`, after which the consumer is over.
-    Cancel(Pending<()>),
-    /// `basic.cancel`, after which the same consumer starts again with another prefetch.
-    Restart(u64),
-    /// `basic.cancel` of what the same consumer was before it was started anew.
-    Replaced(u64),
-    /// `basic.qos` on the consumer's channel.
-    Done(Pending<()>),
-    /// `basic.recover` on the consumer's channel.
-    Recovered(Pending<()>),
-    Replay(Item),
-    /// `queue.bind` of a queue that the broker had kept for the dead connection.
-    Bind(Binding),
-    /// Another attempt at a queue that the broker kept for the dead connection.
-    Locked {
-        name: String,
-        since: tokio::time::Instant,
-    },
-}
-
-impl ExpectedReply {
-    /// The command to try again on the next connection, if somebody still waits for it.
-    pub fn into_command(self, method: AMQPClass) -> Option<Command> {
-        match self {
-            ExpectedReply::Call(call) if call.reply.to.is_some() => {
-                Some(Command::Call(Call { method, ..call }))
-            }
-            ExpectedReply::Get(get) if get.reply.to.is_some() => Some(Command::Get(get)),
-            _ => None,
-        }
-    }
 }
 
 /// A content that is arriving (AMQP 0-9-1 section 4.2.6): what announced it, then its header, then its body.
@@ -333,29 +281,4 @@ impl Channels {
         self.free.clear();
         std::mem::take(&mut self.slots).into_iter().flatten().map(|channel| *channel)
     }
-}
-
-/// `channel.open` (AMQP 0-9-1 section 1.5.2.1).
-pub(crate) fn open_method() -> AMQPClass {
-    AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {}))
-}
-
-/// Whether `reply` is what the broker answers `method` with.
-pub(crate) fn answers(method: &AMQPClass, reply: &AMQPClass) -> bool {
-    let (class, id) = ids(method);
-    let expected: &[u16] = match (class, id) {
-        // exchange.unbind-ok, basic.get-ok and basic.get-empty do not follow the rule.
-        (40, 40) => &[51],
-        (60, 70) => &[71, 72],
-        _ => &[id + 1],
-    };
-    let (reply_class, reply_id) = ids(reply);
-    class == reply_class && expected.contains(&reply_id)
-}
-
-/// Whether the answer to a later method may come before that to `method`: RabbitMQ has the queue answer `basic.consume`
-/// and `basic.cancel`, and the channel everything else.
-pub(crate) fn may_be_overtaken(method: &AMQPClass) -> bool {
-    use amq_protocol::protocol::basic::AMQPMethod::{Cancel, Consume};
-    matches!(method, AMQPClass::Basic(Consume(_) | Cancel(_)))
 }

@@ -47,6 +47,10 @@ pub(crate) enum Command {
     Forget {
         name: String,
     },
+    /// Answered once the topology of the connection is back; at once while it is there.
+    AwaitRestored {
+        reply: Pending<()>,
+    },
     UpdateSecret {
         secret: Zeroizing<String>,
         reason: String,
@@ -82,7 +86,12 @@ impl<T> Pending<T> {
 
 pub(crate) struct Call {
     pub method: AMQPClass,
-    pub effect: TopologyChange,
+    pub pending: PendingCall,
+}
+
+/// What is left of a call once its method was sent.
+pub(crate) struct PendingCall {
+    pub change: TopologyChange,
     pub reply: Pending<Answer>,
 }
 
@@ -116,12 +125,13 @@ impl Command {
     /// The deadline, for commands that somebody waits for.
     pub fn deadline(&self) -> Option<Instant> {
         match self {
-            Command::Call(call) => Some(call.reply.deadline),
+            Command::Call(call) => Some(call.pending.reply.deadline),
             Command::Get(get) => Some(get.reply.deadline),
             Command::Consume { reply, .. }
             | Command::Cancel { reply, .. }
             | Command::SetPrefetch { reply, .. }
             | Command::Recover { reply, .. }
+            | Command::AwaitRestored { reply }
             | Command::UpdateSecret { reply, .. }
             | Command::Close { reply, .. } => Some(reply.deadline),
             Command::Release { .. } | Command::Forget { .. } => None,
@@ -130,12 +140,13 @@ impl Command {
 
     pub fn name(&self) -> &str {
         match self {
-            Command::Call(call) => &call.reply.name,
+            Command::Call(call) => &call.pending.reply.name,
             Command::Get(get) => &get.reply.name,
             Command::Consume { reply, .. }
             | Command::Cancel { reply, .. }
             | Command::SetPrefetch { reply, .. }
             | Command::Recover { reply, .. }
+            | Command::AwaitRestored { reply }
             | Command::UpdateSecret { reply, .. }
             | Command::Close { reply, .. } => &reply.name,
             Command::Release { .. } | Command::Forget { .. } => "",
@@ -144,7 +155,7 @@ impl Command {
 
     pub fn fail(self, error: Error) {
         match self {
-            Command::Call(mut call) => call.reply.answer(Err(error)),
+            Command::Call(mut call) => call.pending.reply.answer(Err(error)),
             Command::Get(mut get) => get.reply.answer(Err(error)),
             Command::Consume { incoming, mut reply } => {
                 if let Some(requests) = &incoming.requests {
@@ -156,6 +167,7 @@ impl Command {
             Command::Cancel { mut reply, .. }
             | Command::SetPrefetch { mut reply, .. }
             | Command::Recover { mut reply, .. }
+            | Command::AwaitRestored { mut reply }
             | Command::UpdateSecret { mut reply, .. }
             | Command::Close { mut reply, .. } => reply.answer(Err(error)),
             Command::Release { .. } | Command::Forget { .. } => {}

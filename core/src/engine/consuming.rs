@@ -11,10 +11,12 @@ use tokio::time::Instant;
 use super::{
     Engine,
     acks::{ChannelAcks, Lease},
-    channel::{ChannelKind, ExpectedReply, Names, Rpc},
+    channel::{ChannelKind, Names},
     command::{Command, Pending},
     delivery_queue::DeliveryQueue,
-    replay::{Item, Retry, RetryWhat},
+    record::Item,
+    replay::{Retry, RetryWhat},
+    rpc::{ExpectedReply, Rpc},
 };
 use crate::{
     Error, ErrorKind,
@@ -211,7 +213,7 @@ impl Engine {
                 queue: settings.queue.clone(),
             });
         }
-        self.replayed(Item::Consumer(id), Ok(super::channel::open_method()));
+        self.replayed(Item::Consumer(id), Ok(None));
         self.go_on(id);
     }
 

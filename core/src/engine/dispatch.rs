@@ -10,16 +10,14 @@ use amq_protocol::{
 use super::{
     Ended, Engine,
     acks::{ChannelAcks, Lease, Settle},
-    channel::{
-        Channel, ChannelKind, Complete, Content, ContentKind, Envelope, ExpectedReply, Rpc, answers,
-        may_be_overtaken,
-    },
+    channel::{Channel, ChannelKind, Complete, Content, ContentKind, Envelope},
     refusal,
+    rpc::{ExpectedReply, Rpc, answers, may_be_overtaken},
 };
 use crate::{
     Error, ErrorKind,
     delivery::Delivery,
-    error::{NOT_IMPLEMENTED, Reply},
+    error::Reply,
     events::Event,
     wire::{
         encode,
@@ -307,7 +305,7 @@ impl Engine {
             &AMQPClass::Connection(connection::AMQPMethod::CloseOk(connection::CloseOk {})),
         );
         {
-            let mut writer = self.link.writer();
+            let mut writer = self.link.lock_writer();
             writer.buffer.append(&mut self.live.out);
             writer.flush_now();
         }
@@ -320,32 +318,6 @@ impl Engine {
             self.fail_culprit((class, id), &error);
         }
         Ended::Lost { error, suspect: on_publish }
-    }
-
-    /// Fails the one operation that the broker closed the connection for.
-    fn fail_culprit(&mut self, culprit: (u16, u16), error: &Error) {
-        // Several may wait for an answer to such a method. What is not implemented is a prefetch limit of the channel.
-        let is_likely = |channel: &Channel| match &channel.kind {
-            ChannelKind::Consume { incoming, .. } if error.reply_code() == Some(NOT_IMPLEMENTED) => {
-                incoming.settings().global_prefetch
-            }
-            _ => false,
-        };
-        let refused = self
-            .live
-            .channels
-            .iter_mut()
-            .map(|(_, channel)| channel)
-            .filter(|channel| channel.rpcs.front().is_some_and(|rpc| ids(&rpc.method) == culprit))
-            .min_by_key(|channel| !is_likely(channel))
-            .and_then(|channel| channel.rpcs.pop_front());
-        if let Some(rpc) = refused {
-            if let ExpectedReply::Replay(item) = &rpc.expected {
-                // Declared again after the next reconnect, it would end that connection too.
-                self.forget_item(item);
-            }
-            self.fail_waiter(rpc, error.reply());
-        }
     }
 
     fn on_method(&mut self, number: u16, method: AMQPClass) -> Result<(), Ended> {

@@ -3,7 +3,6 @@
 use std::{
     future::{Future, poll_fn},
     io,
-    pin::Pin,
     task::Poll,
     time::Duration,
 };
@@ -13,7 +12,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Ended, Engine, writer::HIGH_WATER};
+use super::{Ended, Engine, topology_wait::TopologyWait, writer::HIGH_WATER};
 use crate::{
     Error, ErrorKind,
     events::{Event, Role},
@@ -80,7 +79,7 @@ enum Woken {
     Read(io::Result<usize>),
     Flushed(io::Result<()>),
     Mail,
-    Synced,
+    TopologyThere,
 }
 
 impl Engine {
@@ -113,7 +112,7 @@ impl Engine {
             let ending = self.closing.is_some() || self.is_cancelling();
             let paused = self.link.must_pause() && !ending;
             let link = self.link.clone();
-            let mut sync = self.sync.take();
+            let mut topology_wait = self.topology_wait.take();
             let woken = {
                 let engine = &mut *self;
                 tokio::select! {
@@ -123,14 +122,13 @@ impl Engine {
                     read = poll_fn(|cx| reading.poll_read(&mut *io, cx)), if !paused => Woken::Read(read),
                     written = poll_fn(|cx| engine.poll_flush(cx, &mut flushed)), if !flushed => Woken::Flushed(written),
                     () = link.woken() => Woken::Mail,
-                    () = synced(sync.as_mut()) => Woken::Synced,
+                    () = TopologyWait::over(topology_wait.as_mut()) => Woken::TopologyThere,
                 }
             };
-            self.sync = sync;
+            self.topology_wait = topology_wait;
             let ended = match woken {
                 Woken::Mail | Woken::Flushed(Ok(())) => Ok(()),
-                Woken::Synced => {
-                    self.sync = None;
+                Woken::TopologyThere => {
                     self.open_publishing();
                     Ok(())
                 }
@@ -183,7 +181,7 @@ impl Engine {
         paused: bool,
     ) -> Result<(), Ended> {
         {
-            let mut writer = self.link.writer();
+            let mut writer = self.link.lock_writer();
             if !std::mem::replace(&mut writer.wrote, false) && writer.is_idle() {
                 encode::heartbeat(&mut writer.buffer);
             }
@@ -233,7 +231,7 @@ impl Engine {
         };
         let reply_text = cut_to_fit(fault.text.clone());
         let close = Close { reply_code: fault.code, reply_text, class_id: 0, method_id: 0 };
-        let mut writer = self.link.writer();
+        let mut writer = self.link.lock_writer();
         encode::method(&mut writer.buffer, 0, &AMQPClass::Connection(AMQPMethod::Close(close)));
         // Not waited for: a peer that breaks the protocol may not read either.
         writer.flush_now();
@@ -256,7 +254,7 @@ impl Engine {
 
     /// Ready when nothing is left (`flushed`), or when this turn's share is written.
     fn poll_flush(&mut self, cx: &mut std::task::Context<'_>, flushed: &mut bool) -> Poll<io::Result<()>> {
-        let mut writer = self.link.writer();
+        let mut writer = self.link.lock_writer();
         let mut written = 0;
         loop {
             if !self.live.out.is_empty() {
@@ -290,7 +288,8 @@ impl Engine {
         let closing = self.closing.as_ref().and_then(|closing| closing.deadlines().min());
         let publishes = self.windows().filter_map(|publishing| publishing.next_deadline()).min();
         let retry = self.retries.iter().map(|retry| retry.at).min();
-        [self.armed, closing, publishes, retry, self.sync_until].into_iter().flatten().min()
+        let topology = self.topology_wait.as_ref().map(|wait| wait.until);
+        [self.armed, closing, publishes, retry, topology].into_iter().flatten().min()
     }
 
     /// Fails what is past its deadline, live connection or not.
@@ -307,9 +306,8 @@ impl Engine {
     fn on_deadline(&mut self) {
         self.expire();
         let now = Instant::now();
-        if self.sync_until.is_some_and(|until| until <= now) {
+        if self.topology_wait.as_ref().is_some_and(|wait| wait.until <= now) {
             tracing::debug!(role = %self.role, "publishing goes on without waiting for the topology");
-            self.sync = None;
             self.open_publishing();
         }
         self.run_retries(now);
@@ -345,16 +343,6 @@ async fn tick(ticks: Option<&mut tokio::time::Interval>) {
 pub(super) async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Ready when the other connection has its topology back, or is gone.
-async fn synced<T>(sync: Option<&mut tokio::sync::oneshot::Receiver<T>>) {
-    match sync {
-        Some(sync) => {
-            let _ = Pin::new(sync).await;
-        }
         None => std::future::pending().await,
     }
 }

@@ -1,18 +1,23 @@
-//! What a handle and the engine of one connection share: the inbox, the write half, the bound on undelivered bytes.
+//! What a handle and the engine of one connection share: the mailboxes, the write half, the bound on undelivered bytes.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use tokio::sync::Notify;
-
-use super::{acks::ChannelAcks, command::Command, writer::Writer};
+use super::{
+    acks::ChannelAcks,
+    command::Command,
+    mailbox::{EngineWaker, Mailbox},
+    writer::Writer,
+};
 use crate::{Error, wire::handshake::ServerInfo};
 
 pub(crate) struct Link {
-    inbox: Mutex<Inbox>,
-    notify: Notify,
+    waker: Arc<EngineWaker>,
+    commands: Mailbox<Command>,
+    /// Channels with acks to send.
+    acks: Mailbox<Arc<ChannelAcks>>,
     writer: Mutex<Writer>,
     /// Bytes of memory that deliveries take which were received and not handed out.
     undelivered: AtomicUsize,
@@ -27,17 +32,7 @@ pub(crate) struct Link {
     server: Mutex<Option<Arc<ServerInfo>>>,
 }
 
-#[derive(Default)]
-struct Inbox {
-    commands: Vec<Command>,
-    acks: Vec<Arc<ChannelAcks>>,
-    /// The engine has been notified and has not looked yet.
-    woken: bool,
-    closed: Option<Error>,
-}
-
-/// What the engine found in its inbox.
-#[derive(Default)]
+/// What the engine found in its mailboxes.
 pub(crate) struct Mail {
     pub commands: Vec<Command>,
     pub acks: Vec<Arc<ChannelAcks>>,
@@ -45,9 +40,11 @@ pub(crate) struct Mail {
 
 impl Link {
     pub fn new(delivery_buffer: usize) -> Arc<Self> {
+        let waker = Arc::<EngineWaker>::default();
         Arc::new(Self {
-            inbox: Mutex::default(),
-            notify: Notify::new(),
+            commands: Mailbox::new(waker.clone()),
+            acks: Mailbox::new(waker.clone()),
+            waker,
             writer: Mutex::default(),
             undelivered: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
@@ -59,74 +56,54 @@ impl Link {
     }
 
     /// The write half, for the engine.
-    pub fn writer(&self) -> MutexGuard<'_, Writer> {
+    pub fn lock_writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The write half, for a caller; `None` while somebody else writes.
-    pub fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
+    pub fn try_lock_writer(&self) -> Option<MutexGuard<'_, Writer>> {
         self.writer.try_lock().ok()
-    }
-
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Queues a command for the engine; the reason when the engine is gone.
     pub fn send(&self, command: Command) -> Result<(), Error> {
-        let mut inbox = self.inbox();
-        if let Some(error) = &inbox.closed {
-            let error = error.clone();
-            drop(inbox);
-            return Err(error);
-        }
-        inbox.commands.push(command);
-        self.notify_once(inbox);
-        Ok(())
+        self.commands.send(command)
     }
 
     /// Tells the engine that `acks` has something to send.
     pub fn send_acks(&self, acks: Arc<ChannelAcks>) {
-        let mut inbox = self.inbox();
-        if inbox.closed.is_none() {
-            inbox.acks.push(acks);
-            self.notify_once(inbox);
-        }
+        // The channel is gone with its engine.
+        let _ = self.acks.send(acks);
     }
 
     /// Has the engine take a turn.
     pub fn wake(&self) {
-        self.notify_once(self.inbox());
-    }
-
-    fn notify_once(&self, mut inbox: MutexGuard<'_, Inbox>) {
-        if !std::mem::replace(&mut inbox.woken, true) {
-            drop(inbox);
-            self.notify.notify_one();
-        }
+        self.waker.wake();
     }
 
     /// Waits for [`Self::wake`] and its like.
     pub async fn woken(&self) {
-        self.notify.notified().await;
+        self.waker.woken().await;
     }
 
     pub fn take_mail(&self) -> Mail {
-        let mut inbox = self.inbox();
-        inbox.woken = false;
-        Mail { commands: std::mem::take(&mut inbox.commands), acks: std::mem::take(&mut inbox.acks) }
+        self.waker.rearm();
+        Mail { acks: self.acks.take(), commands: self.commands.take() }
     }
 
     /// The engine ends: later commands are refused with `error`; those that wait are given back.
     pub fn close(&self, error: &Error) -> Vec<Command> {
-        let mut inbox = self.inbox();
-        inbox.closed.get_or_insert_with(|| error.clone());
-        inbox.acks.clear();
-        std::mem::take(&mut inbox.commands)
+        drop(self.acks.close(error));
+        self.commands.close(error)
     }
 
     pub fn is_closed(&self) -> bool {
-        self.inbox().closed.is_some()
+        self.commands.is_closed()
+    }
+
+    /// Why the engine ended, once it has.
+    pub fn why_closed(&self) -> Option<Error> {
+        self.commands.why_closed()
     }
 
     pub fn set_server(&self, server: Arc<ServerInfo>) {
@@ -135,11 +112,6 @@ impl Link {
 
     pub fn server(&self) -> Option<Arc<ServerInfo>> {
         self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Why the engine ended, once it has.
-    pub fn why_closed(&self) -> Option<Error> {
-        self.inbox().closed.clone()
     }
 
     // ---- undelivered bytes -----------------------------------------------------------------------------------

@@ -2,16 +2,16 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`link`] | what handles and the engine share |
+//! | [`link`], [`mailbox`] | what handles and the engine share |
 //! | [`command`] | what handles ask for |
 //! | [`publishing`], [`window`] | publishes, their window and their confirms |
 //! | [`delivery_queue`], [`acks`] | deliveries on their way to the application, and back |
-//! | [`channel`] | the channels of one connection |
+//! | [`channel`], [`rpc`] | the channels of one connection, and the methods that wait for a reply |
 //! | [`io_loop`] | the turn of the engine: read, write, time |
 //! | [`dispatch`] | what to do with a frame |
-//! | [`operations`] | what to do with a command |
+//! | [`operations`] | what to do with a command, and with the answer to it |
 //! | [`consuming`] | the life of a consumer |
-//! | [`record`], [`replay`] | what was declared, and how it is brought back |
+//! | [`record`], [`replay`], [`topology_wait`] | what was declared, and how it is brought back |
 //! | [`reconnect`] | when and where to connect |
 //! | [`writer`] | the write half |
 
@@ -23,11 +23,14 @@ pub(crate) mod delivery_queue;
 mod dispatch;
 mod io_loop;
 pub(crate) mod link;
+mod mailbox;
 mod operations;
 pub(crate) mod publishing;
 mod reconnect;
 pub(crate) mod record;
 pub(crate) mod replay;
+mod rpc;
+mod topology_wait;
 pub(crate) mod window;
 pub(crate) mod writer;
 
@@ -44,9 +47,11 @@ use self::{
     command::{Command, Pending},
     consuming::Consumer,
     link::Link,
+    operations::closing::{Closing, closed_late},
     publishing::Publishing,
     record::RecordedTopology,
     replay::Replay,
+    topology_wait::TopologyWait,
 };
 use crate::{
     Error, ErrorKind, Result,
@@ -89,32 +94,6 @@ pub(crate) struct ConnectionState {
     blocked: bool,
 }
 
-/// The orderly end that was asked for.
-struct Closing {
-    drain: bool,
-    reply: Pending<()>,
-    /// Who asked for it again meanwhile; they wait for the same end, each until its own deadline.
-    others: Vec<Pending<()>>,
-    /// The deadline passed first.
-    late: bool,
-}
-
-impl Closing {
-    fn is_given_up(&self) -> bool {
-        self.others.iter().chain([&self.reply]).all(Pending::is_given_up)
-    }
-
-    fn deadlines(&self) -> impl Iterator<Item = Instant> {
-        self.others.iter().chain([&self.reply]).map(|reply| reply.deadline)
-    }
-
-    fn answer(&mut self, result: &Result<()>) {
-        for reply in self.others.iter_mut().chain([&mut self.reply]) {
-            reply.answer(result.clone());
-        }
-    }
-}
-
 /// What the engine of one connection is made with.
 pub(crate) struct Setup {
     pub role: Role,
@@ -155,10 +134,7 @@ pub(crate) struct Engine {
     /// Connections in a row that did not last.
     failures: u32,
     live: ConnectionState,
-    /// Wakes the wait for the other connection's topology.
-    sync: Option<oneshot::Receiver<Result<command::Answer>>>,
-    /// When the publishing connection stops waiting for the other one.
-    sync_until: Option<Instant>,
+    topology_wait: Option<TopologyWait>,
 }
 
 impl Engine {
@@ -185,8 +161,7 @@ impl Engine {
             opened_at: None,
             failures: 0,
             live: ConnectionState::none(),
-            sync: None,
-            sync_until: None,
+            topology_wait: None,
         }
     }
 
@@ -240,7 +215,7 @@ impl Engine {
         let host = opened.stream.peer.clone();
         self.live = ConnectionState::new(opened.channel_max, host.clone());
         self.link.set_server(opened.server);
-        self.link.writer().attach(opened.stream.write, opened.frame_max);
+        self.link.lock_writer().attach(opened.stream.write, opened.frame_max);
         self.events.send(Event::Connected { role: self.role, host });
         self.start_replay();
         (opened.stream.read, io_loop::Reading::new(opened.frames, opened.heartbeat))
@@ -249,7 +224,7 @@ impl Engine {
     /// The connection is gone: keeps what the next one needs, fails what cannot go on.
     async fn suspend(&mut self, error: &Error, suspect: bool) {
         self.link.set_restored(false);
-        let io = self.link.writer().detach();
+        let io = self.link.lock_writer().detach();
         if let Some(mut io) = io {
             // Best effort: the peer learns of the end also when the socket is just dropped.
             let goodbye = tokio::io::AsyncWriteExt::shutdown(&mut io);
@@ -260,9 +235,8 @@ impl Engine {
             publishing.with(|window| window.disconnect(republish, error, suspect));
         }
         self.retries.clear();
-        self.sync = None;
-        // Nothing would take it away while there is no connection, and it would be past and past again.
-        self.sync_until = None;
+        // Nothing would take it away while there is no connection, and its end would be past and past again.
+        self.topology_wait = None;
         let mut live = std::mem::replace(&mut self.live, ConnectionState::none());
         let mut again = Vec::new();
         for channel in live.channels.drain() {
@@ -298,7 +272,7 @@ impl Engine {
 impl Engine {
     /// Refuses what is asked from now on with `error`, and fails what waits.
     fn end(&mut self, error: &Error) {
-        self.link.writer().detach();
+        self.link.lock_writer().detach();
         // The windows first: once the link is closed, a publish opens the window again for another engine.
         for publishing in self.windows() {
             publishing.with(|window| window.close(error));
@@ -342,15 +316,6 @@ impl Drop for Engine {
     }
 }
 
-/// What a close is told that took longer than its deadline.
-fn closed_late() -> Error {
-    Error::new(
-        ErrorKind::Timeout,
-        "close: the deadline passed before everything was settled; the connection is dropped",
-    )
-    .with_outcome_unknown()
-}
-
 /// The error of everything that is asked of a client that was closed.
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the client is closed")
@@ -384,12 +349,12 @@ impl ConnectionState {
 }
 
 /// A method that the broker did not answer: the command to repeat, if it is one.
-fn interrupted(rpc: channel::Rpc) -> Option<Command> {
+fn interrupted(rpc: rpc::Rpc) -> Option<Command> {
     match rpc.expected {
         // The consumers are gone with the connection, which is what was asked for.
-        channel::ExpectedReply::Cancel(mut reply)
-        | channel::ExpectedReply::Done(mut reply)
-        | channel::ExpectedReply::Recovered(mut reply) => {
+        rpc::ExpectedReply::Cancel(mut reply)
+        | rpc::ExpectedReply::Done(mut reply)
+        | rpc::ExpectedReply::Recovered(mut reply) => {
             reply.answer(Ok(()));
             None
         }

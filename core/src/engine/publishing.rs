@@ -128,7 +128,7 @@ impl Publishing {
     /// Writes what was just admitted from this thread if nothing is queued; otherwise the engine does.
     pub fn flush_from_caller(&self) {
         let Some(link) = self.link() else { return };
-        let left = match link.try_writer() {
+        let left = match link.try_lock_writer() {
             Some(mut writer) if writer.is_attached() && writer.is_idle() => {
                 let frame_max = writer.frame_max;
                 let armed = {

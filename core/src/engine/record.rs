@@ -4,11 +4,36 @@
 //! such queue per peer, for years, must not grow, nor bring expired queues back. The latest of them are remembered in
 //! a list of fixed length, so that one that is consumed right after its declaration is known.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+};
 
 use crate::topology::{Binding, Exchange, Queue};
 
 const RECENT: usize = 256;
+
+/// One thing that is being brought back.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Exchange(String),
+    Queue(String),
+    Binding(Binding),
+    Consumer(u64),
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Item::Exchange(name) => write!(f, "exchange '{name}'"),
+            Item::Queue(name) => write!(f, "queue '{name}'"),
+            Item::Binding(binding) => {
+                write!(f, "binding of '{}' to '{}'", binding.destination(), binding.source())
+            }
+            Item::Consumer(id) => write!(f, "consumer {id}"),
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedQueue {

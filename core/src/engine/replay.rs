@@ -1,16 +1,13 @@
 //! Bringing back what was declared, on a new connection: exchanges and queues, then bindings, then consumers, each step
 //! pipelined; then the commands that waited, and the publishes.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use amq_protocol::protocol::{AMQPClass, exchange, queue};
 use tokio::time::Instant;
 
 use super::{
-    Engine,
-    channel::{ChannelKind, ExpectedReply},
-    command::{Call, Command, Pending, TopologyChange},
-    link::Link,
+    Engine, channel::ChannelKind, link::Link, record::Item, rpc::ExpectedReply, topology_wait::TopologyWait,
     window::Window,
 };
 use crate::{
@@ -18,28 +15,6 @@ use crate::{
     events::{Event, NotRestored, Restored},
     topology::{Binding, Exchange},
 };
-
-/// One thing that is being brought back.
-#[derive(Clone, Debug)]
-pub(crate) enum Item {
-    Exchange(String),
-    Queue(String),
-    Binding(Binding),
-    Consumer(u64),
-}
-
-impl fmt::Display for Item {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Item::Exchange(name) => write!(f, "exchange '{name}'"),
-            Item::Queue(name) => write!(f, "queue '{name}'"),
-            Item::Binding(binding) => {
-                write!(f, "binding of '{}' to '{}'", binding.destination(), binding.source())
-            }
-            Item::Consumer(id) => write!(f, "consumer {id}"),
-        }
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -75,9 +50,6 @@ pub(crate) enum RetryWhat {
 
 /// How often a queue that is locked is tried.
 const LOCKED_RETRY: Duration = Duration::from_millis(250);
-
-/// How long the publishing connection waits for the topology of the other one before it sends again.
-const TOPOLOGY_WAIT: Duration = Duration::from_secs(5);
 
 impl Engine {
     pub(super) fn start_replay(&mut self) {
@@ -187,24 +159,15 @@ impl Engine {
             self.open_publishing();
             return;
         };
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let deadline = Instant::now() + TOPOLOGY_WAIT;
-        // Any method will do: the other engine keeps it back until its topology is there.
-        let method = AMQPClass::Basic(amq_protocol::protocol::basic::AMQPMethod::Qos(
-            amq_protocol::protocol::basic::Qos { prefetch_count: 0, global: false },
-        ));
-        let reply = Pending { name: "wait for the topology".into(), deadline, to: Some(reply) };
-        if after.send(Command::Call(Call { method, effect: TopologyChange::None, reply })).is_ok() {
-            self.sync = Some(answer);
-            self.sync_until = Some(deadline);
-        } else {
+        self.topology_wait = TopologyWait::begin(&after);
+        if self.topology_wait.is_none() {
             self.open_publishing();
         }
     }
 
     /// Opens the publish channel; what waits in the window goes out behind it.
     pub(super) fn open_publishing(&mut self) {
-        self.sync_until = None;
+        self.topology_wait = None;
         let Some(publishing) = self.publishing.clone() else {
             return;
         };
@@ -226,7 +189,7 @@ impl Engine {
             channel.publishing = Some(publishing.clone());
         }
         // A caller that finds nothing queued writes its publish at once, which must be behind the opening of the channel.
-        self.link.writer().buffer.append(&mut self.live.out);
+        self.link.lock_writer().buffer.append(&mut self.live.out);
         publishing.with(|window| window.open(number));
     }
 
@@ -242,8 +205,8 @@ impl Engine {
         }
     }
 
-    /// One thing is back, or is not.
-    pub(super) fn replayed(&mut self, item: Item, result: Result<AMQPClass>) {
+    /// One thing is back, or is not. A queue comes with the broker's answer, which has its name.
+    pub(super) fn replayed(&mut self, item: Item, result: Result<Option<AMQPClass>>) {
         let Some(replay) = &mut self.live.replay else {
             return;
         };
@@ -263,7 +226,7 @@ impl Engine {
             (Item::Consumer(_), Ok(_)) => restored.consumers += 1,
             (Item::Queue(name), Ok(reply)) => {
                 restored.queues += 1;
-                self.queue_is_back(&name, &reply);
+                self.queue_is_back(&name, reply.as_ref());
             }
             (Item::Queue(name), Err(error)) if error.kind() == ErrorKind::ResourceLocked => {
                 replay.locked.entry(name).or_insert_with(Instant::now);
@@ -305,8 +268,8 @@ impl Engine {
         }
     }
 
-    fn queue_is_back(&mut self, name: &str, reply: &AMQPClass) {
-        let AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok)) = reply else {
+    fn queue_is_back(&mut self, name: &str, reply: Option<&AMQPClass>) {
+        let Some(AMQPClass::Queue(queue::AMQPMethod::DeclareOk(ok))) = reply else {
             return;
         };
         let new = ok.queue.to_string();

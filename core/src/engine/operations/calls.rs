@@ -1,0 +1,96 @@
+//! Channels opened and closed, and methods sent on them.
+
+use amq_protocol::protocol::AMQPClass;
+
+use crate::{
+    Error, ErrorKind,
+    engine::{
+        Engine,
+        channel::ChannelKind,
+        command::Call,
+        consuming::has_ended,
+        rpc::{ExpectedReply, Rpc, open_method},
+    },
+    wire::encode,
+};
+
+impl Engine {
+    pub(in crate::engine) fn no_channel(&self, name: &str) -> Error {
+        Error::new(
+            ErrorKind::LimitReached,
+            format!(
+                "{name}: all channels that were negotiated with {} are in use; raise channel_max here and at the \
+                 broker, or use another client",
+                self.live.host
+            ),
+        )
+    }
+
+    /// One method on the control channel.
+    pub(super) fn call(&mut self, mut call: Call) {
+        match self.control_channel() {
+            Some(control) => self.request(control, call.method, ExpectedReply::Call(call.pending)),
+            None => {
+                let error = self.no_channel(&call.pending.reply.name);
+                call.pending.reply.answer(Err(error));
+            }
+        }
+    }
+
+    /// Sends a method and remembers who waits for its reply.
+    pub(in crate::engine) fn request(&mut self, number: u16, method: AMQPClass, expected: ExpectedReply) {
+        encode::method(&mut self.live.out, number, &method);
+        if let Some(channel) = self.live.channels.get(number) {
+            channel.rpcs.push_back(Rpc { method, expected });
+        }
+    }
+
+    /// Opens a channel; what is sent on it may follow at once.
+    pub(in crate::engine) fn open_channel(&mut self, kind: impl FnOnce(u16) -> ChannelKind) -> Option<u16> {
+        let number = self.live.channels.open(kind)?;
+        self.request(number, open_method(), ExpectedReply::Step);
+        Some(number)
+    }
+
+    pub(in crate::engine) fn control_channel(&mut self) -> Option<u16> {
+        if self.live.control == 0 {
+            self.live.control = self.open_channel(|_| ChannelKind::Control)?;
+        }
+        Some(self.live.control)
+    }
+
+    /// Closes a channel from our side (AMQP 0-9-1 section 1.5.2.5).
+    pub(in crate::engine) fn close_channel(&mut self, number: u16) {
+        use amq_protocol::protocol::channel::{AMQPMethod, Close};
+        let Some(channel) = self.live.channels.get(number) else {
+            return;
+        };
+        if matches!(channel.kind, ChannelKind::Closing) {
+            return;
+        }
+        // What is settled from now on must not be sent any more; the broker requeues it.
+        if let Some(acks) = channel.kind.acks().filter(|acks| !acks.all_settled()) {
+            acks.mark_stale();
+        }
+        channel.kind = ChannelKind::Closing;
+        let mut again = Vec::new();
+        for rpc in std::mem::take(&mut channel.rpcs) {
+            match rpc.expected {
+                ExpectedReply::Cancel(mut reply) => reply.answer(Ok(())),
+                // The broker has cancelled the consumer meanwhile.
+                ExpectedReply::Done(mut reply) | ExpectedReply::Recovered(mut reply) => {
+                    let error = has_ended(&reply.name);
+                    reply.answer(Err(error));
+                }
+                expected => again.extend(expected.into_command(rpc.method)),
+            }
+        }
+        channel.content = None;
+        channel.publishing = None;
+        let close = Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };
+        encode::method(&mut self.live.out, number, &AMQPClass::Channel(AMQPMethod::Close(close)));
+        for command in again {
+            self.on_command(command);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Commands: taken from the handles, and kept while the connection or its topology is not there.
+
+use amq_protocol::protocol::{AMQPClass, connection};
+use tokio::time::Instant;
+
+use crate::{
+    engine::{Engine, closed, command::Command},
+    wire::encode,
+};
+
+impl Engine {
+    /// Takes what handles have asked for since the last turn.
+    pub(in crate::engine) fn read_mail(&mut self) {
+        let mail = self.link.take_mail();
+        for acks in mail.acks {
+            self.flush_acks(&acks);
+            self.close_if_drained(&acks);
+        }
+        for command in mail.commands {
+            self.arm(command.deadline());
+            self.on_command(command);
+        }
+    }
+
+    /// As [`Self::read_mail`] while there is no connection.
+    pub(in crate::engine) fn defer_mail(&mut self) {
+        for command in self.link.take_mail().commands {
+            self.arm(command.deadline());
+            match command {
+                Command::Forget { name } => self.forget(&name),
+                // The channel is gone with its connection.
+                Command::Release { .. } => {}
+                Command::Close { drain, reply } => self.begin_close(drain, reply),
+                Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
+                command => self.deferred.push_back(command),
+            }
+        }
+    }
+
+    fn arm(&mut self, deadline: Option<Instant>) {
+        if let Some(deadline) = deadline {
+            self.armed = Some(self.armed.map_or(deadline, |armed| armed.min(deadline)));
+        }
+    }
+
+    /// Takes commands that waited for the topology to be back.
+    pub(in crate::engine) fn resume_commands(&mut self) {
+        for command in std::mem::take(&mut self.deferred) {
+            self.on_command(command);
+        }
+    }
+
+    pub(in crate::engine) fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Release { acks } => self.release(&acks),
+            Command::Forget { name } => self.forget(&name),
+            Command::Close { drain, reply } => self.begin_close(drain, reply),
+            Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
+            // Everything else relies on the topology, which is on its way back.
+            command if self.live.replay.is_some() => self.deferred.push_back(command),
+            command if self.closing.is_some() => command.fail(closed()),
+            Command::Call(call) => self.call(call),
+            Command::Get(get) => self.get(get),
+            Command::Consume { incoming, reply } => self.consume(incoming, reply),
+            Command::SetPrefetch { consumer, prefetch, reply } => {
+                self.set_prefetch(consumer, prefetch, reply);
+            }
+            Command::Recover { consumer, reply } => self.recover(consumer, reply),
+            Command::AwaitRestored { mut reply } => reply.answer(Ok(())),
+            Command::UpdateSecret { secret, reason, reply } => {
+                let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {
+                    new_secret: secret.as_bytes().into(),
+                    reason: amq_protocol::types::ShortString::try_new(reason).unwrap_or_default(),
+                });
+                encode::method(&mut self.live.out, 0, &AMQPClass::Connection(method));
+                self.live.secrets.push_back(reply);
+            }
+        }
+    }
+}
