@@ -1,9 +1,9 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint wheel bench docs simulate
+.PHONY: help demo test test-rabbitmq4 lint wheel bench docs simulate
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: ## Run Murano in small on the embedded broker (or on a RabbitMQ: BROKER=amqp://...), with kills
 	@scripts/setup.sh python
@@ -13,6 +13,10 @@ test: ## Run every test, on private RabbitMQ nodes
 	@scripts/setup.sh rabbitmq python openssl
 	@scripts/test.sh
 	@scripts/python.sh test
+
+test-rabbitmq4: ## Run the contract and fault tests on RabbitMQ 4.0, in a chroot (SUITE=sid: on the newest that Debian has)
+	@scripts/setup.sh python
+	@scripts/rabbitmq4.sh '$(or $(SUITE),trixie)' test
 
 lint: ## Check format, lints, types, documentation and the dependency tree
 	@scripts/setup.sh python

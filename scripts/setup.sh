@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target needs and is missing: setup.sh [rabbitmq] [bench] [python] [openssl]
+# Installs what a target needs and is missing: setup.sh [rabbitmq] [bench] [python] [openssl] [debootstrap]
 set -euo pipefail
 
 fail() {
@@ -38,6 +38,10 @@ for part in "$@"; do
     bench) [ -e /usr/include/amqp.h ] || [ -e /usr/include/rabbitmq-c/amqp.h ] || install_packages librabbitmq-dev ;;
     python) python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv ;;
     openssl) command -v openssl >/dev/null || install_packages openssl ;;
+    debootstrap)
+        command -v debootstrap >/dev/null && command -v ip >/dev/null && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||
+            install_packages debootstrap debian-archive-keyring iproute2
+        ;;
     *) fail "unknown part: $part" ;;
     esac
 done

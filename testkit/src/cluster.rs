@@ -34,7 +34,7 @@ impl Cluster {
         }
         let cluster = Self { nodes };
         eventually("all nodes are in the cluster", Duration::from_secs(60), || async {
-            let running = "length(rabbit_mnesia:cluster_nodes(running)).";
+            let running = "length(rabbit_nodes:all_running()).";
             cluster.nodes[0].eval(running).await.is_ok_and(|answer| answer.trim() == count.to_string())
         })
         .await;

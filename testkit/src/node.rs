@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use crate::{Certs, free_port, unique};
+use crate::{Certs, free_port, installed, unique};
 
 /// How long a node may take to answer on its AMQP port.
 const START: Duration = Duration::from_secs(120);
@@ -128,7 +128,7 @@ impl Node {
         fs::write(&cookie_file, cookie).expect("the node's folder can be written");
         set_mode(&cookie_file, "400");
         if is_root() {
-            run(Command::new("chown").arg("-R").arg("rabbitmq:rabbitmq").arg(&folder));
+            run(installed::command("chown").arg("-R").arg("rabbitmq:rabbitmq").arg(&folder));
         }
         let mut node = Self {
             name,
@@ -146,7 +146,7 @@ impl Node {
 
     /// Environment of the server and its tools.
     fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = installed::command(program);
         command
             .env("RABBITMQ_NODENAME", self.node_name())
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
@@ -175,7 +175,7 @@ impl Node {
             .stdout(out)
             .stderr(err)
             .spawn()
-            .expect("rabbitmq-server is installed: run `make setup`, or apt-get install rabbitmq-server");
+            .expect("rabbitmq-server is installed: run `scripts/setup.sh rabbitmq`, or apt-get install rabbitmq-server");
         self.wrapper = Some(wrapper);
         let until = Instant::now() + START;
         while !(answers(self.port) && self.read_pid().is_some()) {

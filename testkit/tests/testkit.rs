@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use murano_testkit::{Direction, Node, Proxy, within};
+use murano_testkit::{Direction, Node, Proxy, broker_version, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -14,6 +14,9 @@ async fn a_node_starts_answers_its_tool_and_survives_a_kill() {
     let pid = node.pid();
     let names = node.ctl(&["list_vhosts", "--silent"]).await.unwrap();
     assert_eq!(names.trim(), "/");
+    let (major, minor) = broker_version(&node.uri());
+    let version = node.eval("rabbit_misc:version().").await.unwrap();
+    assert!(version.contains(&format!("\"{major}.{minor}.")), "{version}");
     node.ctl(&["add_vhost", "kept"]).await.unwrap();
     node.kill();
     assert!(TcpStream::connect(("127.0.0.1", node.port())).await.is_err());

@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Mutex, time::Duration};
 
 use murano_messaging::{Client, Consumer, Delivery, Message, Options, Queue};
-use murano_testkit::{eventually, shared_node, unique, within};
+use murano_testkit::{broker_version, eventually, shared_node, unique, within};
 
 /// For one step of a test; far longer than any takes.
 pub const STEP: Duration = Duration::from_secs(30);
@@ -27,6 +27,11 @@ impl Env {
     #[allow(dead_code, reason = "unused without the embedded broker")]
     pub fn memory() -> Self {
         Self { uri: format!("memory://{}", unique("contract")), shared: false, names: Mutex::default() }
+    }
+
+    /// Whether the broker is `RabbitMQ` of this version or a later one. The embedded broker does what 3.10 does.
+    pub fn since(&self, major: u16, minor: u16) -> bool {
+        self.shared && broker_version(&self.uri) >= (major, minor)
     }
 
     pub fn options(&self) -> Options {
