@@ -245,10 +245,9 @@ def test_a_served_broker_does_not_keep_the_interpreter():
         # Registered first, it is called last.
         atexit.register(lambda: print(time.monotonic() - began < 2))
         import murano_messaging as mm
-        from murano_messaging._native import ServedBroker
 
-        broker = ServedBroker("127.0.0.1", 0)
-        client = mm.connect(f"amqp://guest:guest@127.0.0.1:{broker.port}")
+        broker = mm.Broker()
+        client = mm.connect(broker.listen())
         client.declare_queue("q")
         pending = [client.publish_nowait(b"x", routing_key="q") for _ in range(100)]
         began = time.monotonic()

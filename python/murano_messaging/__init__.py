@@ -28,8 +28,8 @@ import logging as _logging  # noqa: F401
 import os as _os
 
 from . import _native, _overwritten, errors, events
-from ._native import Client, Confirmation, Consumer, Delivery, Events, connect, wait_all
-from ._types import QueueInfo, Recovery, Returned, ServerInfo, Stats
+from ._native import Broker, Client, Confirmation, Consumer, Delivery, Events, connect, wait_all
+from ._types import QueueDepth, QueueInfo, Recovery, Returned, ServerInfo, Stats
 from .errors import (
     AccessRefusedError,
     AlreadySettledError,
@@ -62,6 +62,7 @@ __all__ = [
     "AlreadySettledError",
     "AuthenticationError",
     "BlockedError",
+    "Broker",
     "Client",
     "ClosedError",
     "Confirmation",
@@ -82,6 +83,7 @@ __all__ = [
     "OperationTimeoutError",
     "PreconditionFailedError",
     "ProtocolError",
+    "QueueDepth",
     "QueueInfo",
     "Recovery",
     "RefusedError",

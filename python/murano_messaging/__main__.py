@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 
-from ._native import ServedBroker
+from ._native import Broker
 
 
 def _port(text: str) -> int:
@@ -18,15 +18,15 @@ def _port(text: str) -> int:
 
 def _broker(arguments: argparse.Namespace) -> int:
     try:
-        broker = ServedBroker(arguments.host, arguments.port)
+        broker = Broker()
+        uri = broker.listen(arguments.host, arguments.port)
     except OSError as error:
         print(f"cannot listen on {arguments.host}:{arguments.port}: {error}", file=sys.stderr)
         return 1
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    print(f"amqp://guest:guest@{host}:{broker.port}", flush=True)
+    print(uri, flush=True)
     ended.wait()
     return 0
 

@@ -18,6 +18,17 @@ class QueueInfo(NamedTuple):
     """Consumers that can get messages."""
 
 
+class QueueDepth(NamedTuple):
+    """What a queue of an embedded broker holds at a moment."""
+
+    ready: int
+    """Messages that wait to be delivered."""
+    unacked: int
+    """Messages that were delivered and are not settled."""
+    consumers: int
+    """Consumers."""
+
+
 class Returned(NamedTuple):
     """A mandatory message that the broker could not route."""
 

@@ -10,7 +10,7 @@
 //! | `confirmation`, `consumer`, `delivery`, `events` | what clients give out |
 //! | `arguments`, `message`, `topology`, `value`, `time` | arguments and results |
 //! | `errors` | exceptions |
-//! | `broker` | the embedded broker on a port |
+//! | `broker` | the embedded broker |
 //! | `puka` | the native half of the drop-in for Puka |
 //! | `service`, `callback`, `logging`, `exit` | what Python does for the core, and what is done at the end |
 
@@ -42,7 +42,7 @@ mod wait;
 mod _native {
     #[pymodule_export]
     use crate::{
-        broker::ServedBroker,
+        broker::Broker,
         client::{BaseClient, Client},
         confirmation::{Confirmation, wait_all},
         connect::connect,
