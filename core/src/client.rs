@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use self::connections::Inner;
 pub(crate) use self::topology::existing_queue;
 use crate::{
-    ErrorKind, Result,
+    Error, ErrorKind, Result,
     delivery::Delivery,
     engine::{
         closed,
@@ -35,6 +35,11 @@ use crate::{
 /// It owns up to two connections: one for topology and consuming, and one for publishing, opened at the first publish,
 /// so that a broker that blocks publishers never stops consuming and acking. Both recover by themselves
 /// (see [`crate::options::Recovery`]).
+///
+/// The runtime that it was connected in drives it, deadlines included: they are the engine's, and no handle has a timer of
+/// its own. So a runtime of one thread (`new_current_thread`) drives it only within `block_on`. A publish or another
+/// operation that is awaited outside of it, with another executor, ends only when the runtime is driven again, whatever its
+/// deadline; a service that blocks its runtime stops heartbeats too.
 ///
 /// Dropping the last handle (client, publishers and consumers) closes it in the background: what was published is
 /// flushed and confirmed first. [`Client::close`] does the same and waits for it.
@@ -196,22 +201,41 @@ impl Client {
         &self.0.options
     }
 
-    /// Gives the broker a new secret for the login in use (RabbitMQ `connection.update-secret`; OAuth 2 tokens). The
-    /// next login asks the credentials callback, not this.
+    /// Gives the broker a new secret for the login in use (RabbitMQ `connection.update-secret`; OAuth 2 tokens), on both
+    /// connections. Later logins use it too, of connections that are down or were not opened yet; where there is a
+    /// credentials callback, they ask that instead.
+    ///
+    /// Errors: [`crate::ErrorKind::Refused`] with 530 when the broker does not accept it; then later logins go on with the
+    /// former one.
     pub async fn update_secret(&self, secret: &str, reason: &str) -> Result<()> {
         check_short("reason", reason)?;
-        let deadline = self.0.deadline();
-        for link in self.0.links() {
-            let (reply, answer) = oneshot::channel();
-            let asked = Pending { name: "update the secret".into(), deadline, to: Some(reply) };
-            let command = Command::UpdateSecret {
-                secret: Zeroizing::new(secret.to_owned()),
-                reason: reason.to_owned(),
-                reply: asked,
-            };
-            link.send(command)?;
-            answer.await.unwrap_or_else(|_| Err(closed()))?;
+        if let Some(error) = self.0.main.why_closed() {
+            return Err(error);
         }
-        Ok(())
+        let secret = Zeroizing::new(secret.to_owned());
+        let deadline = self.0.deadline();
+        // All are told before any is waited for. A connection that gave up has no login; its successor will have the new
+        // secret.
+        let told: Vec<_> = self
+            .0
+            .links()
+            .into_iter()
+            .filter_map(|link| {
+                let (reply, answer) = oneshot::channel();
+                let reply = Pending { name: "update the secret".into(), deadline, to: Some(reply) };
+                let command =
+                    Command::UpdateSecret { secret: secret.clone(), reason: reason.to_owned(), reply };
+                link.send(command).is_ok().then_some(answer)
+            })
+            .collect();
+        let mut result = Ok(());
+        for answer in told {
+            result = result.and(answer.await.unwrap_or_else(|_| Err(closed())));
+        }
+        let refused = result.as_ref().is_err_and(|error: &Error| error.reply_code().is_some());
+        if !refused {
+            self.0.options.secrets.renew(secret);
+        }
+        result
     }
 }

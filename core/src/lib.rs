@@ -16,6 +16,7 @@
 
 #[cfg(feature = "broker")]
 pub mod broker;
+mod callback;
 pub mod client;
 pub mod consumer;
 pub mod credentials;
@@ -58,7 +59,7 @@ pub use topology::{Binding, Exchange, Overflow, Queue, QueueInfo, QueueType};
 pub use wire::{
     handshake::ServerInfo,
     properties::HeadersDefect,
-    stream::{Connecting, Connector, Stream, TcpConnector},
+    stream::{Connecting, Connector, Routes, Routing, Stream, TcpConnector},
 };
 
 #[cfg(doctest)]

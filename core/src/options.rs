@@ -6,7 +6,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 
 use crate::{
     Error, Result,
-    credentials::{CredentialSource, Credentials, Mechanism},
+    credentials::{CredentialSource, Credentials, Mechanism, Secrets},
     message::{IntoValue, with_entry},
     tls::TlsOptions,
     uri,
@@ -93,6 +93,8 @@ pub struct Options {
     pub(crate) tls: Option<TlsOptions>,
     pub(crate) vhost: String,
     pub(crate) credentials: CredentialSource,
+    /// Those that were given since, by one client.
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) mechanism: Mechanism,
     pub(crate) connection_name: Option<String>,
     pub(crate) client_properties: FieldTable,
@@ -145,6 +147,7 @@ impl Options {
             tls: None,
             vhost: "/".into(),
             credentials: CredentialSource::Fixed(Credentials::new("guest", "guest")),
+            secrets: Arc::default(),
             mechanism: Mechanism::Plain,
             connection_name: None,
             client_properties: FieldTable::default(),
@@ -173,7 +176,9 @@ impl Options {
     /// * Schemes: `amqp://` (port 5672), `amqps://` (port 5671) and, with the feature `broker`, `memory://name`.
     /// * User name, password, hosts and virtual host are percent-decoded. A user name without a password has the
     ///   default one, `guest`, as in `RabbitMQ`'s clients.
-    /// * Hosts are separated by commas; an IPv6 address is in brackets; no host is `localhost`.
+    /// * Hosts are separated by commas; an IPv6 address is in brackets; no host is `localhost`. Each may have credentials of
+    ///   its own (`amqp://u:p@h1:5672,u:p@h2:5672/vhost`, the `transport_url` of OpenStack), which only it is sent: then all
+    ///   have a user name and a password, in which `,` and `@` are percent-encoded.
     /// * The virtual host is the only segment of the path: `/%2f` is `/`. Without a path it is `/`. It is `/` for
     ///   `amqp://host/` too, where the specification has a virtual host whose name is empty: that is what most people
     ///   who write the slash mean. [`Options::vhost`] can ask for the empty name.
@@ -182,7 +187,8 @@ impl Options {
     ///   also `cacertfile`, `certfile`, `keyfile`, `verify` (`verify_peer`, the default, or `verify_none`) and
     ///   `server_name_indication` (a name, which is verified too, or `disable`).
     ///
-    /// Anything else is [`crate::ErrorKind::InvalidArgument`]. No error repeats user name or password.
+    /// White space around the URI is no part of it (a mounted secret ends with a newline). Anything else is
+    /// [`crate::ErrorKind::InvalidArgument`]. No error repeats user name or password.
     pub fn from_uri(uri: &str) -> Result<Self> {
         uri::parse(uri)
     }
@@ -217,7 +223,7 @@ impl Options {
         self
     }
 
-    /// Asks `callback` for credentials at each connect.
+    /// Asks `callback` for credentials at each connect. An error of it, or a panic, fails that attempt.
     pub fn credentials_from<F, Fut>(mut self, callback: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -255,7 +261,7 @@ impl Options {
         self
     }
 
-    /// The largest frame in bytes, 4096 or more. Default: 131072.
+    /// The largest frame in bytes: 4096 or more, 8192 or more for `RabbitMQ` 4.1 and later. Default: 131072.
     pub fn frame_max(mut self, bytes: u32) -> Self {
         self.frame_max = bytes;
         self
@@ -267,7 +273,8 @@ impl Options {
         self
     }
 
-    /// How long one attempt to connect may take, over all hosts. Default: 10 s.
+    /// How long one attempt to connect may take, over all hosts and their addresses: each has its share of what is left.
+    /// Default: 10 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -387,12 +394,9 @@ impl Options {
         if self.channel_max == 0 {
             return Err(Error::invalid("channel_max is 0; at least 1 channel is needed"));
         }
-        if let CredentialSource::Fixed(credentials) = &self.credentials
-            && (credentials.username.contains('\0') || credentials.password.contains('\0'))
-        {
-            // It separates the two in SASL PLAIN (RFC 4616).
-            return Err(Error::invalid("a NUL character cannot be in a user name or password"));
-        }
+        self.credentials.check(&self.hosts)?;
+        // Each client has its own, also where several are made with the same options.
+        self.secrets = Arc::default();
         if self.vhost.len() > 255 {
             return Err(Error::invalid("the virtual host's name is over 255 bytes"));
         }

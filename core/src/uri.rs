@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     Error, Result,
-    credentials::Mechanism,
+    credentials::{CredentialSource, Credentials, Mechanism},
     options::{Host, Options, Transport},
     tls::TlsOptions,
 };
@@ -27,6 +27,11 @@ struct TlsParameters {
 
 /// Options from a URI; [`Options::from_uri`] says what is understood.
 pub(crate) fn parse(uri: &str) -> Result<Options> {
+    // Files and environment variables end with a newline.
+    let uri = uri.trim_ascii();
+    if uri.contains(|character: char| character.is_control()) {
+        return Err(Error::invalid("the URI has a control character in it, a line break for instance"));
+    }
     let (scheme, rest) = uri.split_once("://").ok_or_else(|| {
         Error::invalid("the URI has no scheme: it begins with amqp://, amqps:// or memory://")
     })?;
@@ -50,21 +55,32 @@ pub(crate) fn parse(uri: &str) -> Result<Options> {
     }
     let (path, query) = after.split_once('?').unwrap_or((after, ""));
     let path = path.strip_prefix('/').unwrap_or_default();
-    let (user_info, hosts) = match authority.rsplit_once('@') {
-        Some((user_info, hosts)) => (Some(user_info), hosts),
-        None => (None, authority),
-    };
     let mut options = Options::new();
-    if let Some(user_info) = user_info {
-        // As in RabbitMQ's own clients, a user without a password has the default one.
-        let (user, password) = user_info.split_once(':').unwrap_or((user_info, "guest"));
-        options = options.credentials(decode("user name", user)?, decode("password", password)?);
-    }
-    for host in hosts.split(',') {
-        if host.is_empty() && hosts.contains(',') {
-            return Err(Error::invalid("the URI's list of hosts has an empty entry"));
+    if let Some(entries) = entries_with_credentials(authority)? {
+        let mut all = Vec::new();
+        for (user_info, host) in entries {
+            let host = parse_host(host, default_port)?;
+            if all.iter().any(|(known, _)| *known == host) {
+                return Err(Error::invalid(format!("the URI has credentials for {host} twice")));
+            }
+            all.push((host, credentials(user_info)?));
         }
-        options.hosts.push(parse_host(host, default_port)?);
+        options.hosts = all.iter().map(|(host, _)| host.clone()).collect();
+        options.credentials = CredentialSource::PerHost(all);
+    } else {
+        let (user_info, hosts) = match authority.rsplit_once('@') {
+            Some((user_info, hosts)) => (Some(user_info), hosts),
+            None => (None, authority),
+        };
+        if let Some(user_info) = user_info {
+            options.credentials = CredentialSource::Fixed(credentials(user_info)?);
+        }
+        for host in hosts.split(',') {
+            if host.is_empty() && hosts.contains(',') {
+                return Err(Error::invalid("the URI's list of hosts has an empty entry"));
+            }
+            options.hosts.push(parse_host(host, default_port)?);
+        }
     }
     if !path.is_empty() {
         if path.contains('/') {
@@ -97,6 +113,30 @@ pub(crate) fn parse(uri: &str) -> Result<Options> {
         return Err(Error::invalid(format!("the parameter '{name}' is about TLS: use it with amqps://")));
     }
     Ok(options)
+}
+
+/// User info and host of each entry, where the hosts have credentials of their own (OpenStack's `transport_url`).
+fn entries_with_credentials(authority: &str) -> Result<Option<Vec<(&str, &str)>>> {
+    if authority.matches('@').count() < 2 || !authority.contains(',') {
+        return Ok(None);
+    }
+    let entries = authority.split(',').map(|entry| match entry.split_once('@') {
+        Some((user_info, host)) if user_info.contains(':') && !host.contains('@') => Some((user_info, host)),
+        _ => None,
+    });
+    // Otherwise a piece of a password could be taken for a host, and another sent to it.
+    entries.collect::<Option<Vec<_>>>().map(Some).ok_or_else(|| {
+        Error::invalid(
+            "the URI has several '@' and a ',' before its path: either each host has user:password@ before it or only the \
+             first one; percent-encode ',' and '@' in user names and passwords",
+        )
+    })
+}
+
+/// As in RabbitMQ's own clients, a user without a password has the default one.
+fn credentials(user_info: &str) -> Result<Credentials> {
+    let (user, password) = user_info.split_once(':').unwrap_or((user_info, "guest"));
+    Ok(Credentials::new(decode("user name", user)?, decode("password", password)?))
 }
 
 fn memory(rest: &str) -> Result<Options> {

@@ -75,12 +75,13 @@ impl Engine {
         let refused = {
             let mut settings = incoming.settings();
             let recorded = self.record.queue(&settings.queue).map(|recorded| &recorded.queue);
-            settings.stream |= recorded.is_some_and(|queue| queue.kind() == QueueType::Stream);
+            settings.stream |= recorded.is_some_and(|queue| queue.kind() == Some(QueueType::Stream));
             // Elsewhere a changed prefetch starts the consumer anew: that would hand a single active consumer's place to
             // the next in line, and an exclusive one has to go before it can start again, which is the end of an
             // auto-delete queue.
             let single = recorded.is_some_and(Queue::is_single_active_consumer);
-            let may_be_classic = recorded.is_none_or(|queue| queue.kind() == QueueType::Classic);
+            let may_be_classic =
+                recorded.is_none_or(|queue| queue.kind().is_none_or(|kind| kind == QueueType::Classic));
             settings.global_prefetch |= may_be_classic && !settings.stream && (single || settings.exclusive);
             (settings.stream && settings.prefetch == 0).then(no_stream_prefetch)
         };

@@ -248,7 +248,8 @@ impl Engine {
             }
         }
         for mut secret in live.secrets {
-            secret.answer(Err(error.clone()));
+            // Unless the broker ended it over the secret, the next login has the new one.
+            secret.answer(if error.reply_code().is_some() { Err(error.clone()) } else { Ok(()) });
         }
         for command in again.into_iter().rev() {
             self.deferred.push_front(command);
@@ -307,7 +308,16 @@ impl Drop for Engine {
     /// Also when the runtime drops the task: nobody may wait for an engine that is gone.
     fn drop(&mut self) {
         if !self.link.is_closed() {
-            self.end(&closed());
+            if std::thread::panicking() {
+                let error = Error::new(
+                    ErrorKind::Closed,
+                    "the task of the connection panicked, in a callback, a byte stream or a waker of the application",
+                );
+                self.end(&error);
+                self.events.send(Event::Closed { role: self.role, reason: Some(error) });
+            } else {
+                self.end(&closed());
+            }
         }
         if let Some(mut closing) = self.closing.take() {
             let result = if closing.late { Err(closed_late()) } else { Ok(()) };

@@ -1,15 +1,19 @@
-//! When and where to connect: at once, then with jittered exponential delay, round the hosts.
+//! When and where to connect: at once, then with jittered exponential delay, round the hosts and their addresses.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Engine, closed, io_loop::sleep_until};
 use crate::{
     Error, ErrorKind, Result,
+    callback::guarded,
     events::{Event, EventSender, Role},
-    options::Options,
-    wire::handshake::{self, Opened},
+    options::{Host, Options},
+    wire::{
+        handshake::{self, Opened},
+        stream::{more_telling, no_address},
+    },
 };
 
 /// What a failed attempt means for the next.
@@ -17,10 +21,9 @@ use crate::{
 enum Verdict {
     /// The broker may be down or starting: again with the usual delay.
     Retry,
-    /// It refused us, which a node that is starting does too: again with the longest delay, for a while.
+    /// It refused us, which a node that is starting does too: again with the longest delay, for a while. So is what a
+    /// callback of the application says, whatever kind it chose: it may be a file that is just being replaced.
     Refused,
-    /// No attempt will go better.
-    Hopeless,
 }
 
 fn verdict(kind: ErrorKind) -> Verdict {
@@ -31,23 +34,7 @@ fn verdict(kind: ErrorKind) -> Verdict {
         | ErrorKind::Timeout
         | ErrorKind::Protocol
         | ErrorKind::Tls => Verdict::Retry,
-        ErrorKind::Authentication
-        | ErrorKind::VhostRefused
-        | ErrorKind::LimitReached
-        | ErrorKind::AccessRefused
-        | ErrorKind::NotFound
-        | ErrorKind::ResourceLocked
-        | ErrorKind::PreconditionFailed
-        | ErrorKind::Refused
-        // A CA file that is just being replaced, for instance; before the first connection it ends the attempt anyway.
-        | ErrorKind::InvalidArgument => Verdict::Refused,
-        ErrorKind::Closed
-        | ErrorKind::Blocked
-        | ErrorKind::Unroutable
-        | ErrorKind::Nacked
-        | ErrorKind::ConsumerCancelled
-        | ErrorKind::AlreadySettled
-        | ErrorKind::Json => Verdict::Hopeless,
+        _ => Verdict::Refused,
     }
 }
 
@@ -98,7 +85,6 @@ impl Engine {
                     let refused_at_first =
                         first_of_client || (initial && error.kind() == ErrorKind::LimitReached);
                     let give_up = match verdict(error.kind()) {
-                        Verdict::Hopeless => true,
                         _ if first_of_client && !recovery.retry_initial => true,
                         Verdict::Retry => {
                             refused_since = None;
@@ -161,26 +147,9 @@ async fn pass(
         events.send(Event::Connecting { role, host: host.to_string() });
         // A silent host must leave time for those after it.
         let share = (until - Instant::now()) / (count - step) as u32;
-        let attempt = async {
-            let credentials = options.credentials.get().await?;
-            let stream = options.connector.connect(host, options.tls.as_ref()).await?;
-            handshake::open(stream, &options, &credentials).await
-        };
-        let result = match tokio::time::timeout(share, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::new(
-                ErrorKind::ConnectFailed,
-                format!("{host}: no answer within {:.1} s; does RabbitMQ listen there?", share.as_secs_f64()),
-            )),
-        };
-        match result {
+        match reach(&options, host, Instant::now() + share).await {
             Ok(opened) => return Ok((place, opened)),
-            // What the first host to be reached said is more telling than that another could not be reached.
-            Err(error) => {
-                if failed.as_ref().is_none_or(|before| before.kind() == ErrorKind::ConnectFailed) {
-                    failed = Some(error);
-                }
-            }
+            Err(error) => failed = Some(more_telling(failed, error)),
         }
     }
     let error = failed.unwrap_or_else(|| Error::invalid("no host was given"));
@@ -193,4 +162,49 @@ async fn pass(
         format!("none of the hosts {} could be reached; the last one: {error}", all.join(", ")),
     )
     .with_source(error))
+}
+
+/// Tries the routes to a host, one after the other, until one leads to a broker that takes us.
+async fn reach(options: &Options, host: &Host, until: Instant) -> Result<Opened> {
+    let late = |what: &str| Error::new(ErrorKind::ConnectFailed, format!("{host}: {what}"));
+    let credentials = timeout_at(until, options.credentials.get(host, &options.secrets))
+        .await
+        .map_err(|_| late("the credentials callback took too long"))??;
+    let tls = options.tls.as_ref();
+    let panicked = |_| Error::new(ErrorKind::ConnectFailed, format!("{host}: the connector panicked"));
+    let routes = timeout_at(until, guarded(|| options.connector.routes(host, tls)));
+    let mut routes =
+        routes.await.map_err(|_| late("the name was not resolved in time"))?.map_err(panicked)??;
+    let mut failed: Option<Error> = None;
+    loop {
+        // A silent address must leave time for those after it.
+        let began = Instant::now();
+        let deadline = began + (until - began) / (routes.left().max(1) as u32);
+        let attempt = async {
+            match routes.next() {
+                Some(connecting) => Some(connecting.await),
+                None => None,
+            }
+        };
+        let result = match timeout_at(deadline, guarded(|| Box::pin(attempt))).await {
+            Ok(Ok(None)) => break,
+            Ok(Ok(Some(Ok(stream)))) => handshake::open(stream, options, &credentials, deadline).await,
+            Ok(Ok(Some(Err(error)))) => Err(error),
+            Ok(Err(panic)) => return Err(panicked(panic)),
+            Err(_) => {
+                let waited = began.elapsed().as_secs_f64();
+                Err(late(&format!("no answer within {waited:.1} s; does RabbitMQ listen there?")))
+            }
+        };
+        match result {
+            Ok(opened) => return Ok(opened),
+            // All addresses of a name know the same users.
+            Err(error) if error.kind() == ErrorKind::Authentication => return Err(error),
+            Err(error) => failed = Some(more_telling(failed, error)),
+        }
+        if until <= Instant::now() {
+            break;
+        }
+    }
+    Err(failed.unwrap_or_else(|| no_address(host)))
 }

@@ -38,13 +38,11 @@ impl QueueType {
         }
     }
 
+    const ALL: [Self; 3] = [Self::Classic, Self::Quorum, Self::Stream];
+
     fn from_value(value: &Value) -> Option<Self> {
-        match value.as_long_string()?.as_bytes() {
-            b"classic" => Some(Self::Classic),
-            b"quorum" => Some(Self::Quorum),
-            b"stream" => Some(Self::Stream),
-            _ => None,
-        }
+        let name = value.as_long_string()?.as_bytes();
+        Self::ALL.into_iter().find(|kind| kind.as_str().as_bytes() == name)
     }
 }
 
@@ -61,7 +59,8 @@ pub enum Overflow {
     DropHead,
     /// Nacks the publish.
     RejectPublish,
-    /// Nacks the publish and dead-letters the message; classic queues only.
+    /// Nacks the publish and dead-letters the message; classic queues only. Give the queue's type with it: where the virtual
+    /// host's default is quorum, `RabbitMQ` takes the declare and drops from the head, confirmed messages included.
     RejectPublishDlx,
 }
 
@@ -182,7 +181,8 @@ impl Queue {
         self.argument(MAX_PRIORITY, priority)
     }
 
-    /// How the queue keeps its messages (`x-queue-type`). Unset, it is the virtual host's default: classic.
+    /// How the queue keeps its messages (`x-queue-type`). Unset, it is the virtual host's default: classic, unless an operator
+    /// chose another. Types of plugins are given as an [`argument`](Self::argument).
     pub fn queue_type(self, kind: QueueType) -> Self {
         self.argument(QUEUE_TYPE, kind.as_str())
     }
@@ -227,10 +227,9 @@ impl Queue {
         self.auto_delete || self.expires.is_some() || self.arguments.table.contains_key(EXPIRES)
     }
 
-    /// The type that was asked for; classic if none was.
-    pub(crate) fn kind(&self) -> QueueType {
-        let asked = self.arguments.table.inner().get(QUEUE_TYPE);
-        asked.and_then(QueueType::from_value).unwrap_or(QueueType::Classic)
+    /// The type that was asked for. `None`: the default of the virtual host, or a type of a plugin.
+    pub(crate) fn kind(&self) -> Option<QueueType> {
+        self.arguments.table.inner().get(QUEUE_TYPE).and_then(QueueType::from_value)
     }
 
     /// The method that declares the queue. Only for a queue that passed [`check`](Self::check).
@@ -284,9 +283,9 @@ impl Queue {
         }
         let table = self.wire_arguments();
         if let Some(value) = table.inner().get(QUEUE_TYPE)
-            && QueueType::from_value(value).is_none()
+            && text(value).is_none()
         {
-            return Err(format!("{QUEUE_TYPE} must be the text classic, quorum or stream"));
+            return Err(format!("{QUEUE_TYPE} must be text"));
         }
         for (key, value) in &table {
             check_argument(key.as_str(), value)?;
@@ -294,12 +293,20 @@ impl Queue {
         if table.contains_key(DEAD_LETTER_ROUTING_KEY) && !table.contains_key(DEAD_LETTER_EXCHANGE) {
             return Err(format!("{DEAD_LETTER_ROUTING_KEY} needs {DEAD_LETTER_EXCHANGE}"));
         }
-        self.check_kind(&table)
+        match self.kind() {
+            Some(kind) => self.check_kind(kind, &table),
+            // A plugin's: only the broker knows.
+            None if table.contains_key(QUEUE_TYPE) => Ok(()),
+            // The virtual host's default may be any of them.
+            None => {
+                let [classic, others @ ..] = QueueType::ALL.map(|kind| self.check_kind(kind, &table));
+                if others.iter().any(Result::is_ok) { Ok(()) } else { classic }
+            }
+        }
     }
 
     /// What each type of queue has not got.
-    fn check_kind(&self, table: &FieldTable) -> Result<(), String> {
-        let kind = self.kind();
+    fn check_kind(&self, kind: QueueType, table: &FieldTable) -> Result<(), String> {
         let absent: &[&str] = match kind {
             QueueType::Classic => &[DELIVERY_LIMIT, MAX_AGE],
             QueueType::Quorum => &[MAX_PRIORITY, MAX_AGE],

@@ -138,11 +138,34 @@ fn classic_queues_accept_what_rabbitmq_3_10_does() {
 
 #[test]
 fn classic_queues_have_no_delivery_limit_and_no_age() {
-    for queue in [Queue::new("q"), of(QueueType::Classic), raw("classic")] {
+    for queue in [of(QueueType::Classic), raw("classic")] {
         refused(&queue.clone().delivery_limit(3));
         refused(&queue.clone().max_age(SECOND));
         refused(&queue.argument("x-delivery-limit", 3));
     }
+}
+
+/// A virtual host may have any of the types for its default.
+#[test]
+fn a_queue_without_a_type_is_refused_only_what_no_type_has() {
+    let queue = Queue::new("q");
+    accepted(&queue.clone().delivery_limit(5));
+    accepted(&queue.clone().max_age(SECOND));
+    accepted(&queue.clone().max_priority(5).auto_delete(true));
+    accepted(&queue.clone().overflow(Overflow::RejectPublishDlx));
+    refused(&queue.clone().delivery_limit(5).max_age(SECOND));
+    refused(&queue.clone().delivery_limit(5).max_priority(5));
+    refused(&queue.clone().delivery_limit(5).exclusive(true));
+    refused(&queue.clone().max_age(SECOND).durable(false));
+    // It can only be a quorum queue, which would drop confirmed messages.
+    refused(&queue.delivery_limit(5).overflow(Overflow::RejectPublishDlx));
+}
+
+#[test]
+fn the_types_of_plugins_are_the_brokers_to_judge() {
+    accepted(&raw("x-local-random").durable(false).max_priority(5).argument("x-anything", 1));
+    accepted(&raw("x-jms").delivery_limit(5).max_age(SECOND));
+    refused(&raw("x-local-random").argument("x-max-priority", 256));
 }
 
 #[test]
@@ -205,8 +228,6 @@ fn raw_arguments_of_the_wrong_kind_are_refused() {
         ("x-max-priority", "5"),
         ("x-single-active-consumer", "true"),
         ("x-overflow", "nope"),
-        ("x-queue-type", "Quorum"),
-        ("x-queue-type", "nope"),
     ] {
         refused(&queue.clone().argument(key, text));
     }
@@ -251,9 +272,10 @@ fn a_duration_and_its_raw_argument_exclude_each_other() {
 
 #[test]
 fn the_type_is_seen_through_raw_arguments() {
-    assert_eq!(Queue::new("q").kind(), QueueType::Classic);
-    assert_eq!(raw("quorum").kind(), QueueType::Quorum);
-    assert_eq!(of(QueueType::Stream).kind(), QueueType::Stream);
+    assert_eq!(Queue::new("q").kind(), None);
+    assert_eq!(raw("x-local-random").kind(), None);
+    assert_eq!(raw("quorum").kind(), Some(QueueType::Quorum));
+    assert_eq!(of(QueueType::Stream).kind(), Some(QueueType::Stream));
 }
 
 #[test]

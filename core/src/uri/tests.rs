@@ -24,7 +24,7 @@ fn login(options: &Options) -> (String, String) {
         CredentialSource::Fixed(credentials) => {
             (credentials.username.clone(), credentials.password.to_string())
         }
-        CredentialSource::Callback(_) => panic!("a URI has no callback"),
+        CredentialSource::PerHost(_) | CredentialSource::Callback(_) => panic!("not one login for all"),
     }
 }
 
@@ -69,6 +69,58 @@ fn hosts_ports_users_and_virtual_hosts() {
         assert_eq!(options.tls.is_some(), uri.starts_with("amqps"), "{uri}");
         assert_eq!(options.transport, Transport::Connector, "{uri}");
         options.complete().unwrap_or_else(|error| panic!("{uri}: {error}"));
+    }
+}
+
+#[test]
+fn white_space_around_a_uri_is_no_part_of_it() {
+    // As files and environment variables have it.
+    for uri in [
+        "amqp://u:p@h:5/v\n",
+        "amqp://u:p@h:5/v\r\n",
+        " \tamqp://u:p@h:5/v ",
+        "amqp://u:p@h:5\n",
+        "amqp://h/\n",
+    ] {
+        let options = accepted(uri);
+        let vhost = if uri.contains("/v") { "v" } else { "/" };
+        assert_eq!((options.vhost.as_str(), options.hosts.len()), (vhost, 1), "{uri:?}");
+    }
+    for uri in ["amqp://h\n/v", "amqp://h1\namqp://h2", "amqp://u:p\n@h", "amqp://h/v\0"] {
+        refused(uri);
+    }
+}
+
+#[test]
+fn hosts_may_have_credentials_of_their_own() {
+    let options = accepted("amqp://u:p@h1:5672,u:p@h2:5673/vh");
+    assert_eq!(options.vhost, "vh");
+    let options = accepted("amqps://one:a%2Cb@h1,two:c%40d@[::1]:7?heartbeat=5").complete().unwrap();
+    assert_eq!(options.hosts, [Host::new("h1", 5671), Host::new("::1", 7)]);
+    let CredentialSource::PerHost(all) = &options.credentials else { panic!("{options:?}") };
+    let found: Vec<_> =
+        all.iter().map(|(host, one)| (host.port, one.username.as_str(), one.password.as_str())).collect();
+    assert_eq!(found, [(5671, "one", "a,b"), (7, "two", "c@d")]);
+    let shown = format!("{:?}", accepted("amqp://u:hunter2@h1,u:hunter2@h2"));
+    assert!(!shown.contains("hunter2"), "{shown}");
+
+    // What is said later replaces it.
+    assert_eq!(login(&accepted("amqp://u:p@a,u:p@b").credentials("x", "y")), ("x".into(), "y".into()));
+    let error = accepted("amqp://u:p@a,u:p@b").host("c", 1).complete().expect_err("it has no credentials");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+
+    // What could be read in two ways is not: a piece of a password would be sent to a host.
+    for uri in [
+        "amqp://u:hunter2@h1,h2,u:hunter2@h3",
+        "amqp://u:hunter2@h1,u@h2",
+        "amqp://u:hunter,2@x@h",
+        "amqp://h1,u:hunter2@h2,u:p@h3",
+        "amqp://u:hunter2@h1,u:hunter2@h1",
+        "amqp://u:p@h1,,u:hunter2@h2",
+        "amqp://u:p@h@hunter2,u:p@h2",
+    ] {
+        let text = refused(uri);
+        assert!(!text.contains("hunter2"), "{uri}: {text}");
     }
 }
 

@@ -9,7 +9,10 @@ use amq_protocol::{
     },
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::{Instant, timeout_at},
+};
 
 use super::{
     encode,
@@ -27,8 +30,17 @@ use crate::{
 /// Before `connection.tune` a frame may have 4 KiB by the protocol; RabbitMQ's server properties may need more.
 const FRAME_MAX_BEFORE_TUNE: u32 = 128 * 1024;
 
+/// The code of a virtual host that is not there or not permitted, and of a limit on connections.
+const NOT_ALLOWED: u16 = 530;
+
 /// The least `frame_max` a peer may ask for (AMQP 0-9-1 section 1.4.2.6.1, frame-min-size).
 const FRAME_MIN: u32 = 4096;
+
+/// What `RabbitMQ` 4.1 and later ask for at least, and end the connection over, some seconds later and without a word.
+const FRAME_MIN_SINCE_4_1: u32 = 8192;
+
+/// The first bytes of TLS records: an alert, which answers a protocol header, and a handshake message.
+const TLS_RECORDS: [u8; 2] = [0x15, 0x16];
 
 /// A connection after `connection.open-ok`, with what was agreed on.
 pub(crate) struct Opened {
@@ -55,15 +67,25 @@ pub struct ServerInfo {
     pub locales: String,
 }
 
-/// Opens a connection on `stream`. The caller sets the deadline.
-pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Credentials) -> Result<Opened> {
-    let mut peer = Peer { stream, frames: FrameReader::new(FRAME_MAX_BEFORE_TUNE), out: Vec::new() };
-    peer.out.extend_from_slice(&encode::PROTOCOL_HEADER);
-    peer.write().await?;
-
-    let start = match peer.read("waiting for connection.start").await? {
-        AMQPMethod::Start(start) => start,
-        other => return Err(peer.unexpected(&other, "connection.start")),
+/// Opens a connection on `stream`, until `deadline` at the latest.
+pub(crate) async fn open(
+    stream: Stream,
+    options: &Options,
+    credentials: &Credentials,
+    deadline: Instant,
+) -> Result<Opened> {
+    let mut peer = Peer {
+        stream,
+        frames: FrameReader::new(FRAME_MAX_BEFORE_TUNE),
+        out: Vec::new(),
+        began: Instant::now(),
+        deadline,
+        first: None,
+    };
+    let start = match peer.greet().await {
+        Ok(AMQPMethod::Start(start)) => start,
+        Ok(other) => return Err(peer.unexpected(&other, "connection.start")),
+        Err(error) => return Err(peer.no_start(error, options.tls.is_some())),
     };
     let offered = start.mechanisms.to_string();
     let mechanism = options.mechanism.name();
@@ -84,7 +106,8 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
     let tune = match peer.read("login").await {
         Ok(AMQPMethod::Tune(tune)) => tune,
         Ok(AMQPMethod::Close(close)) => {
-            return Err(peer.refused(close, &format!("login as '{}'", credentials.username)).await);
+            let what = format!("login as '{}'", credentials.username);
+            return Err(peer.refused(close, &what, false).await);
         }
         Ok(AMQPMethod::Secure(_)) => {
             return Err(Error::new(
@@ -115,10 +138,20 @@ pub(crate) async fn open(stream: Stream, options: &Options, credentials: &Creden
     peer.send(AMQPMethod::Open(Open { virtual_host })).await?;
 
     let what = format!("virtual host '{}'", options.vhost);
-    match peer.read(&what).await? {
-        AMQPMethod::OpenOk(_) => {}
-        AMQPMethod::Close(close) => return Err(peer.refused(close, &what).await),
-        other => return Err(peer.unexpected(&other, "connection.open-ok")),
+    match peer.read(&format!("opening {what}")).await {
+        Ok(AMQPMethod::OpenOk(_)) => {}
+        Ok(AMQPMethod::Close(close)) => return Err(peer.refused(close, &what, true).await),
+        Ok(other) => return Err(peer.unexpected(&other, "connection.open-ok")),
+        Err(error)
+            if agreed.frame_max < FRAME_MIN_SINCE_4_1
+                && matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::ConnectFailed) =>
+        {
+            return Err(error.within(&format!(
+                "frame_max is {}, and RabbitMQ 4.1 and later want {FRAME_MIN_SINCE_4_1} at least",
+                agreed.frame_max
+            )));
+        }
+        Err(error) => return Err(error),
     }
     let server = ServerInfo {
         version: (start.version_major, start.version_minor),
@@ -192,9 +225,44 @@ struct Peer {
     stream: Stream,
     frames: FrameReader,
     out: Vec<u8>,
+    began: Instant,
+    deadline: Instant,
+    /// The first byte that the peer sent.
+    first: Option<u8>,
 }
 
 impl Peer {
+    async fn greet(&mut self) -> Result<AMQPMethod> {
+        self.out.extend_from_slice(&encode::PROTOCOL_HEADER);
+        self.write().await?;
+        self.read("waiting for connection.start").await
+    }
+
+    /// The error for a peer that did not begin as a broker does: what is there is no broker, or nobody can talk to it.
+    fn no_start(&self, error: Error, secure: bool) -> Error {
+        let place = self.name();
+        let text = match self.first {
+            Some(first) if TLS_RECORDS.contains(&first) && !secure => {
+                format!("{place}: the peer speaks TLS on that port: connect with amqps:// (or Options::tls)")
+            }
+            _ if error.kind() != ErrorKind::ConnectionLost => return error,
+            None if !secure => format!(
+                "{error}; is it a TLS port (then connect with amqps://), or a proxy that does not reach its broker?"
+            ),
+            _ => format!("{error}; is it a proxy that does not reach its broker?"),
+        };
+        Error::new(ErrorKind::ConnectFailed, text).with_source(error)
+    }
+
+    fn no_answer(&self, doing: &str) -> Error {
+        let waited = self.began.elapsed().as_secs_f64();
+        let place = self.name();
+        Error::new(
+            ErrorKind::ConnectFailed,
+            format!("{place}: no answer within {waited:.1} s while {doing}; does RabbitMQ listen there?"),
+        )
+    }
+
     fn name(&self) -> &str {
         &self.stream.peer
     }
@@ -211,11 +279,14 @@ impl Peer {
     }
 
     async fn write(&mut self) -> Result<()> {
-        let written = match self.stream.write.write_all(&self.out).await {
-            Ok(()) => self.stream.write.flush().await,
-            failed => failed,
+        let out = std::mem::take(&mut self.out);
+        let write = async {
+            self.stream.write.write_all(&out).await?;
+            self.stream.write.flush().await
         };
-        self.out.clear();
+        let Ok(written) = timeout_at(self.deadline, write).await else {
+            return Err(self.no_answer("writing to it"));
+        };
         match written {
             Ok(()) => Ok(()),
             // The reason is often in what the peer wrote before it closed.
@@ -248,7 +319,11 @@ impl Peer {
             }
             let buffer = self.frames.buffer();
             buffer.reserve(4096);
-            match self.stream.read.read_buf(buffer).await {
+            let Ok(read) = timeout_at(self.deadline, self.stream.read.read_buf(buffer)).await else {
+                return Err(self.no_answer(doing));
+            };
+            self.first = self.first.or_else(|| self.frames.buffer().first().copied());
+            match read {
                 Ok(0) => {
                     return Err(Error::new(
                         ErrorKind::ConnectionLost,
@@ -267,16 +342,16 @@ impl Peer {
     }
 
     /// The broker refused the login or the virtual host, and waits for a last word.
-    async fn refused(&mut self, close: Close, what: &str) -> Error {
+    async fn refused(&mut self, close: Close, what: &str, opening: bool) -> Error {
         // The connection is over either way.
         let _ = self.send(AMQPMethod::CloseOk(CloseOk {})).await;
         let what = format!("{}: {what}", self.name());
-        refusal(&what, &close)
+        refusal(&what, &close, opening)
     }
 }
 
-/// Tells apart what `connection.close` may mean while a connection is being opened.
-fn refusal(what: &str, close: &Close) -> Error {
+/// Tells apart what `connection.close` may mean while a connection is being opened; `opening` after the login.
+fn refusal(what: &str, close: &Close, opening: bool) -> Error {
     let reply = Reply {
         code: close.reply_code,
         text: close.reply_text.to_string(),
@@ -284,14 +359,12 @@ fn refusal(what: &str, close: &Close) -> Error {
         method_id: close.method_id,
     };
     let text = &reply.text;
-    let kind = if text.contains("limit") {
-        ErrorKind::LimitReached
-    } else if reply.code == 403 {
-        ErrorKind::Authentication
-    } else if reply.code == 402 || (reply.code == 530 && text.contains("vhost")) {
-        ErrorKind::VhostRefused
-    } else {
-        return Error::from_reply(what, reply);
+    let kind = match reply.code {
+        403 => ErrorKind::Authentication,
+        NOT_ALLOWED if is_limit(text) => ErrorKind::LimitReached,
+        402 => ErrorKind::VhostRefused,
+        NOT_ALLOWED if opening => ErrorKind::VhostRefused,
+        _ => return Error::from_reply(what, reply),
     };
     let advice = match kind {
         ErrorKind::Authentication => "; check user name and password",
@@ -299,4 +372,76 @@ fn refusal(what: &str, close: &Close) -> Error {
         _ => "",
     };
     Error::new(kind, format!("{what}: the broker answered {} {text}{advice}", reply.code)).with_reply(reply)
+}
+
+/// Whether a refusal with 530 is over a limit on connections. `RabbitMQ` has no code for that; its texts end with
+/// "connection limit (N) is reached" (of the node, the virtual host, the user), where no name can stand: a name at the end is in
+/// quotes or has "not found" behind it.
+fn is_limit(text: &str) -> bool {
+    let count = text.strip_suffix(") is reached").and_then(|text| text.rsplit_once("connection limit ("));
+    count.is_some_and(|(_, count)| !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_by_its_code_not_by_the_names_in_it() {
+        // Texts of RabbitMQ 3.10 to 4.1.
+        for (opening, code, text, kind) in [
+            (
+                false,
+                403,
+                "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN.",
+                ErrorKind::Authentication,
+            ),
+            (false, 403, "ACCESS_REFUSED - user 'limited' has reached a limit", ErrorKind::Authentication),
+            (true, 530, "NOT_ALLOWED - vhost rate-limits not found", ErrorKind::VhostRefused),
+            (
+                true,
+                530,
+                "NOT_ALLOWED - vhost connection limit (5) is reached not found",
+                ErrorKind::VhostRefused,
+            ),
+            (
+                true,
+                530,
+                "NOT_ALLOWED - access to vhost '/' refused for user 'limited'",
+                ErrorKind::VhostRefused,
+            ),
+            (
+                true,
+                530,
+                "NOT_ALLOWED - access to vhost '/' refused for user 'connection limit (5) is reached'",
+                ErrorKind::VhostRefused,
+            ),
+            (
+                true,
+                530,
+                "NOT_ALLOWED - access to vhost '/' refused for user 'guest': connection limit (1) is reached",
+                ErrorKind::LimitReached,
+            ),
+            (
+                true,
+                530,
+                "NOT_ALLOWED - connection refused for user 'guest': user connection limit (1) is reached",
+                ErrorKind::LimitReached,
+            ),
+            (
+                true,
+                530,
+                "NOT_ALLOWED - connection refused: node connection limit (10) is reached",
+                ErrorKind::LimitReached,
+            ),
+            (true, 402, "INVALID_PATH", ErrorKind::VhostRefused),
+            (true, 541, "INTERNAL_ERROR - vhost 'limits' is down", ErrorKind::Refused),
+            (false, 530, "NOT_ALLOWED - something about a vhost", ErrorKind::Refused),
+        ] {
+            let close = Close { reply_code: code, reply_text: text.into(), class_id: 0, method_id: 0 };
+            let error = refusal("here", &close, opening);
+            assert_eq!(error.kind(), kind, "{text}");
+            assert_eq!(error.reply_text(), Some(text));
+        }
+    }
 }

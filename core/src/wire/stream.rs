@@ -5,6 +5,7 @@ use std::{future::Future, io, net::SocketAddr, pin::Pin, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    task::JoinSet,
 };
 use tokio_rustls::TlsConnector;
 
@@ -38,76 +39,198 @@ impl Stream {
     }
 }
 
+impl TlsOptions {
+    /// Speaks TLS over `io`, a byte stream to `host` that the caller has made, and verifies the broker's certificate for
+    /// that host: what a [`Connector`] needs that reaches the broker through a proxy. Errors: [`ErrorKind::Tls`];
+    /// [`ErrorKind::InvalidArgument`] for options that cannot be used.
+    pub async fn connect<T>(&self, host: &Host, io: T) -> Result<Stream>
+    where
+        T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let name = self.name_for(host)?;
+        let config = self.client_config()?;
+        let stream = TlsConnector::from(config.rustls)
+            .connect(name, io)
+            .await
+            .map_err(|error| tls::handshake_error(error, &host.to_string(), &config.identity))?;
+        Ok(Stream::new(stream, host.to_string()))
+    }
+}
+
 /// The stream that [`Connector::connect`] is on its way to.
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Stream>> + Send + 'a>>;
 
+/// The routes that [`Connector::routes`] looks up.
+pub type Routing<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Routes + 'a>>> + Send + 'a>>;
+
 /// Makes the byte streams that connections run on. The engine sets the deadline.
+///
+/// With one, connections can go through a proxy, with TLS or without. `examples/connectors.rs` has a connector for a SOCKS5
+/// proxy and one that sends the header of the PROXY protocol; the gist of both:
+///
+/// ```
+/// use murano_messaging::{Connecting, Connector, Error, ErrorKind, Host, Stream, TlsOptions};
+/// use tokio::{io::AsyncWriteExt, net::TcpStream};
+///
+/// /// Tells the broker (`proxy_protocol = true` in rabbitmq.conf) or a load balancer whose connection it is.
+/// struct ProxyHeader;
+///
+/// impl Connector for ProxyHeader {
+///     fn connect<'a>(&'a self, host: &'a Host, tls: Option<&'a TlsOptions>) -> Connecting<'a> {
+///         Box::pin(async move {
+///             let failed = |error: std::io::Error| Error::new(ErrorKind::ConnectFailed, format!("{host}: {error}"));
+///             let mut io = TcpStream::connect((host.host.as_str(), host.port)).await.map_err(failed)?;
+///             // Before TLS: the proxy is not a party to it.
+///             io.write_all(b"PROXY UNKNOWN\r\n").await.map_err(failed)?;
+///             match tls {
+///                 Some(tls) => tls.connect(host, io).await,
+///                 None => Ok(Stream::new(io, host.to_string())),
+///             }
+///         })
+///     }
+/// }
+/// ```
+///
+/// A panic in a connector fails that attempt to connect, and nothing else.
 pub trait Connector: Send + Sync {
-    /// Connects to `host`, with TLS if `tls` is given.
+    /// Connects to `host`, with TLS if `tls` is given ([`TlsOptions::connect`] speaks it).
     fn connect<'a>(&'a self, host: &'a Host, tls: Option<&'a TlsOptions>) -> Connecting<'a>;
+
+    /// The routes to `host`, where there may be several: the engine treats each like a host of its own, so that one which
+    /// accepts connections and then is silent or resets them is passed over. Default: one, which is
+    /// [`connect`](Self::connect).
+    fn routes<'a>(&'a self, host: &'a Host, tls: Option<&'a TlsOptions>) -> Routing<'a> {
+        let only: Box<dyn Routes + 'a> = Box::new(OnlyRoute(Some(self.connect(host, tls))));
+        Box::pin(std::future::ready(Ok(only)))
+    }
 }
 
-/// TCP, and TLS over it.
+/// The routes to one host, the best first.
+pub trait Routes: Send {
+    /// Connects by the next route; `None` when none is left. A route whose future was dropped may be given again.
+    fn next(&mut self) -> Option<Connecting<'_>>;
+
+    /// The number of routes that are left, the next one included: the connect deadline is shared out among them.
+    fn left(&self) -> usize;
+}
+
+struct OnlyRoute<'a>(Option<Connecting<'a>>);
+
+impl Routes for OnlyRoute<'_> {
+    fn next(&mut self) -> Option<Connecting<'_>> {
+        self.0.take()
+    }
+
+    fn left(&self) -> usize {
+        usize::from(self.0.is_some())
+    }
+}
+
+/// TCP, and TLS over it. Each address of a host name is a route.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpConnector;
 
 impl Connector for TcpConnector {
     fn connect<'a>(&'a self, host: &'a Host, tls: Option<&'a TlsOptions>) -> Connecting<'a> {
         Box::pin(async move {
-            let tcp = connect_tcp(host).await?;
-            let Some(tls) = tls else {
-                return Ok(Stream::tcp(tcp, host.to_string()));
-            };
-            let name = tls.name_for(host)?;
-            let config = tls.client_config()?;
-            let stream = TlsConnector::from(config.rustls)
-                .connect(name, tcp)
-                .await
-                .map_err(|error| tls::handshake_error(error, &host.to_string(), &config.identity))?;
-            Ok(Stream::new(stream, host.to_string()))
+            let mut routes = self.routes(host, tls).await?;
+            let mut failed = None;
+            while let Some(connecting) = routes.next() {
+                match connecting.await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => failed = Some(more_telling(failed, error)),
+                }
+            }
+            Err(failed.unwrap_or_else(|| no_address(host)))
         })
     }
+
+    fn routes<'a>(&'a self, host: &'a Host, tls: Option<&'a TlsOptions>) -> Routing<'a> {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((host.host.as_str(), host.port)).await.map_err(|error| {
+                let text = format!("{host}: the name cannot be resolved: {error}");
+                Error::new(ErrorKind::ConnectFailed, text).with_source(error)
+            })?;
+            let routes: Box<dyn Routes + 'a> = Box::new(Addresses::new(host, tls, found.collect()));
+            Ok(routes)
+        })
+    }
+}
+
+/// Of two errors the one that says more: what the first peer to be reached said, rather than that another was not.
+pub(crate) fn more_telling(before: Option<Error>, error: Error) -> Error {
+    before.filter(|before| before.kind() != ErrorKind::ConnectFailed).unwrap_or(error)
+}
+
+pub(crate) fn no_address(host: &Host) -> Error {
+    Error::new(ErrorKind::ConnectFailed, format!("{host}: the name has no address"))
 }
 
 /// The next address is tried when one has not answered after this time, or at once when it refuses (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
 
-async fn connect_tcp(host: &Host) -> Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host.host.as_str(), host.port))
-        .await
-        .map_err(|error| {
-            Error::new(ErrorKind::ConnectFailed, format!("{host}: the name cannot be resolved: {error}"))
-                .with_source(error)
-        })?
-        .collect();
-    let mut attempts = tokio::task::JoinSet::new();
-    let mut waiting = addresses.into_iter();
-    let mut last: Option<io::Error> = None;
-    loop {
-        match waiting.next() {
-            Some(address) => {
-                attempts.spawn(TcpStream::connect(address));
-            }
-            None if attempts.is_empty() => break,
-            None => {}
-        }
-        let more = waiting.len() > 0;
-        let joined = tokio::select! {
-            biased;
-            joined = attempts.join_next() => joined,
-            () = tokio::time::sleep(STAGGER), if more => continue,
-        };
-        match joined {
-            Some(Ok(Ok(stream))) => {
-                // Small frames must not wait for an acknowledgement of earlier ones.
-                stream.set_nodelay(true).map_err(|error| failed(host, error))?;
-                return Ok(stream);
-            }
-            Some(Ok(Err(error))) => last = Some(error),
-            Some(Err(_)) | None => {}
-        }
+/// The addresses of a host that have not been connected to.
+struct Addresses<'a> {
+    host: &'a Host,
+    tls: Option<&'a TlsOptions>,
+    waiting: std::vec::IntoIter<SocketAddr>,
+    /// Connections that are being made. They outlive a call that is given up.
+    attempts: JoinSet<io::Result<TcpStream>>,
+}
+
+impl<'a> Addresses<'a> {
+    fn new(host: &'a Host, tls: Option<&'a TlsOptions>, addresses: Vec<SocketAddr>) -> Self {
+        Self { host, tls, waiting: addresses.into_iter(), attempts: JoinSet::new() }
     }
-    Err(failed(host, last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
+
+    /// A connection to the first address that answers.
+    async fn dial(&mut self) -> Result<TcpStream> {
+        let mut last: Option<io::Error> = None;
+        loop {
+            match self.waiting.next() {
+                Some(address) => {
+                    self.attempts.spawn(TcpStream::connect(address));
+                }
+                None if self.attempts.is_empty() => break,
+                None => {}
+            }
+            let more = self.waiting.len() > 0;
+            let joined = tokio::select! {
+                biased;
+                joined = self.attempts.join_next() => joined,
+                () = tokio::time::sleep(STAGGER), if more => continue,
+            };
+            match joined {
+                Some(Ok(Ok(stream))) => {
+                    // Small frames must not wait for an acknowledgement of earlier ones.
+                    stream.set_nodelay(true).map_err(|error| failed(self.host, error))?;
+                    return Ok(stream);
+                }
+                Some(Ok(Err(error))) => last = Some(error),
+                Some(Err(_)) | None => {}
+            }
+        }
+        Err(failed(self.host, last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into())))
+    }
+}
+
+impl Routes for Addresses<'_> {
+    fn next(&mut self) -> Option<Connecting<'_>> {
+        if self.left() == 0 {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let tcp = self.dial().await?;
+            match self.tls {
+                Some(tls) => tls.connect(self.host, tcp).await,
+                None => Ok(Stream::tcp(tcp, self.host.to_string())),
+            }
+        }))
+    }
+
+    fn left(&self) -> usize {
+        self.waiting.len() + self.attempts.len()
+    }
 }
 
 fn failed(host: &Host, error: io::Error) -> Error {

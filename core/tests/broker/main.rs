@@ -3,6 +3,8 @@
 #![cfg(feature = "broker")]
 
 mod arbitrary;
+mod connecting;
+mod connectors;
 mod faults;
 mod lapin_client;
 mod login;

@@ -73,7 +73,9 @@ refused! {
     http_on_the_port:
         Start, b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n".to_vec() => Protocol, "does not speak AMQP";
     tls_alert_on_the_port:
-        Start, b"\x15\x03\x01\x00\x02\x02\x46".to_vec() => Protocol, "unknown frame type 21";
+        Start, b"\x15\x03\x01\x00\x02\x02\x46".to_vec() => ConnectFailed, "amqps://";
+    tls_alert_on_the_port_cut_short:
+        Start, b"\x15".to_vec() => ConnectFailed, "amqps://";
     ssh_on_the_port:
         Start, b"SSH-2.0-OpenSSH_9.2p1\r\n".to_vec() => Protocol, "does not speak AMQP";
     one_byte_of_garbage:
@@ -172,7 +174,8 @@ async fn closes_with_odd_codes_are_refusals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_close_in_the_middle() {
     for (stage, kind) in [
-        (Stage::Start, ErrorKind::ConnectionLost),
+        // Nobody that was connected to is lost.
+        (Stage::Start, ErrorKind::ConnectFailed),
         // What a broker does that refuses a login and whose client has not asked to be told.
         (Stage::Login, ErrorKind::Authentication),
         (Stage::Open, ErrorKind::ConnectionLost),
@@ -189,6 +192,34 @@ async fn servers_that_close_in_the_middle() {
             server.end().await;
         }
     }
+}
+
+/// `RabbitMQ` 4.1 and later answer a `frame_max` below 8192 with silence, and the end some seconds later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_max_that_rabbitmq_4_1_does_not_take_is_named_as_the_cause() {
+    for (silent, kind) in [(false, ErrorKind::ConnectionLost), (true, ErrorKind::ConnectFailed)] {
+        let server = Server::start(async move |mut peer| {
+            reach(&mut peer, Stage::Open).await;
+            if silent {
+                peer.gone().await;
+            }
+        })
+        .await;
+        let options = server.options().frame_max(4096);
+        let error = within("the error", LONG, options.connect()).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains("frame_max is 4096, and RabbitMQ 4.1"), "{error}");
+        server.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_closes_without_a_word_may_be_one_for_tls() {
+    let server = Server::start(async move |mut peer| peer.protocol_header().await).await;
+    let error = server.connect_error().await;
+    assert_eq!(error.kind(), ErrorKind::ConnectFailed, "{error}");
+    assert!(error.to_string().contains("amqps://"), "{error}");
+    server.end().await;
 }
 
 /// A server that goes on for ever, one way or another, is given up at the connect deadline.

@@ -1,6 +1,6 @@
 //! The same, where it depends on what `RabbitMQ` says: client certificates.
 
-use murano_messaging::{Connector, Options, TcpConnector, TlsFailure, TlsOptions};
+use murano_messaging::{Connector, ErrorKind, Options, TcpConnector, TlsFailure, TlsOptions};
 use murano_testkit::{Node, eventually};
 
 use super::{Authority, DEADLINE, assert_error, for_names};
@@ -28,6 +28,20 @@ async fn client_certificates(versions: &str) {
     let tls = trusting().identity_pem(stranger.pem(), stranger.key_pem());
     let error = options().tls(tls).connect().await.expect_err("the certificate is not trusted");
     assert_error(&error, TlsFailure::ClientCertificateRefused);
+}
+
+#[tokio::test]
+async fn amqp_to_the_tls_port_of_rabbitmq_says_amqps() {
+    let node = Node::builder().tls().start().await;
+    let listener = Options::from_uri(&node.tls_uri()).expect("a URI").host_list()[0].clone();
+    eventually("the TLS listener is there", DEADLINE, || async {
+        TcpConnector.connect(&listener, None).await.is_ok()
+    })
+    .await;
+    let options = Options::new().host(listener.host, listener.port).connect_timeout(DEADLINE);
+    let error = options.connect().await.expect_err("it is the TLS port");
+    assert_eq!(error.kind(), ErrorKind::ConnectFailed, "{error}");
+    assert!(error.to_string().contains("amqps://"), "{error}");
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ impl Engine {
                 Command::Release { .. } => {}
                 Command::Close { drain, reply } => self.begin_close(drain, reply),
                 Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
+                // There is no login to renew; the next one has the new secret.
+                Command::UpdateSecret { mut reply, .. } => reply.answer(Ok(())),
                 command => self.deferred.push_back(command),
             }
         }
@@ -56,6 +58,14 @@ impl Engine {
             Command::Forget { name } => self.forget(&name),
             Command::Close { drain, reply } => self.begin_close(drain, reply),
             Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
+            Command::UpdateSecret { secret, reason, reply } => {
+                let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {
+                    new_secret: secret.as_bytes().into(),
+                    reason: amq_protocol::types::ShortString::try_new(reason).unwrap_or_default(),
+                });
+                encode::method(&mut self.live.out, 0, &AMQPClass::Connection(method));
+                self.live.secrets.push_back(reply);
+            }
             // Everything else relies on the topology, which is on its way back.
             command if self.live.replay.is_some() => self.deferred.push_back(command),
             command if self.closing.is_some() => command.fail(closed()),
@@ -67,14 +77,6 @@ impl Engine {
             }
             Command::Recover { consumer, reply } => self.recover(consumer, reply),
             Command::AwaitRestored { mut reply } => reply.answer(Ok(())),
-            Command::UpdateSecret { secret, reason, reply } => {
-                let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {
-                    new_secret: secret.as_bytes().into(),
-                    reason: amq_protocol::types::ShortString::try_new(reason).unwrap_or_default(),
-                });
-                encode::method(&mut self.live.out, 0, &AMQPClass::Connection(method));
-                self.live.secrets.push_back(reply);
-            }
         }
     }
 }
