@@ -40,6 +40,13 @@ class _EventletHub:
 
         eventlet.sleep(0)
 
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Let the others run for so long."""
+        import eventlet
+
+        eventlet.sleep(seconds)
+
     def _ready(self, _descriptor: int) -> None:
         self.completions.begin()
         self._resume()
@@ -98,6 +105,13 @@ class _GeventHub:
         import gevent
 
         gevent.sleep(0)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Let the others run for so long."""
+        import gevent
+
+        gevent.sleep(seconds)
 
     def _ready(self) -> None:
         self.completions.begin()

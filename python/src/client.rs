@@ -565,6 +565,12 @@ impl BaseClient {
         Ok(self.core()?.is_closed())
     }
 
+    /// Whether the broker blocks publishing, for lack of memory or disk: publishes wait for the end of that, up to their deadline.
+    #[getter]
+    fn blocked(&self) -> PyResult<bool> {
+        Ok(self.core()?.is_blocked())
+    }
+
     /// The virtual host in use.
     #[getter]
     fn vhost(&self) -> PyResult<&str> {

@@ -256,6 +256,7 @@ fn options(
                 options
             }
             "separate_publish_connection" => options.separate_publish_connection(flag(&key, &given)?),
+            "short_lived" => options.short_lived(flag(&key, &given)?),
             "seed" => options.seed(number(&key, &given)?),
             _ => {
                 tls_option(&mut tls, &key, &given)?;
@@ -360,7 +361,8 @@ fn connecting(
 /// Connects to RabbitMQ.
 ///
 /// * `uri`: `amqp://user:password@host1,host2:5672/vhost?heartbeat=10`, or `amqps://` for TLS; `localhost` as guest without
-///   one. `memory://name` is an embedded broker in this process, for tests.
+///   one. `memory://name` is an embedded broker in this process, for tests; it lives as long as the process
+///   (`murano_messaging.Broker` lets go of it).
 /// * `hosts`: instead of those of the URI: `"host"`, `"host:port"`, `(host, port)`, or a list of them; the first that answers is
 ///   used.
 /// * `username`, `password`; or `credentials`: a function that returns both, asked at each connect, in a thread of its own
@@ -380,6 +382,8 @@ fn connecting(
 /// * `recovery`: a `Recovery`, or whether to reconnect at all. `retry_initial`: whether the first connect is retried too.
 /// * `separate_publish_connection` (True): publishing has a connection of its own, opened at the first publish, so that a
 ///   broker that blocks publishers does not stop consuming.
+/// * `short_lived` (False): for a client that is made for one message or a few; that it is connected, and that the broker blocks
+///   publishers, is logged at DEBUG.
 /// * `seed`: makes message ids, consumer tags and delays the same again.
 ///
 /// Raises `ConnectFailedError`, `AuthenticationError`, `VhostRefusedError`, `TlsError`, `LimitReachedError`,
@@ -387,7 +391,7 @@ fn connecting(
 #[pyfunction]
 #[pyo3(
     signature = (uri=None, **options),
-    text_signature = "(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, delivery_buffer=None, max_body_size=None, recovery=None, retry_initial=None, separate_publish_connection=None, seed=None)"
+    text_signature = "(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, delivery_buffer=None, max_body_size=None, recovery=None, retry_initial=None, separate_publish_connection=None, short_lived=None, seed=None)"
 )]
 pub fn connect<'py>(
     py: Python<'py>,
@@ -404,7 +408,7 @@ pub fn connect<'py>(
 #[pyo3(
     name = "connect",
     signature = (uri=None, **options),
-    text_signature = "(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, delivery_buffer=None, max_body_size=None, recovery=None, retry_initial=None, separate_publish_connection=None, seed=None)"
+    text_signature = "(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, delivery_buffer=None, max_body_size=None, recovery=None, retry_initial=None, separate_publish_connection=None, short_lived=None, seed=None)"
 )]
 pub fn connect_asyncio<'py>(
     py: Python<'py>,

@@ -10,16 +10,14 @@ import datetime
 import json
 import logging
 import threading
-import time
 import warnings
-from collections.abc import Iterable
 from typing import Any, Callable, Literal, Optional, Union
 from urllib.parse import parse_qsl, unquote
 
 import murano_messaging as mm
 from murano_messaging import _green
 
-from . import _json
+from . import _json, _patience, _words
 from ._warnings import InsecureTLSWarning
 
 log = logging.getLogger("murano-common.messaging")
@@ -27,10 +25,16 @@ log = logging.getLogger("murano-common.messaging")
 NOT_CONNECTED = "Not connected to RabbitMQ"
 NOT_IN_WITH = "Subscription object must be used within 'with' block"
 
-Host = Union[str, Iterable[Any]]
+Host = _words.Host
 
 # What ``ssl_version`` may be called, and whether TLS 1.2 or 1.3 can serve it.
 _SSL_VERSIONS = {"tlsv1_2": True, "sslv23": True, "tlsv1": False, "tlsv1_1": False, "sslv2": False, "sslv3": False}
+
+# What all clients here have in common: one connection each, and many of them live for one message.
+_COMMON = {"separate_publish_connection": False, "short_lived": True}
+
+# That of `murano_messaging.connect`.
+_OPERATION_TIMEOUT = 30.0
 
 # What an option is called in URLs, where that is something else.
 _OF_URL = {"connection_timeout": "connect_timeout"}
@@ -157,7 +161,7 @@ class KombuSubscription(Subscription):
         if timeout is None:
             super()._outside_with(timeout)
         # Nothing is consumed: nothing comes.
-        time.sleep(max(timeout or 0, 0))
+        _patience.pause(max(timeout or 0, 0))
 
 
 class MqClient:
@@ -169,6 +173,10 @@ class MqClient:
     _options: dict[str, Any]
     _url: Optional[str]
     _client: Optional[mm.Client]
+    # Seconds that a message waits for the end of an alarm; None for ever.
+    _blocked_timeout: Optional[float]
+    # Seconds after the first attempt to connect in which another may begin.
+    _connect_within = float("inf")
 
     def _configure(
         self,
@@ -178,33 +186,38 @@ class MqClient:
         port: Union[int, str],
         virtual_host: str,
         tls: dict[str, Any],
+        blocked_timeout: Optional[float],
     ) -> None:
         """Take a constructor's arguments. They used to become a URL: what was percent-encoded for that still works."""
         self._url = None
         self._client = None
         self._options = {
-            "hosts": _hosts(host, int(port)),
+            "hosts": _words.hosts(host, _words.port_number(port)),
             "username": unquote(str(login)),
             "password": unquote(str(password)),
             "vhost": unquote(str(virtual_host)) or "/",
-            "separate_publish_connection": False,
+            **_COMMON,
             **tls,
             **self._more_options(),
         }
+        self._blocked_timeout = blocked_timeout
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Any:
         """Make a client for ``amqp://user:password@host1:port,host2:port/vhost``; ``amqps://`` for TLS.
 
         ``options`` are those of :func:`murano_messaging.connect`. The broker's certificate is verified, with its name,
-        unless the URL or the options say otherwise.
+        unless the URL or the options say otherwise. ``blocked_timeout`` is that of the constructor; without it, a ``timeout``
+        among the options bounds what an alarm is waited for.
         """
         client = cls.__new__(cls)
         client._url = url
         client._client = None
         said = {_OF_URL.get(name, name) for name, _ in parse_qsl(url.partition("?")[2])}
         more = {name: value for name, value in client._more_options().items() if name not in said}
-        client._options = {"separate_publish_connection": False, **more, **options}
+        blocked_timeout = options.pop("blocked_timeout", options.get("timeout"))
+        client._blocked_timeout = None if blocked_timeout is None else _seconds(blocked_timeout)
+        client._options = {**_COMMON, **more, **options}
         return client
 
     def _more_options(self) -> dict[str, Any]:
@@ -225,9 +238,17 @@ class MqClient:
         return f"<{type(self).__name__} {self._client!r}>"
 
     def connect(self) -> None:
-        """Connect, unless that is done."""
+        """Connect, unless that is done. Where no broker answers, it is tried again for 2 seconds."""
         if self._client is None or self._client.closed:
-            self._client = mm.connect(self._url, **self._options)
+            self._client = _patience.connect(self._make, self._connect_within)
+
+    def _make(self) -> mm.Client:
+        try:
+            return mm.connect(self._url, **self._options)
+        except mm.MessagingError as error:
+            if self._url is not None:
+                raise
+            raise _words.in_words_of_murano(error, self._options.get("ca_file")) from None
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -274,8 +295,12 @@ class MqClient:
         if signing_func:
             headers["signature"] = signing_func(text)
         try:
-            client.publish(
+            _patience.publish(
+                client,
                 text,
+                timeout,
+                _seconds(self._options.get("timeout", _OPERATION_TIMEOUT)),
+                self._blocked_timeout,
                 exchange=str(exchange),
                 routing_key=str(key),
                 headers=headers,
@@ -284,7 +309,6 @@ class MqClient:
                 # Kombu gives bodies that say so to its callers as text.
                 content_type="text/plain",
                 content_encoding="utf-8",
-                timeout=timeout,
             )
         except mm.UnroutableError:
             log.warning(
@@ -303,25 +327,8 @@ class MqClient:
         return self._subscription(self._connected(), queue, prefetch_count)
 
 
-def _hosts(host: Host, port: int) -> list[tuple[str, int]]:
-    """Hosts as ``connect`` takes them; there may be several, in a sequence or with commas, with ports of their own."""
-    given = host.split(",") if isinstance(host, str) else list(host)
-    hosts = []
-    for one in given:
-        if not isinstance(one, str):
-            name, own = one
-            hosts.append((name, int(own)))
-            continue
-        name = one.strip()
-        own_port = port
-        if name.startswith("["):
-            name, _, rest = name[1:].partition("]")
-            own_port = int(rest[1:]) if rest.startswith(":") else port
-        elif name.count(":") == 1:
-            name, _, rest = name.partition(":")
-            own_port = int(rest)
-        hosts.append((name, own_port))
-    return hosts
+def _seconds(duration: Union[float, datetime.timedelta]) -> float:
+    return duration.total_seconds() if isinstance(duration, datetime.timedelta) else float(duration)
 
 
 def tls_of_2014(ssl: bool, ca_certs: Optional[str]) -> dict[str, Any]:

@@ -20,9 +20,15 @@ class MqClient(_murano.MqClient):
 
     With ``ssl`` the broker's chain is verified if ``ca_certs``, a PEM file, is given. Several hosts may be given as
     ``host``, in a list or with commas; those without a port of their own have ``port``.
+
+    While the broker takes no messages (an alarm of memory or disk), ``send`` waits, unless it has a ``timeout``;
+    ``blocked_timeout`` is after how many seconds it gives up, with :class:`murano_messaging.BlockedError`.
     """
 
     _subscription = Subscription
+    _connect_within = _CONNECT_TIMEOUT
+    # When the last attempt to connect began.
+    _began = 0.0
 
     def __init__(
         self,
@@ -33,21 +39,27 @@ class MqClient(_murano.MqClient):
         virtual_host: str,
         ssl: bool = False,
         ca_certs: Optional[str] = None,
+        *,
+        blocked_timeout: Optional[float] = None,
     ) -> None:
-        self._configure(login, password, host, port, virtual_host, _murano.tls_of_2014(ssl, ca_certs))
+        tls = _murano.tls_of_2014(ssl, ca_certs)
+        self._configure(login, password, host, port, virtual_host, tls, blocked_timeout)
 
     def _more_options(self) -> dict[str, Any]:
         return {"connect_timeout": _CONNECT_TIMEOUT}
 
     def connect(self) -> None:
         """Connect. If no broker answers within 10 seconds, the client simply stays unconnected."""
-        started = time.monotonic()
         try:
             super().connect()
         except mm.ConnectFailedError as error:
-            if time.monotonic() - started < self._connect_seconds() * 0.99:
+            if time.monotonic() - self._began < self._connect_seconds() * 0.99:
                 raise
             _murano.log.warning("not connected: %s", error)
+
+    def _make(self) -> mm.Client:
+        self._began = time.monotonic()
+        return super()._make()
 
     def _connect_seconds(self) -> float:
         given = self._options.get("connect_timeout")

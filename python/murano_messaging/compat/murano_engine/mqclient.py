@@ -14,6 +14,9 @@ class MqClient(_murano.MqClient):
 
     With ``ssl`` the broker's chain is verified against ``ca_certs``, a PEM file, or the system's authorities;
     ``insecure`` alone verifies nothing. Several hosts may be given as ``host``, in a list or with commas.
+
+    While the broker takes no messages (an alarm of memory or disk), ``send`` waits; ``blocked_timeout`` is after how many
+    seconds it gives up, with :class:`murano_messaging.BlockedError`.
     """
 
     _subscription = Subscription
@@ -29,9 +32,11 @@ class MqClient(_murano.MqClient):
         ssl_version: Optional[str] = None,
         ca_certs: Optional[str] = None,
         insecure: bool = False,
+        *,
+        blocked_timeout: Optional[float] = None,
     ) -> None:
         tls = _murano.tls_of_kombu(ssl, ssl_version, ca_certs, insecure)
-        self._configure(login, password, host, port, virtual_host, tls)
+        self._configure(login, password, host, port, virtual_host, tls, blocked_timeout)
 
     def _text(self, body: Any) -> str:
         return _json.dumps_primitive(body)
