@@ -318,8 +318,8 @@ def test_no_error_of_the_wrappers_names_an_argument_that_they_do_not_have():
     from murano_messaging.compat import _words
 
     native = {
-        "unknown_issuer": "h:5671: TLS failed: the broker shows a self-signed CA certificate as its own; give it as ca_file and"
-        " pin it, or have a certificate issued by it (x)",
+        "unknown_issuer": "h:5671: TLS failed: the broker shows a self-signed CA certificate as its own; give it as"
+        " ca_file and pin it, or have a certificate issued by it (x)",
         "client_certificate_required": "h:5671: TLS failed: the broker wants a client certificate; give one (x)",
     }
     for failure, text in native.items():

@@ -207,8 +207,8 @@ class MqClient:
         """Make a client for ``amqp://user:password@host1:port,host2:port/vhost``; ``amqps://`` for TLS.
 
         ``options`` are those of :func:`murano_messaging.connect`. The broker's certificate is verified, with its name,
-        unless the URL or the options say otherwise. ``blocked_timeout`` is that of the constructor; without it, a ``timeout``
-        among the options bounds what an alarm is waited for.
+        unless the URL or the options say otherwise. ``blocked_timeout`` is that of the constructor; without it, a
+        ``timeout`` among the options bounds what an alarm is waited for.
         """
         client = cls.__new__(cls)
         client._url = url

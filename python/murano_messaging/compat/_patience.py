@@ -101,8 +101,8 @@ def publish(
 ) -> None:
     """Publish and wait for the confirm, at most ``timeout`` seconds if that is given.
 
-    Without a ``timeout`` the end of an alarm is waited for, at most ``blocked_timeout`` seconds if that is given; all else ends
-    after ``operation_timeout``. A message that no queue takes is tried again for a moment: its queue may be about to be
+    Without a ``timeout`` the end of an alarm is waited for, at most ``blocked_timeout`` seconds if that is given; all
+    else ends after ``operation_timeout``. A message that no queue takes is tried again for a moment: its queue may be about to be
     declared.
     """
     began = time.monotonic()
@@ -145,7 +145,7 @@ def _publish_under_alarms(
                     raise _given_up(mm.BlockedError, message, waited, "the broker takes no messages (an alarm)")
                 if waited >= WARN_AFTER and _said.is_due("blocked"):
                     log.warning(
-                        "message %r to %r has waited for %.0f s: the broker takes no messages, for lack of memory or disk",
+                        "message %r to %r has waited for %.0f s: the broker takes no messages (an alarm of memory or disk)",
                         message.get("message_id"),
                         message.get("routing_key"),
                         waited,
@@ -160,8 +160,8 @@ def _publish_under_alarms(
 
 def _given_up(kind: type[mm.MessagingError], message: dict[str, Any], waited: float, why: str) -> mm.MessagingError:
     error = kind(
-        f"message {message.get('message_id')!r} to {message.get('routing_key')!r} was not confirmed within {waited:.0f} s:"
-        f" {why}; it may arrive all the same"
+        f"message {message.get('message_id')!r} to {message.get('routing_key')!r} was not confirmed within"
+        f" {waited:.0f} s: {why}; it may arrive all the same"
     )
     # It may be on the wire, or in the broker's buffers.
     error.outcome_unknown = True

@@ -15,8 +15,8 @@ _TLS = {
         " authority which issued it, or the broker's own certificate"
     ),
     "client_certificate_required": (
-        "the broker wants a client certificate, which these arguments cannot name: use MqClient.from_url with cert_file and"
-        " key_file, or set fail_if_no_peer_cert = false in the broker's ssl_options"
+        "the broker wants a client certificate, which these arguments cannot name: use MqClient.from_url with cert_file"
+        " and key_file, or set fail_if_no_peer_cert = false in the broker's ssl_options"
     ),
 }
 _WITHOUT_CA_CERTS = (
@@ -53,7 +53,7 @@ def port_number(port: Union[int, str]) -> int:
 
 
 def hosts(host: Host, port: int) -> list[tuple[str, int]]:
-    """Return hosts as ``connect`` takes them; there may be several, in a sequence or with commas, with ports of their own."""
+    """Return hosts as ``connect`` takes them: one, or several in a sequence or with commas, with ports of their own."""
     return [_host(one, port) for one in (host.split(",") if isinstance(host, str) else host)]
 
 
