@@ -102,8 +102,8 @@ def publish(
     """Publish and wait for the confirm, at most ``timeout`` seconds if that is given.
 
     Without a ``timeout`` the end of an alarm is waited for, at most ``blocked_timeout`` seconds if that is given; all
-    else ends after ``operation_timeout``. A message that no queue takes is tried again for a moment: its queue may be about to be
-    declared.
+    else ends after ``operation_timeout``. A message that no queue takes is tried again for a moment: its
+    queue may be about to be declared.
     """
     began = time.monotonic()
     for delay in (*_UNROUTABLE_DELAYS, None):
@@ -145,7 +145,7 @@ def _publish_under_alarms(
                     raise _given_up(mm.BlockedError, message, waited, "the broker takes no messages (an alarm)")
                 if waited >= WARN_AFTER and _said.is_due("blocked"):
                     log.warning(
-                        "message %r to %r has waited for %.0f s: the broker takes no messages (an alarm of memory or disk)",
+                        "message %r to %r has waited for %.0f s: the broker takes none (an alarm of memory or disk)",
                         message.get("message_id"),
                         message.get("routing_key"),
                         waited,
