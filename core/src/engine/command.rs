@@ -153,6 +153,24 @@ impl Command {
         }
     }
 
+    /// Whether nobody waits any more for something that was asked for with its answer. A consumer that is given up is
+    /// cancelled by its handle.
+    pub fn is_given_up(&self) -> bool {
+        match self {
+            Command::Call(call) => call.pending.reply.is_given_up(),
+            Command::Get(get) => get.reply.is_given_up(),
+            Command::SetPrefetch { reply, .. }
+            | Command::Recover { reply, .. }
+            | Command::AwaitRestored { reply }
+            | Command::UpdateSecret { reply, .. } => reply.is_given_up(),
+            Command::Consume { .. }
+            | Command::Cancel { .. }
+            | Command::Close { .. }
+            | Command::Release { .. }
+            | Command::Forget { .. } => false,
+        }
+    }
+
     pub fn fail(self, error: Error) {
         match self {
             Command::Call(mut call) => call.pending.reply.answer(Err(error)),

@@ -228,7 +228,7 @@ impl Engine {
         }
         self.give_up_or_retry(id, error);
         // Whatever became of it, a recovery waits for it no longer.
-        self.consumer_settled();
+        self.consumer_settled(id);
     }
 
     /// A queue that somebody else has declared is not classic: only those know a prefetch limit of the channel. Returns
@@ -475,7 +475,7 @@ impl Engine {
             let number = consumer.channel;
             self.close_channel(number);
             self.drop_consumer(id);
-            self.consumer_settled();
+            self.consumer_settled(id);
             reply.answer(Ok(()));
             return;
         }

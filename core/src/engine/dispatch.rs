@@ -226,6 +226,7 @@ impl Engine {
         let Some(Rpc { expected: ExpectedReply::Get(mut get), .. }) = channel.rpcs.pop_front() else {
             return Ok(());
         };
+        self.control_answered(number);
         if let Some(size) = complete.oversize {
             let queue = get.queue.clone();
             let unsettled = lease.as_ref().map(|lease| (&lease.acks, envelope.delivery_tag));

@@ -47,7 +47,10 @@ use self::{
     command::{Command, Pending},
     consuming::Consumer,
     link::Link,
-    operations::closing::{Closing, closed_late},
+    operations::{
+        closing::{Closing, closed_late},
+        control::Control,
+    },
     publishing::Publishing,
     record::RecordedTopology,
     replay::Replay,
@@ -56,7 +59,7 @@ use self::{
 use crate::{
     Error, ErrorKind, Result,
     error::Reply,
-    events::{Event, EventSender, Role},
+    events::{Event, EventSender, NotRestored, Role},
     options::Options,
     stats::Counters,
     wire::handshake::Opened,
@@ -74,8 +77,7 @@ pub(crate) enum Ended {
 /// What belongs to one live connection and dies with it.
 pub(crate) struct ConnectionState {
     channels: Channels,
-    /// The channel for declarations; 0 until one is needed.
-    control: u16,
+    control: Control,
     /// Encoded methods and acks that wait for the writer.
     out: Vec<u8>,
     /// Consumers that got deliveries since the last wake-up.
@@ -127,6 +129,8 @@ pub(crate) struct Engine {
     armed: Option<Instant>,
     /// Consumers and queues to try again, and when.
     retries: Vec<replay::Retry>,
+    /// What was not restored because the broker ended the connection over it; the event of the next recovery tells.
+    given_up: Vec<NotRestored>,
     rng: fastrand::Rng,
     next_host: usize,
     /// When the connection in use was opened.
@@ -156,6 +160,7 @@ impl Engine {
             closing: None,
             armed: None,
             retries: Vec::new(),
+            given_up: Vec::new(),
             rng,
             next_host: 0,
             opened_at: None,
@@ -191,7 +196,6 @@ impl Engine {
                             if !self.options.recovery.enabled {
                                 break Some(error);
                             }
-                            self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 }
@@ -211,6 +215,9 @@ impl Engine {
     /// Takes over a connection that was just opened.
     fn begin(&mut self, opened: Opened) -> (Box<dyn tokio::io::AsyncRead + Send + Unpin>, io_loop::Reading) {
         self.epoch += 1;
+        if self.epoch > 1 {
+            self.counters.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
         self.opened_at = Some(Instant::now());
         let host = opened.stream.peer.clone();
         self.live = ConnectionState::new(opened.channel_max, host.clone());
@@ -243,10 +250,9 @@ impl Engine {
             if let Some(acks) = channel.kind.acks() {
                 acks.mark_stale();
             }
-            for rpc in channel.rpcs {
-                again.extend(interrupted(rpc));
-            }
+            again.extend(channel.rpcs.into_iter().filter_map(interrupted));
         }
+        again.extend(live.control.unsent.into_iter().filter_map(interrupted));
         for mut secret in live.secrets {
             // Unless the broker ended it over the secret, the next login has the new one.
             secret.answer(if error.reply_code().is_some() { Err(error.clone()) } else { Ok(()) });
@@ -279,11 +285,10 @@ impl Engine {
             publishing.with(|window| window.close(error));
         }
         let commands = self.link.close(error);
-        for channel in self.live.channels.drain() {
-            for rpc in channel.rpcs {
-                if let Some(command) = rpc.expected.into_command(rpc.method) {
-                    command.fail(error.clone());
-                }
+        let sent = self.live.channels.drain().flat_map(|channel| channel.rpcs);
+        for rpc in sent.chain(std::mem::take(&mut self.live.control.unsent)) {
+            if let Some(command) = rpc.expected.into_command(rpc.method) {
+                command.fail(error.clone());
             }
         }
         for command in self.deferred.drain(..).chain(commands) {
@@ -344,7 +349,7 @@ impl ConnectionState {
     fn new(channel_max: u16, host: String) -> Self {
         Self {
             channels: Channels::new(channel_max),
-            control: 0,
+            control: Control::default(),
             out: Vec::new(),
             to_wake: Vec::new(),
             replay: None,

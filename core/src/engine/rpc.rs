@@ -43,14 +43,38 @@ pub(crate) enum ExpectedReply {
     },
 }
 
+impl Rpc {
+    /// Whether it is only a step towards something else.
+    pub fn is_step(&self) -> bool {
+        matches!(self.expected, ExpectedReply::Step)
+    }
+}
+
 impl ExpectedReply {
+    /// Whether nobody waits for the answer to a call or a get any more.
+    pub fn is_given_up(&self) -> bool {
+        match self {
+            ExpectedReply::Call(call) => call.reply.is_given_up(),
+            ExpectedReply::Get(get) => get.reply.is_given_up(),
+            _ => false,
+        }
+    }
+
+    /// Whether a call or a get was told something already: that its deadline has passed.
+    pub fn is_answered(&self) -> bool {
+        match self {
+            ExpectedReply::Call(call) => call.reply.to.is_none(),
+            ExpectedReply::Get(get) => get.reply.to.is_none(),
+            _ => false,
+        }
+    }
+
     /// The command to try again on the next connection, if somebody still waits for it.
     pub fn into_command(self, method: AMQPClass) -> Option<Command> {
         match self {
-            ExpectedReply::Call(pending) if pending.reply.to.is_some() => {
-                Some(Command::Call(Call { method, pending }))
-            }
-            ExpectedReply::Get(get) if get.reply.to.is_some() => Some(Command::Get(get)),
+            expected if expected.is_given_up() => None,
+            ExpectedReply::Call(pending) => Some(Command::Call(Call { method, pending })),
+            ExpectedReply::Get(get) => Some(Command::Get(get)),
             _ => None,
         }
     }

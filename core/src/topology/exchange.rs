@@ -89,6 +89,10 @@ impl Exchange {
         &self.name
     }
 
+    pub(crate) fn is_auto_delete(&self) -> bool {
+        self.auto_delete
+    }
+
     pub(crate) fn is_fanout(&self) -> bool {
         self.kind == "fanout"
     }

@@ -222,9 +222,18 @@ impl Queue {
         self.arguments.table.inner().get("x-single-active-consumer").and_then(Value::as_bool).unwrap_or(false)
     }
 
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    /// Whether the broker deletes the queue once it was unused for some time.
+    pub(crate) fn expires_unused(&self) -> bool {
+        self.expires.is_some() || self.arguments.table.contains_key(EXPIRES)
+    }
+
     /// Whether the broker deletes the queue by itself: then it is declared again only while it is consumed.
     pub(crate) fn is_transient_record(&self) -> bool {
-        self.auto_delete || self.expires.is_some() || self.arguments.table.contains_key(EXPIRES)
+        self.auto_delete || self.expires_unused()
     }
 
     /// The type that was asked for. `None`: the default of the virtual host, or a type of a plugin.

@@ -13,6 +13,7 @@ use crate::{
 
 impl Engine {
     pub(in crate::engine) fn on_answer(&mut self, number: u16, rpc: Rpc, reply: AMQPClass) {
+        let is_step = rpc.is_step();
         match rpc.expected {
             ExpectedReply::Step | ExpectedReply::Bind(_) => {}
             ExpectedReply::Call(mut call) => {
@@ -33,6 +34,9 @@ impl Engine {
             ExpectedReply::Recovered(reply) => self.on_recover_ok(number, reply),
             ExpectedReply::Replay(item) => self.replayed(item, Ok(Some(reply))),
             ExpectedReply::Locked { name, since } => self.locked_answered(name, since, Ok(reply)),
+        }
+        if !is_step {
+            self.control_answered(number);
         }
     }
 

@@ -3,7 +3,6 @@
 use amq_protocol::protocol::AMQPClass;
 
 use crate::{
-    Error, ErrorKind,
     engine::{
         Engine,
         channel::ChannelKind,
@@ -15,26 +14,9 @@ use crate::{
 };
 
 impl Engine {
-    pub(in crate::engine) fn no_channel(&self, name: &str) -> Error {
-        Error::new(
-            ErrorKind::LimitReached,
-            format!(
-                "{name}: all channels that were negotiated with {} are in use; raise channel_max here and at the \
-                 broker, or use another client",
-                self.live.host
-            ),
-        )
-    }
-
     /// One method on the control channel.
-    pub(super) fn call(&mut self, mut call: Call) {
-        match self.control_channel() {
-            Some(control) => self.request(control, call.method, ExpectedReply::Call(call.pending)),
-            None => {
-                let error = self.no_channel(&call.pending.reply.name);
-                call.pending.reply.answer(Err(error));
-            }
-        }
+    pub(super) fn call(&mut self, call: Call) {
+        self.request_on_control(call.method, ExpectedReply::Call(call.pending));
     }
 
     /// Sends a method and remembers who waits for its reply.
@@ -50,13 +32,6 @@ impl Engine {
         let number = self.live.channels.open(kind)?;
         self.request(number, open_method(), ExpectedReply::Step);
         Some(number)
-    }
-
-    pub(in crate::engine) fn control_channel(&mut self) -> Option<u16> {
-        if self.live.control == 0 {
-            self.live.control = self.open_channel(|_| ChannelKind::Control)?;
-        }
-        Some(self.live.control)
     }
 
     /// Closes a channel from our side (AMQP 0-9-1 section 1.5.2.5).

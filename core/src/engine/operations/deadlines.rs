@@ -34,24 +34,23 @@ impl Engine {
                 waiting.push_back(command);
             }
         }
-        for (_, channel) in self.live.channels.iter_mut() {
-            for rpc in &mut channel.rpcs {
-                match &mut rpc.expected {
-                    ExpectedReply::Call(call) => expire_asked(&mut call.reply, &mut check, &late),
-                    ExpectedReply::Get(get) => expire_asked(&mut get.reply, &mut check, &late),
-                    ExpectedReply::Cancel(reply)
-                    | ExpectedReply::Done(reply)
-                    | ExpectedReply::Recovered(reply) => {
-                        expire_asked(reply, &mut check, &late);
-                    }
-                    ExpectedReply::Step
-                    | ExpectedReply::Consume(_)
-                    | ExpectedReply::Restart(_)
-                    | ExpectedReply::Replaced(_)
-                    | ExpectedReply::Replay(_)
-                    | ExpectedReply::Bind(_)
-                    | ExpectedReply::Locked { .. } => {}
+        let on_channels = self.live.channels.iter_mut().flat_map(|(_, channel)| &mut channel.rpcs);
+        for rpc in on_channels.chain(&mut self.live.control.unsent) {
+            match &mut rpc.expected {
+                ExpectedReply::Call(call) => expire_asked(&mut call.reply, &mut check, &late),
+                ExpectedReply::Get(get) => expire_asked(&mut get.reply, &mut check, &late),
+                ExpectedReply::Cancel(reply)
+                | ExpectedReply::Done(reply)
+                | ExpectedReply::Recovered(reply) => {
+                    expire_asked(reply, &mut check, &late);
                 }
+                ExpectedReply::Step
+                | ExpectedReply::Consume(_)
+                | ExpectedReply::Restart(_)
+                | ExpectedReply::Replaced(_)
+                | ExpectedReply::Replay(_)
+                | ExpectedReply::Bind(_)
+                | ExpectedReply::Locked { .. } => {}
             }
         }
         for reply in &mut self.live.secrets {
@@ -64,6 +63,7 @@ impl Engine {
         }
         self.deferred = waiting;
         self.armed = next;
+        self.leave_stuck_control();
     }
 }
 

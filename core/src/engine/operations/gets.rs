@@ -33,16 +33,17 @@ impl Engine {
     /// `basic.get`. One that is to be acked has a channel of its own, so that the refusal of another operation cannot
     /// requeue its message; without acks there is nothing to requeue.
     pub(super) fn get(&mut self, mut get: Get) {
-        let number = if get.no_ack { self.control_channel() } else { self.channel_for_a_get() };
-        let Some(number) = number else {
-            get.reply.answer(Err(self.no_channel(&get.reply.name)));
-            return;
-        };
-        let method = basic::AMQPMethod::Get(basic::Get {
+        let method = AMQPClass::Basic(basic::AMQPMethod::Get(basic::Get {
             queue: ShortString::try_new(get.queue.clone()).unwrap_or_default(),
             no_ack: get.no_ack,
-        });
-        self.request(number, AMQPClass::Basic(method), ExpectedReply::Get(get));
+        }));
+        if get.no_ack {
+            self.request_on_control(method, ExpectedReply::Get(get));
+        } else if let Some(number) = self.channel_for_a_get() {
+            self.request(number, method, ExpectedReply::Get(get));
+        } else {
+            get.reply.answer(Err(self.no_channel(&get.reply.name)));
+        }
     }
 
     fn channel_for_a_get(&mut self) -> Option<u16> {

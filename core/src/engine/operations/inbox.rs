@@ -58,6 +58,7 @@ impl Engine {
             Command::Forget { name } => self.forget(&name),
             Command::Close { drain, reply } => self.begin_close(drain, reply),
             Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
+            command if command.is_given_up() => {}
             Command::UpdateSecret { mut reply, .. } if self.closing.is_some() => reply.answer(Err(closed())),
             Command::UpdateSecret { secret, reason, reply } => {
                 let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {

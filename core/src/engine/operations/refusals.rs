@@ -15,6 +15,10 @@ use crate::{
 };
 
 impl Engine {
+    pub(in crate::engine) fn no_channel(&self, name: &str) -> Error {
+        no_channel(&self.live.host, name)
+    }
+
     /// The broker closed a channel: the first method that waits for a reply is the one it refused; those behind it
     /// were not looked at and are sent again on a new channel.
     pub(in crate::engine) fn channel_closed(&mut self, number: u16, reply: &Reply) {
@@ -36,20 +40,10 @@ impl Engine {
         }
         match &channel.kind {
             ChannelKind::Control => {
-                self.live.control = 0;
                 if let Some(rpc) = refused {
                     self.fail_waiter(rpc, Some(reply));
                 }
-                for rpc in channel.rpcs {
-                    if matches!(rpc.expected, ExpectedReply::Step) {
-                        continue;
-                    }
-                    if let Some(control) = self.control_channel() {
-                        self.request(control, rpc.method, rpc.expected);
-                    } else {
-                        self.fail_waiter(rpc, None);
-                    }
-                }
+                self.control_refused(number, channel.rpcs);
             }
             ChannelKind::Publish => self.open_publishing(),
             ChannelKind::Get(acks) => {
@@ -80,9 +74,10 @@ impl Engine {
 
     /// Tells whoever waits for a method that it was refused.
     pub(in crate::engine) fn fail_waiter(&mut self, rpc: Rpc, reply: Option<&Reply>) {
+        let host = self.live.host.clone();
         let error = |name: &str| match reply {
             Some(reply) => Error::from_reply(name, reply.clone()),
-            None => Error::new(ErrorKind::LimitReached, format!("{name}: no channel is free")),
+            None => no_channel(&host, name),
         };
         match rpc.expected {
             ExpectedReply::Step | ExpectedReply::Restart(_) | ExpectedReply::Replaced(_) => {}
@@ -137,14 +132,27 @@ impl Engine {
             .filter(|channel| channel.rpcs.front().is_some_and(|rpc| ids(&rpc.method) == culprit))
             .min_by_key(|channel| !is_likely(channel))
             .and_then(|channel| channel.rpcs.pop_front());
-        if let Some(rpc) = refused {
-            if let ExpectedReply::Replay(item) = &rpc.expected {
+        match refused {
+            Some(Rpc { expected: ExpectedReply::Replay(item), .. }) => {
                 // Declared again after the next reconnect, it would end that connection too.
-                self.forget_item(item);
+                self.forget_item(&item);
+                self.given_up.push(NotRestored { what: item.to_string(), error: error.clone() });
             }
-            self.fail_waiter(rpc, error.reply());
+            Some(rpc) => self.fail_waiter(rpc, error.reply()),
+            None => {}
         }
     }
+}
+
+/// The error of what needs a channel when none is free.
+fn no_channel(host: &str, name: &str) -> Error {
+    Error::new(
+        ErrorKind::LimitReached,
+        format!(
+            "{name}: all channels that were negotiated with {host} are in use; raise channel_max here and at the broker, \
+             or use another client"
+        ),
+    )
 }
 
 /// The exchange that a 404 or 403 for a publish is about: `NOT_FOUND - no exchange 'x' in vhost '/'`.

@@ -1,0 +1,108 @@
+//! What is tried again later on the same connection: consumers that were refused, and queues that could not be declared
+//! yet.
+
+use std::time::Duration;
+
+use amq_protocol::protocol::{AMQPClass, queue};
+use tokio::time::Instant;
+
+use crate::{
+    Error, ErrorKind, Result,
+    engine::{Engine, record::Item, rpc::ExpectedReply},
+    events::{Event, NotRestored, Restored},
+};
+
+/// Something to try again.
+pub(crate) struct Retry {
+    pub at: Instant,
+    pub what: RetryWhat,
+}
+
+pub(crate) enum RetryWhat {
+    Consumer(u64),
+    /// A queue that was exclusive to the dead connection: declared, bound and consumed once the broker lets go of it.
+    Queue {
+        name: String,
+        since: Instant,
+    },
+}
+
+/// How often a queue that is locked is tried.
+const LOCKED_RETRY: Duration = Duration::from_millis(250);
+
+impl Engine {
+    pub(in crate::engine) fn run_retries(&mut self, now: Instant) {
+        let (due, later) = std::mem::take(&mut self.retries).into_iter().partition(|retry| retry.at <= now);
+        self.retries = later;
+        let due: Vec<Retry> = due;
+        for retry in due {
+            match retry.what {
+                RetryWhat::Consumer(id) => self.start_consumer(id),
+                RetryWhat::Queue { name, since } => self.retry_queue(name, since),
+            }
+        }
+    }
+
+    pub(super) fn retry_queue_later(&mut self, name: String, since: Instant) {
+        let at = Instant::now() + LOCKED_RETRY;
+        self.retries.push(Retry { at, what: RetryWhat::Queue { name, since } });
+    }
+
+    fn retry_queue(&mut self, name: String, since: Instant) {
+        let Some(recorded) = self.record.queue(&name) else {
+            // It was forgotten meanwhile, but not by its consumers.
+            self.start_consumers_of(&name);
+            return;
+        };
+        let method = AMQPClass::Queue(queue::AMQPMethod::Declare(recorded.queue.declare()));
+        self.request_on_control(method, ExpectedReply::Locked { name, since });
+    }
+
+    /// The answer to another attempt at a queue that was locked.
+    pub(in crate::engine) fn locked_answered(
+        &mut self,
+        name: String,
+        since: Instant,
+        result: Result<AMQPClass>,
+    ) {
+        let patience = self.options.heartbeat.max(Duration::from_secs(1)) * 3;
+        match result {
+            Ok(_) => {
+                let bindings =
+                    self.record.queue(&name).map(|recorded| recorded.bindings.clone()).unwrap_or_default();
+                for binding in bindings {
+                    let method = binding.bind_method();
+                    self.request_on_control(method, ExpectedReply::Bind(binding));
+                }
+                self.start_consumers_of(&name);
+                let restored = Restored { queues: 1, ..Restored::default() };
+                self.events.send(Event::Recovered { role: self.role, restored });
+            }
+            Err(error) if is_passing(&error) && since.elapsed() < patience => {
+                self.retry_queue_later(name, since);
+            }
+            Err(error) => {
+                self.not_restored(NotRestored { what: Item::Queue(name.clone()).to_string(), error });
+                self.start_consumers_of(&name);
+            }
+        }
+    }
+
+    fn start_consumers_of(&mut self, name: &str) {
+        let ids: Vec<u64> = self
+            .consumers
+            .iter()
+            .filter(|(_, consumer)| consumer.incoming.settings().queue == name)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.start_consumer(id);
+        }
+    }
+}
+
+/// Whether another attempt may do better: the broker may not have noticed the end of the lost connection, and channels
+/// become free.
+pub(super) fn is_passing(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ResourceLocked | ErrorKind::LimitReached)
+}
