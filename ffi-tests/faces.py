@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any, Callable
 
@@ -15,8 +16,8 @@ from murano_messaging import aio
 
 # What is not awaited in asyncio either.
 PLAIN: dict[type, set[str]] = {
-    mm.Client: {"stats", "server", "forget", "events"},
-    mm.Confirmation: {"error", "cancel"},
+    mm.Client: {"stats", "server", "forget", "events", "on_event"},
+    mm.Confirmation: {"cancel", "done"},
     mm.Delivery: {"json", "text"},
     mm.Consumer: set(),
     mm.Events: set(),
@@ -39,7 +40,7 @@ class Blocking:
 
     def __await__(self) -> Any:
         # Only confirmations are awaited themselves.
-        self.target.wait()
+        self.target.result()
         return
         yield
 
@@ -105,6 +106,10 @@ class Sync:
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return drive(coroutine)
 
+    def pause(self) -> Answer:
+        """Let others run."""
+        return Answer(time.sleep(0.01))
+
     def together(self, *functions: Callable[[], Coroutine[Any, Any, Any]]) -> Answer:
         results: dict[int, Any] = {}
         errors: list[BaseException] = []
@@ -165,6 +170,9 @@ class Asyncio:
             pending = asyncio.all_tasks(loop)
             loop.close()
             assert not pending, f"tasks are left: {pending}"
+
+    def pause(self) -> Any:
+        return asyncio.sleep(0.01)
 
     async def together(self, *functions: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         return await asyncio.gather(*(function() for function in functions))

@@ -22,6 +22,8 @@ class Proxy:
         self.uri = f"amqp://{parts.username}:{parts.password}@{address}:{self.port}"
         self._flowing = threading.Event()
         self._flowing.set()
+        self._welcome = threading.Event()
+        self._welcome.set()
         self._sockets: list[socket.socket] = []
         self.received = 0
         self.accepted = 0
@@ -51,6 +53,14 @@ class Proxy:
             except OSError:
                 pass
 
+    def refuse(self) -> None:
+        """Take no new connections."""
+        self._welcome.clear()
+
+    def welcome(self) -> None:
+        """Take new connections again."""
+        self._welcome.set()
+
     def close(self) -> None:
         self._listener.close()
         self.cut()
@@ -60,6 +70,9 @@ class Proxy:
         while True:
             try:
                 client, _ = self._listener.accept()
+                if not self._welcome.is_set():
+                    client.close()
+                    continue
                 server = socket.create_connection(self._target)
             except OSError:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
 import datetime
 import inspect
@@ -39,7 +40,7 @@ def client(uri):
         ("declare_exchange", {"name": "x", "internal": 1}, "internal must be a bool, not int"),
         ("publish", {"body": b"", "persistent": "yes"}, "persistent must be a bool, not str"),
         ("publish", {"body": b"", "timestamp": 1.5}, "timestamp must be a datetime, or seconds since 1970 as int, not"),
-        ("publish", {"body": b"", "kind": 5}, "kind must be a str, not int"),
+        ("publish", {"body": b"", "type": 5}, "type must be a str, not int"),
         ("publish", {"body": b"", "priority": "5"}, "priority must be an int, not str"),
         ("publish", {"body": b"", "exchange": 5}, "exchange must be a str, not int"),
         ("publish", {"body": b"", "routing_key": b"q"}, "routing_key must be a str, not bytes"),
@@ -159,11 +160,115 @@ def test_a_type_that_connect_cannot_take_is_said_of_its_argument(options, messag
         mm.connect(**options)
 
 
-def test_a_number_that_is_no_int_is_not_taken_for_bytes(client):
-    """As those of NumPy, it has a buffer of its bytes."""
-    for number in (ctypes.c_int64(5), ctypes.c_double(0.5)):
-        with pytest.raises(TypeError, match=re.escape('headers["n"] must be None, bool, int')):
-            client.publish(b"", headers={"n": number})
+class Scalar(array.array):
+    """As NumPy's moments: its buffer is one of bytes, but it has no dimension."""
+
+    ndim = 0
+
+
+def scalars():
+    yield from (ctypes.c_int64(5), ctypes.c_double(0.5), ctypes.c_bool(True), Scalar("B", b"12345678"))
+    try:
+        import numpy
+    except ImportError:
+        return
+    yield from (numpy.int64(5), numpy.float32(0.5), numpy.bool_(True), numpy.datetime64("2026-01-01"), numpy.array(5))
+
+
+@pytest.mark.parametrize("scalar", list(scalars()), ids=lambda scalar: type(scalar).__name__)
+def test_a_number_that_has_a_buffer_is_not_taken_for_bytes(client, scalar):
+    """One rule for bodies and headers: refused, as 5 is as a body."""
+    with pytest.raises(TypeError, match=re.escape('headers["n"] must be None, bool, int')) as caught:
+        client.publish(b"", headers={"n": scalar})
+    # Two types of one name are told apart by their modules.
+    assert f"not {type(scalar).__module__}." in str(caught.value)
+    for publish in (client.publish, client.publish_nowait):
+        with pytest.raises(TypeError, match="the body must be bytes-like, str, dict or list, not "):
+            publish(scalar)
+
+
+def test_what_has_a_dimension_is_bytes(client, queue):
+    client.declare_queue(queue, exclusive=True)
+    for body in (array.array("B", b"123"), (ctypes.c_char * 3)(*b"123"), memoryview(b"12345")[:3], bytearray(b"123")):
+        client.publish(body, routing_key=queue, headers={"n": body})
+        delivery = client.get(queue, no_ack=True)
+        assert (delivery.body, delivery.headers["n"]) == (b"123", b"123")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"prefetch": 70_000}, "prefetch is 70000; it must be from 0 to 65535"),
+        ({"prefetch": -1}, "prefetch is -1; it must be from 0 to 65535"),
+        ({"priority": 2**31}, "priority is 2147483648; it must be from -2147483648 to 2147483647"),
+    ],
+)
+def test_a_number_out_of_range_is_told_the_range(client, call, message):
+    with pytest.raises(mm.InvalidArgumentError, match=re.escape(message)):
+        client.consume("q", **call)
+
+
+@pytest.mark.parametrize("expires", [0, 0.0001, timedelta(0)])
+def test_a_queue_that_expires_at_once_is_refused_in_seconds(client, queue, expires):
+    with pytest.raises(mm.InvalidArgumentError, match=r"^expires is .* in seconds; it must be 0.001 or more"):
+        client.declare_queue(queue, expires=expires)
+
+
+ELSEWHERE = [
+    ("connect", "host", "hosts"),
+    ("connect", "port", "hosts"),
+    ("connect", "login", "username"),
+    ("connect", "userid", "username"),
+    ("connect", "ssl", "tls"),
+    ("connect", "ssl_options", "tls"),
+    ("connect", "virtual_host", "vhost"),
+    ("connect", "heartbeat_interval", "heartbeat"),
+    ("connect", "connection_attempts", "recovery"),
+    ("connect", "blocked_connection_timeout", "timeout"),
+    ("connect", "socket_timeout", "connect_timeout"),
+    ("connect", "broker_use_ssl", "tls"),
+    ("publish", "delivery_mode", "persistent"),
+    ("publish", "properties", "headers"),
+    ("publish", "retry", "again"),
+    ("declare_queue", "passive", "queue_info"),
+    ("declare_queue", "queue", "name"),
+    ("declare_exchange", "passive", "check_exchange"),
+    ("declare_exchange", "exchange_type", "type"),
+    ("consume", "auto_ack", "no_ack"),
+    ("consume", "prefetch_count", "prefetch"),
+    ("consume", "on_message_callback", "iterate"),
+    ("consume", "consumer_tag", "tag"),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "ours"), ELSEWHERE)
+def test_the_name_of_an_argument_elsewhere_leads_to_ours(client, method, name, ours):
+    """Those of pika, aio-pika, Celery and kombu."""
+    calls = {
+        "connect": lambda **arguments: mm.connect(**arguments),
+        "publish": lambda **arguments: client.publish(b"", **arguments),
+        "declare_queue": lambda **arguments: client.declare_queue(**arguments),
+        "declare_exchange": lambda **arguments: client.declare_exchange("x", **arguments),
+        "consume": lambda **arguments: client.consume("q", **arguments),
+    }
+    with pytest.raises(TypeError, match=rf"^{method}\(\) got an unexpected keyword argument '{name}'; .*\b{ours}\b"):
+        calls[method](**{name: 1})
+    if method == "connect":
+        with pytest.raises(TypeError, match=ours):
+            aio.connect(**{name: 1})
+
+
+def test_hints_are_for_names_that_we_do_not_have(client):
+    """Take the name out of python/src/hints.rs: it is an argument here."""
+    hints = source("python/src/hints.rs")
+    functions = {"connect": mm.connect} | {
+        method: getattr(client, method) for method in ("publish", "declare_queue", "declare_exchange", "consume")
+    }
+    known = re.findall(r'\(\s*"(\w+)",\s*&\[(.*?)\]', hints.split("HINTS", 1)[1], re.DOTALL)
+    assert {method for method, _ in known} == set(functions)
+    for method, names in known:
+        ours = set(inspect.signature(functions[method]).parameters)
+        assert not ours & set(re.findall(r'"(\w+)"', names)), method
 
 
 def test_a_recovery_may_be_of_a_derived_class(uri):
@@ -251,8 +356,8 @@ def test_durations_are_seconds_or_timedeltas_everywhere(uri, queue):
         client.declare_queue(queue, expires=MINUTE, message_ttl=MINUTE)
         client.publish(b"1", routing_key=queue, timeout=MINUTE, expiration=MINUTE)
         pending = client.publish_nowait(b"2", routing_key=queue, timeout=MINUTE)
-        pending.wait(MINUTE)
-        pending.wait(timeout=MINUTE)
+        pending.result(MINUTE)
+        pending.result(timeout=MINUTE)
         mm.wait_all([pending], timeout=MINUTE)
         with client.consume(queue) as deliveries:
             first = deliveries.get(timeout=MINUTE)
@@ -276,13 +381,13 @@ def test_a_duration_may_be_as_long_as_one_likes(uri, queue, long):
         client.declare_queue(queue, expires=60)
         client.publish(b"1", routing_key=queue, timeout=long)
         pending = client.publish_nowait(b"2", routing_key=queue, timeout=long)
-        pending.wait(long)
+        pending.result(long)
         with client.consume(queue) as deliveries:
             deliveries.get(long).ack()
             deliveries.get_many(1, long)[0].ack()
         for what in ("expires", "message_ttl", "max_age"):
             with pytest.raises(mm.InvalidArgumentError, match="x-"):
-                client.declare_queue(queue, **{what: long})
+                client.declare_queue(queue, **{what: long}, type="stream" if what == "max_age" else None)
         with pytest.raises(mm.InvalidArgumentError, match="expiration"):
             client.publish(b"3", routing_key=queue, expiration=long)
         with pytest.raises(mm.InvalidArgumentError, match="timeout is"):
@@ -384,13 +489,13 @@ def block(text: str, head: str) -> str:
 
 
 def test_stats_has_every_counter_of_the_core():
-    """Add the counter to Stats in _types.py and to stats() in python/src/client.rs."""
+    """Add the counter to Stats in _types.py and to stats() in python/src/client/connection.rs."""
     fields = re.findall(r"^    pub (\w+):", block(source("core/src/stats.rs"), "pub struct Stats"), re.MULTILINE)
     assert mm.Stats._fields == tuple(fields)
 
 
 def test_server_info_has_every_field_of_the_core():
-    """Add the field to ServerInfo in _types.py and to server() in python/src/client.rs."""
+    """Add the field to ServerInfo in _types.py and to server() in python/src/client/connection.rs."""
     body = block(source("core/src/wire/handshake.rs"), "pub struct ServerInfo")
     assert mm.ServerInfo._fields == tuple(re.findall(r"^    pub (\w+):", body, re.MULTILINE))
 
@@ -405,7 +510,7 @@ def test_every_event_of_the_core_has_a_class():
 
 
 def test_recovery_has_the_fields_and_defaults_of_the_core():
-    """Change Recovery in _types.py, and recovery() in python/src/connect.rs."""
+    """Change Recovery in _types.py, and recovery() in python/src/connect/options.rs."""
     options = source("core/src/options.rs")
     fields = re.findall(r"^    pub (\w+):", block(options, "pub struct Recovery"), re.MULTILINE)
     assert set(fields) == set(inspect.signature(mm.Recovery).parameters)
@@ -430,7 +535,7 @@ def test_the_annotations_of_recovery_can_be_read():
 
 
 def test_connect_has_every_option_of_the_core():
-    """Add the option to options() in python/src/connect.rs, to its signatures and to _native.pyi; or name it here."""
+    """Add the option to options() in python/src/connect/options.rs and to python/interface.pyi; or name it here."""
     # What the names differ in, and what a URI, a file or a runtime is in Rust only.
     renamed = {
         "host": "hosts",
@@ -450,9 +555,14 @@ def test_connect_has_every_option_of_the_core():
 
 
 def test_the_window_is_that_of_the_core_by_default():
-    """Change `window` in options() of python/src/connect.rs, and the docstring of connect()."""
+    """Change `window` in options() of python/src/connect/options.rs, and the docstring of connect()."""
     core = source("core/src/options.rs")
-    python = source("python/src/connect.rs")
+    python = source("python/src/connect/options.rs")
     (messages,) = re.findall(r"window_messages: ([\d_]+),", core)
     (mebibytes,) = re.findall(r"window_bytes: (\d+) \* MIB,", core)
     assert f"let mut window = ({messages}, {mebibytes} << 20);" in python
+
+
+def test_the_package_has_its_version():
+    (version,) = re.findall(r'^version = "(.*)"', source("Cargo.toml"), re.MULTILINE)
+    assert mm.__version__ == version

@@ -112,7 +112,8 @@ def test_a_close_waits_for_a_drain_that_somebody_waits_for(run, uri, queue):
         delivery = await consumer.get(timeout=10)
         draining = asyncio.create_task(client.drain(50))
         # It ends when the drain has begun.
-        assert await consumer.get(timeout=10) is None
+        with pytest.raises(mm.ClosedError):
+            await consumer.get(timeout=10)
         closing = asyncio.create_task(client.close())
         done, _ = await asyncio.wait([draining, closing], timeout=0.2)
         assert not done
@@ -455,6 +456,8 @@ def test_a_consumer_that_is_only_polled_starts_all_the_same(run, uri, queue):
             deliveries = client.consume(queue)
             assert await deliveries.get(timeout=0) is None
             await deliveries.cancel()
+            with pytest.raises(mm.ConsumerCancelledError):
+                await deliveries.get(timeout=0)
             while (await client.queue_info(queue)).consumer_count:
                 await asyncio.sleep(0)
 
@@ -500,8 +503,11 @@ def test_a_consumer_is_cancelled_while_it_starts(run, uri, queue):
             await asyncio.sleep(0)
             assert not any(task.done() for task in waiting)
             await deliveries.cancel()
-            assert await asyncio.gather(*waiting) == [None] * 3
-            assert await deliveries.get() is None
+            ends = await asyncio.gather(*waiting, return_exceptions=True)
+            assert [type(end) for end in ends] == [mm.ConsumerCancelledError] * 3
+            assert deliveries.closed
+            with pytest.raises(mm.ConsumerCancelledError):
+                await deliveries.get()
             with pytest.raises(mm.ConsumerCancelledError):
                 await deliveries
             proxy.resume()

@@ -48,7 +48,7 @@ def test_an_alarm_of_the_broker(own_node, queue):
         waiting = client.publish_nowait(b"later", routing_key=queue, timeout=120)
         own_node.ctl("set_vm_memory_high_watermark", "0.4")
         assert wait_for(events, mm.events.Unblocked) == mm.events.Unblocked("publish")
-        waiting.wait(timeout=60)
+        waiting.result(timeout=60)
 
 
 def test_a_virtual_host_without_room_for_a_connection(own_node):

@@ -40,8 +40,8 @@ INHERITED = """
             "cancel": lambda: consumer.cancel(),
             "ack": lambda: delivery.ack(),
             "body": lambda: delivery.body,
-            "wait": lambda: confirmation.wait(),
-            "done": lambda: confirmation.done,
+            "result": lambda: confirmation.result(),
+            "done": lambda: confirmation.done(),
             "wait_all": lambda: mm.wait_all([confirmation]),
             "events": lambda: events.get(timeout=1),
         }
@@ -70,7 +70,7 @@ def test_what_a_child_inherits_is_an_error_and_a_new_client_works(uri):
     _, status = os.waitpid(pid, 0)
     assert status == 0, status
     delivery.ack()
-    confirmation.wait(timeout=10)
+    confirmation.result(timeout=10)
     bodies = {consumer.get(timeout=10).body for _ in range(2)}
     assert bodies == {b"pending", b"child"}, bodies
     client.publish(b"parent again", routing_key=queue)

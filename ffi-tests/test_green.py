@@ -119,7 +119,7 @@ def test_every_waiting_call_lets_others_run(green, uri):
         calls = {
             "publish": lambda: client.publish(b"x", routing_key=queue),
             "publish_nowait": lambda: [client.publish_nowait(b"x", routing_key=queue) for _ in range(30)],
-            "wait": lambda: client.publish_nowait(b"x", routing_key=queue).wait(),
+            "result": lambda: client.publish_nowait(b"x", routing_key=queue).result(),
             "wait_all": lambda: mm.wait_all([client.publish_nowait(b"x", routing_key=queue)]),
             "declare_queue": lambda: client.declare_queue(queue, expires=60),
             "queue_info": lambda: client.queue_info(queue),

@@ -66,13 +66,13 @@ def test_waits_that_are_given_up_leave_nothing_with_their_publish(uri):
                 await client.publish(b"", routing_key="nowhere", mandatory=False)
                 proxy.stall()
                 pending = await client.publish_nowait(b"", routing_key="nowhere", mandatory=False)
-                waiting = asyncio.ensure_future(pending.wait())
+                waiting = asyncio.ensure_future(pending.result())
                 await asyncio.sleep(0)
                 for n in range(-2, 20):
                     if n == 0:
                         before = resident()
                     for _ in range(1000):
-                        wait = pending.wait()
+                        wait = pending.result()
                         wait.send(None)
                         wait.close()
                 print(resident() - before)

@@ -15,7 +15,7 @@ CALLS = {
     "connect": "mm.connect(proxy.uri, connect_timeout=60)",
     "publish": "client.publish(b'x', routing_key=queue)",
     "publish_nowait": "[client.publish_nowait(b'x', routing_key=queue) for _ in range(100)]",
-    "confirmation.wait": "client.publish_nowait(b'x', routing_key=queue).wait()",
+    "confirmation.result": "client.publish_nowait(b'x', routing_key=queue).result()",
     "wait_all": "mm.wait_all([client.publish_nowait(b'x', routing_key=queue)])",
     "declare_queue": "client.declare_queue(queue)",
     "get": "client.get(queue)",

@@ -103,6 +103,7 @@ lint)
     develop
     .venv/bin/ruff format --check --quiet python ffi-tests examples
     .venv/bin/ruff check --quiet python ffi-tests examples
+    .venv/bin/python scripts/stubs.py --check
     .venv/bin/mypy
     MYPYPATH=python .venv/bin/stubtest murano_messaging --mypy-config-file pyproject.toml --allowlist python/stubtest-allowlist
     ;;

@@ -4,12 +4,15 @@ mod closing;
 mod connections;
 mod topology;
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use zeroize::Zeroizing;
 
 use self::connections::Inner;
@@ -24,7 +27,7 @@ use crate::{
     },
     events::Events,
     message::{Message, check_short},
-    options::Options,
+    options::{LONGEST_TIMEOUT, Options},
     publisher::Publisher,
     stats::Stats,
     wire::handshake::ServerInfo,
@@ -44,7 +47,11 @@ use crate::{
 /// Dropping the last handle (client, publishers and consumers) closes it in the background: what was published is
 /// flushed and confirmed first. [`Client::close`] does the same and waits for it.
 #[derive(Clone)]
-pub struct Client(pub(crate) Arc<Inner>);
+pub struct Client(
+    pub(crate) Arc<Inner>,
+    /// The deadline of this handle's operations, if it is not that of the options.
+    Option<Duration>,
+);
 
 /// A [`Client`] that this does not keep open.
 #[derive(Clone)]
@@ -53,7 +60,7 @@ pub struct WeakClient(Weak<Inner>);
 impl WeakClient {
     /// The client; `None` when its last handle was dropped.
     pub fn upgrade(&self) -> Option<Client> {
-        self.0.upgrade().map(Client)
+        self.0.upgrade().map(|inner| Client(inner, None))
     }
 }
 
@@ -85,6 +92,33 @@ impl Client {
     /// Options to connect with, where a URI does not say enough.
     pub fn builder() -> Options {
         Options::new()
+    }
+
+    /// A handle of the same client whose operations have `timeout` as their deadline, instead of
+    /// [`Options::operation_timeout`]: `client.with_timeout(SECOND).queue_info("tasks")`. Publishers and consumers that are
+    /// made with it have it too.
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self(self.0.clone(), Some(timeout.min(LONGEST_TIMEOUT)))
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.1.unwrap_or(self.0.options.operation_timeout)
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout()
+    }
+
+    /// Asks the engine of the main connection and waits for its answer.
+    pub(crate) async fn ask<T>(
+        &self,
+        name: String,
+        command: impl FnOnce(Pending<T>) -> Command,
+    ) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let asked = Pending { name, deadline: self.deadline(), to: Some(reply) };
+        self.0.main.send(command(asked))?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
     /// A handle that does not keep the client open.
@@ -141,7 +175,7 @@ impl Client {
         existing_queue(queue)?;
         let queue = queue.to_owned();
         let name = format!("get from queue '{queue}'");
-        self.0.ask(name, |reply| Command::Get(Get { queue, no_ack, reply })).await
+        self.ask(name, |reply| Command::Get(Get { queue, no_ack, reply })).await
     }
 
     // ---- the connection --------------------------------------------------------------------------------------
@@ -178,7 +212,15 @@ impl Client {
             undelivered_bytes: self.0.main.undelivered() as u64,
             reconnects: read(&counters.reconnects),
             recorded: read(&counters.recorded),
+            main_connected: self.0.main.is_connected(),
+            publish_connected: self.0.publish_link().map(|link| link.is_connected()),
         }
+    }
+
+    /// Whether the main connection is open at this moment; [`Self::stats`] has each connection. An outage ends it, a
+    /// recovery brings it back. A peer that is silent counts as connected until its heartbeats are missed.
+    pub fn is_connected(&self) -> bool {
+        self.0.main.is_connected()
     }
 
     /// Whether the client was closed, or gave up.
@@ -213,7 +255,7 @@ impl Client {
             return Err(error);
         }
         let secret = Zeroizing::new(secret.to_owned());
-        let deadline = self.0.deadline();
+        let deadline = self.deadline();
         // All are told before any is waited for. A connection that gave up has no login; its successor will have the new
         // secret.
         let told: Vec<_> = self

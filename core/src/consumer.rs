@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use amq_protocol::types::FieldTable;
@@ -155,7 +156,7 @@ impl ConsumeBuilder {
             DeliveryQueue::new(client.0.next_consumer(), client.0.main.clone(), self.settings, requests);
         // Made before the answer is there, so that giving up the wait cancels the consumer.
         let consumer = Consumer { client, incoming: incoming.clone() };
-        consumer.client.0.ask(name, |reply| Command::Consume { incoming, reply }).await?;
+        consumer.client.ask(name, |reply| Command::Consume { incoming, reply }).await?;
         Ok(consumer)
     }
 }
@@ -198,6 +199,16 @@ impl Consumer {
         self.incoming.settings().queue.clone()
     }
 
+    /// Whether it has ended: nothing more arrives. What had arrived before is still handed out.
+    pub fn has_ended(&self) -> bool {
+        self.incoming.has_ended()
+    }
+
+    /// What ended it, once it has ended and unless it was cancelled or its client closed; also after the stream has said so.
+    pub fn failure(&self) -> Option<Error> {
+        self.incoming.failure()
+    }
+
     /// Deliveries that have arrived and were not handed out yet.
     pub fn undelivered(&self) -> usize {
         self.incoming.undelivered()
@@ -215,28 +226,44 @@ impl Consumer {
     /// limit, under this same handle and without a gap; a stream goes on at the next offset. What a quorum queue was just
     /// sending comes later then, marked as redelivered.
     pub async fn set_prefetch(&self, messages: u16) -> Result<()> {
+        self.set_prefetch_within(messages, self.client.timeout()).await
+    }
+
+    /// As [`Self::set_prefetch`], with a deadline of its own.
+    pub async fn set_prefetch_within(&self, messages: u16, timeout: Duration) -> Result<()> {
         let consumer = self.incoming.id;
         let name = format!("change the prefetch of consumer '{}'", self.tag());
-        self.client.0.ask(name, |reply| Command::SetPrefetch { consumer, prefetch: messages, reply }).await
+        let command = |reply| Command::SetPrefetch { consumer, prefetch: messages, reply };
+        self.client.with_timeout(timeout).ask(name, command).await
     }
 
     /// Has the broker put back everything that is unsettled on this consumer, to be delivered again
     /// (`basic.recover`, AMQP 0-9-1 section 1.8.3.16). RabbitMQ supports only `requeue = true`; the other kind is
     /// [`crate::ErrorKind::InvalidArgument`], and so is any on a stream. Deliveries in hand become stale.
     pub async fn recover(&self, requeue: bool) -> Result<()> {
+        self.recover_within(requeue, self.client.timeout()).await
+    }
+
+    /// As [`Self::recover`], with a deadline of its own.
+    pub async fn recover_within(&self, requeue: bool, timeout: Duration) -> Result<()> {
         if !requeue {
             return Err(Error::invalid("basic.recover without requeue is not supported by RabbitMQ"));
         }
         let consumer = self.incoming.id;
         let name = format!("recover consumer '{}'", self.tag());
-        self.client.0.ask(name, |reply| Command::Recover { consumer, reply }).await
+        self.client.with_timeout(timeout).ask(name, |reply| Command::Recover { consumer, reply }).await
     }
 
     /// Stops consuming (`basic.cancel`). What was not handed out goes back to the queue; what was can still be acked.
     pub async fn cancel(&self) -> Result<()> {
+        self.cancel_within(self.client.timeout()).await
+    }
+
+    /// As [`Self::cancel`], with a deadline of its own.
+    pub async fn cancel_within(&self, timeout: Duration) -> Result<()> {
         let consumer = self.incoming.id;
         let name = format!("cancel consumer '{}'", self.tag());
-        self.client.0.ask(name, |reply| Command::Cancel { consumer, reply }).await
+        self.client.with_timeout(timeout).ask(name, |reply| Command::Cancel { consumer, reply }).await
     }
 }
 
@@ -268,7 +295,7 @@ impl Drop for Consumer {
             self.incoming.abandon();
         }
         let consumer = self.incoming.id;
-        let deadline = Instant::now() + self.client.0.options.operation_timeout;
+        let deadline = Instant::now() + self.client.timeout();
         let reply = Pending { name: "cancel".into(), deadline, to: None };
         // An engine that is gone has no consumers.
         let _ = self.client.0.main.send(Command::Cancel { consumer, reply });

@@ -177,7 +177,9 @@ impl Error {
         self.with(|d| d.tls = Some(failure))
     }
 
-    pub(crate) fn with_outcome_unknown(self) -> Self {
+    /// The same error of an operation that may have taken effect: [`Self::outcome_unknown`] is true of it.
+    #[must_use]
+    pub fn with_outcome_unknown(self) -> Self {
         self.with(|d| d.outcome_unknown = true)
     }
 

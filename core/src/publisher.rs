@@ -25,7 +25,7 @@ pub struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(client: Client, exchange: Arc<str>, routing_key: Arc<str>) -> Self {
-        let timeout = Some(client.0.options.operation_timeout);
+        let timeout = Some(client.timeout());
         Self { client, exchange, routing_key, timeout }
     }
 

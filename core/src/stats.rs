@@ -33,6 +33,10 @@ pub struct Stats {
     pub reconnects: u64,
     /// Queues, exchanges and bindings on record for recovery.
     pub recorded: u64,
+    /// Whether the main connection is open now.
+    pub main_connected: bool,
+    /// Whether the publishing connection is open now; `None` before the first publish, and where one connection serves for all.
+    pub publish_connected: Option<bool>,
 }
 
 /// The counters that the engines of a client share.

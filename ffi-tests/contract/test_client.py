@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 import murano_messaging as mm
@@ -49,6 +51,97 @@ async def test_events_end_when_the_client_is_closed(face, broker):
     await client.close()
     seen = [event async for event in events]
     assert seen == [mm.events.Closed(role="main", reason=None)]
+    # None is a timeout and nothing else.
+    for _ in range(2):
+        with pytest.raises(mm.ClosedError):
+            await events.get(timeout=10)
+
+
+async def test_connected_says_whether_there_is_a_connection_now(face, uri, queue):
+    proxy = Proxy(uri)
+    async with face.connect(proxy.uri, recovery=mm.Recovery(initial_delay=0.01, max_delay=0.05)) as client:
+        stats = client.stats()
+        assert client.connected
+        assert (stats.main_connected, stats.publish_connected) == (True, None)
+        await client.declare_queue(queue, expires=60)
+        await client.publish(b"x", routing_key=queue)
+        assert client.stats().publish_connected is True
+        events = client.events()
+        proxy.refuse()
+        proxy.cut()
+        lost = set()
+        while lost != {"main", "publish"}:
+            event = await events.get(timeout=30)
+            if isinstance(event, mm.events.Lost):
+                lost.add(event.role)
+        stats = client.stats()
+        assert not client.connected and not client.closed
+        assert (stats.main_connected, stats.publish_connected) == (False, False)
+        proxy.welcome()
+        recovered = set()
+        while recovered != {"main", "publish"}:
+            event = await events.get(timeout=30)
+            if isinstance(event, mm.events.Recovered):
+                recovered.add(event.role)
+        assert client.connected and client.stats().publish_connected
+    assert not client.connected and client.closed
+    proxy.close()
+
+
+async def test_every_operation_has_a_timeout_of_its_own(face, uri, queue):
+    proxy = Proxy(uri)
+    async with face.connect(uri) as owner, face.connect(proxy.uri, timeout=60) as client:
+        await owner.declare_queue(queue, expires=60)
+        consumer = await client.consume(queue)
+        proxy.stall()
+        operations = {
+            "publish": lambda: client.publish(b"x", routing_key=queue, timeout=0.05),
+            "get": lambda: client.get(queue, timeout=0.05),
+            "consume": lambda: face_consume(face, client, queue),
+            "declare_queue": lambda: client.declare_queue(queue, expires=60, timeout=0.05),
+            "queue_info": lambda: client.queue_info(queue, timeout=0.05),
+            "delete_queue": lambda: client.delete_queue(queue + "-2", timeout=0.05),
+            "purge_queue": lambda: client.purge_queue(queue, timeout=0.05),
+            "declare_exchange": lambda: client.declare_exchange("amq.direct", timeout=0.05),
+            "check_exchange": lambda: client.check_exchange("amq.direct", timeout=0.05),
+            "delete_exchange": lambda: client.delete_exchange(queue, timeout=0.05),
+            "bind": lambda: client.bind(queue, "amq.direct", timeout=0.05),
+            "unbind": lambda: client.unbind(queue, "amq.direct", timeout=0.05),
+            "bind_exchange": lambda: client.bind_exchange("amq.direct", "amq.topic", timeout=0.05),
+            "unbind_exchange": lambda: client.unbind_exchange("amq.direct", "amq.topic", timeout=0.05),
+            "update_secret": lambda: client.update_secret("guest", timeout=0.05),
+            "set_prefetch": lambda: consumer.set_prefetch(5, timeout=0.05),
+            "recover": lambda: consumer.recover(timeout=0.05),
+            "cancel": lambda: consumer.cancel(timeout=0.05),
+            "close": lambda: client.close(timeout=0.05),
+        }
+        for name, operation in operations.items():
+            with pytest.raises(mm.OperationTimeoutError) as caught:
+                await operation()
+            # The publishing connection was still to be made: that message certainly was not sent.
+            assert caught.value.outcome_unknown == (name != "publish"), name
+        assert client.closed
+    proxy.close()
+
+
+async def face_consume(face, client, queue):
+    async with client.consume(queue, timeout=0.05):
+        pass
+
+
+async def test_events_can_be_called_back(face, broker, queue):
+    client = await face.connect(broker)
+    heard = []
+    client.on_event(heard.append)
+    events = client.events()
+    await client.declare_queue(queue, expires=60)
+    await client.close()
+    expected = [event async for event in events]
+    until = time.monotonic() + 30
+    while heard != expected:
+        assert time.monotonic() < until, heard
+        await face.pause()
+    assert isinstance(heard[-1], mm.events.Closed)
 
 
 async def test_the_publishing_connection_is_told(face, broker, queue):

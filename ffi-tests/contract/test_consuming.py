@@ -125,7 +125,8 @@ async def test_leaving_the_block_puts_back_what_was_not_settled(face, broker, qu
             kept = await deliveries.get(timeout=10)
             assert kept.body == b"0"
         await kept.ack()
-        assert await deliveries.get(timeout=1) is None
+        with pytest.raises(mm.ConsumerCancelledError):
+            await deliveries.get(timeout=1)
         async with client.consume(queue) as deliveries:
             again = [int((await deliveries.get(timeout=10)).body) for _ in range(4)]
             assert sorted(again) == [1, 2, 3, 4]
@@ -158,7 +159,93 @@ async def test_a_deleted_queue_ends_its_consumer_with_an_error(face, broker, que
             await client.delete_queue(queue)
             with pytest.raises(mm.ConsumerCancelledError):
                 await deliveries.get(timeout=10)
-            assert await deliveries.get(timeout=10) is None
+            assert [delivery async for delivery in deliveries] == []
+
+
+async def test_the_end_of_a_consumer_is_told_apart_from_a_timeout(face, broker, queue, unique):
+    """Each way to end, and each way to ask: an end that looked like a timeout would have its reader spin."""
+
+    async def deleted(client, other, queue, deliveries):
+        await client.delete_queue(queue)
+
+    async def cancelled(client, other, queue, deliveries):
+        await deliveries.cancel()
+
+    async def closed(client, other, queue, deliveries):
+        await client.close()
+
+    ends = {
+        deleted: mm.ConsumerCancelledError,
+        cancelled: mm.ConsumerCancelledError,
+        closed: mm.ClosedError,
+    }
+    for end, error in ends.items():
+        name = unique("ends")
+        async with face.connect(broker) as client, face.connect(broker) as other:
+            await fill(client, name, 0)
+            deliveries = await client.consume(name)
+            assert await deliveries.get(timeout=0.01) is None
+            assert await deliveries.get_many(3, timeout=0.01) == []
+            assert not deliveries.closed
+            await end(client, other, name, deliveries)
+            for _ in range(3):
+                with pytest.raises(error):
+                    await deliveries.get(timeout=10)
+                with pytest.raises(error):
+                    await deliveries.get_many(3, timeout=10)
+                with pytest.raises(error):
+                    await deliveries.get()
+            assert deliveries.closed
+            # Iterations end.
+            assert [delivery async for delivery in deliveries] == []
+
+
+async def test_many_that_wait_hear_of_the_end(face, broker, queue):
+    async with face.connect(broker) as client:
+        await fill(client, queue, 0)
+        deliveries = await client.consume(queue)
+        errors = []
+
+        async def wait():
+            try:
+                while True:
+                    await deliveries.get(timeout=30)
+            except mm.ConsumerCancelledError as error:
+                errors.append(error)
+
+        async def delete():
+            await client.delete_queue(queue)
+
+        await face.together(*[wait] * 5, delete)
+        assert len(errors) == 5
+
+
+async def test_what_was_delivered_before_the_end_is_handed_out_first(face, broker, queue):
+    async with face.connect(broker) as client:
+        await fill(client, queue, 3)
+        deliveries = await client.consume(queue, no_ack=True)
+        while client.stats().delivered < 3:
+            await client.queue_info(queue)
+        await client.delete_queue(queue)
+        assert not deliveries.closed
+        assert [(await deliveries.get(timeout=30)).body for _ in range(3)] == [b"0", b"1", b"2"]
+        with pytest.raises(mm.ConsumerCancelledError):
+            await deliveries.get(timeout=30)
+        assert deliveries.closed
+
+
+async def test_an_iteration_raises_what_ended_it_once(face, broker, queue):
+    async with face.connect(broker) as client:
+        await fill(client, queue, 0)
+        deliveries = await client.consume(queue)
+        await client.delete_queue(queue)
+        with pytest.raises(mm.ConsumerCancelledError):
+            async for _ in deliveries:
+                pass
+        async for _ in deliveries:
+            raise AssertionError("it ended")
+        with pytest.raises(mm.ConsumerCancelledError):
+            await deliveries.get(timeout=0)
 
 
 async def test_an_end_is_not_lost_behind_a_batch(face, broker, queue):

@@ -20,7 +20,7 @@ async def test_properties_arrive_as_they_were_sent(face, broker, queue):
         "correlation_id": "c-1",
         "reply_to": "answers",
         "message_id": "m-1",
-        "kind": "plan",
+        "type": "plan",
         "user_id": "guest",
         "app_id": "tests",
         "cluster_id": "",
@@ -44,6 +44,19 @@ async def test_properties_arrive_as_they_were_sent(face, broker, queue):
         await delivery.ack()
         again = await client.get(queue)
         assert again.properties == sent
+
+
+async def test_kind_is_the_old_name_of_type(face, broker, queue):
+    async with face.connect(broker) as client:
+        await client.declare_queue(queue, expires=60)
+        with pytest.warns(DeprecationWarning, match="type"):
+            await client.publish(b"x", routing_key=queue, kind="plan")
+        delivery = await client.get(queue)
+        assert delivery.type == "plan"
+        with pytest.warns(DeprecationWarning, match="type"):
+            assert delivery.kind == "plan"
+        with pytest.warns(DeprecationWarning), pytest.raises(mm.InvalidArgumentError, match="type"):
+            await client.publish(b"x", routing_key=queue, kind="plan", type="plan")
 
 
 async def test_a_message_without_properties_has_an_id_and_is_persistent(face, broker, queue):

@@ -7,6 +7,7 @@ import datetime
 import pytest
 
 import murano_messaging as mm
+from proxy import Proxy
 
 
 async def test_a_publish_is_confirmed_when_it_returns(face, broker, queue):
@@ -23,8 +24,8 @@ async def test_ten_thousand_in_flight_arrive_in_order(face, broker, queue):
         await client.declare_queue(queue, expires=60)
         pending = [await client.publish_nowait(str(n).encode(), routing_key=queue) for n in range(10_000)]
         await face.wait_all(pending, timeout=60)
-        assert all(confirmation.done for confirmation in pending)
-        assert all(confirmation.error() is None for confirmation in pending)
+        assert all(confirmation.done() for confirmation in pending)
+        assert [await confirmation.exception() for confirmation in pending[:100]] == [None] * 100
         received = []
         async with client.consume(queue, prefetch=500) as deliveries:
             while len(received) < 10_000:
@@ -38,10 +39,57 @@ async def test_a_confirmation_can_be_awaited_more_than_once(face, broker, queue)
     async with face.connect(broker) as client:
         await client.declare_queue(queue, expires=60)
         confirmation = await client.publish_nowait(b"x", routing_key=queue)
-        await confirmation.wait()
-        await confirmation.wait(timeout=1)
+        await confirmation.result()
+        await confirmation.result(timeout=1)
         await confirmation
-        assert confirmation.done
+        assert confirmation.done()
+
+
+async def test_a_confirmation_is_like_a_future(face, broker, queue, unique):
+    async with face.connect(broker) as client:
+        await client.declare_queue(queue, expires=60)
+        good = await client.publish_nowait(b"x", routing_key=queue)
+        assert await good.result(timeout=30) is None
+        assert good.done() is True
+        assert await good.exception() is None
+        assert good.cancel() is False
+        bad = await client.publish_nowait(b"x", routing_key=unique("nowhere"))
+        error = await bad.exception(timeout=30)
+        assert isinstance(error, mm.UnroutableError)
+        with pytest.raises(mm.UnroutableError):
+            await bad.result()
+
+
+async def test_a_wait_for_a_confirmation_that_runs_out_leaves_the_outcome_unknown(face, uri, queue):
+    proxy = Proxy(uri)
+    async with face.connect(proxy.uri) as client:
+        await client.declare_queue(queue, expires=60)
+        await client.publish(b"x", routing_key=queue)
+        proxy.stall()
+        confirmation = await client.publish_nowait(b"x", routing_key=queue)
+        for wait in (confirmation.result, confirmation.exception, lambda timeout: face.wait_all([confirmation], timeout)):
+            with pytest.raises(mm.OperationTimeoutError) as caught:
+                await wait(timeout=0.01)
+            assert caught.value.outcome_unknown
+        assert confirmation.done() is False
+        proxy.resume()
+        await confirmation.result(timeout=30)
+    proxy.close()
+
+
+async def test_old_names_of_confirmations_are_deprecated(face, broker, queue):
+    async with face.connect(broker) as client:
+        await client.declare_queue(queue, expires=60)
+        confirmation = await client.publish_nowait(b"x", routing_key=queue)
+        confirmation = getattr(confirmation, "target", confirmation)
+        with pytest.warns(DeprecationWarning, match="result"):
+            waited = confirmation.wait(timeout=30)
+        if waited is not None:
+            await waited
+        with pytest.warns(DeprecationWarning, match="done"):
+            assert confirmation.done
+        with pytest.warns(DeprecationWarning, match="exception"):
+            assert confirmation.error() is None
 
 
 async def test_one_confirmation_can_be_waited_for_by_many(face, broker, queue):
@@ -51,8 +99,8 @@ async def test_one_confirmation_can_be_waited_for_by_many(face, broker, queue):
             confirmation = await client.publish_nowait(b"x", routing_key=queue)
 
             async def wait(confirmation=confirmation):
-                await confirmation.wait(timeout=30)
-                return confirmation.done
+                await confirmation.result(timeout=30)
+                return confirmation.done()
 
             assert all(await face.together(*[wait] * 8))
 
@@ -64,7 +112,7 @@ async def test_cancelling_wakes_who_waits(face, broker, queue):
 
         async def wait():
             try:
-                await confirmation.wait(timeout=30)
+                await confirmation.result(timeout=30)
             except mm.ClosedError:
                 pass
 
@@ -72,7 +120,7 @@ async def test_cancelling_wakes_who_waits(face, broker, queue):
             confirmation.cancel()
 
         await face.together(wait, wait, cancel)
-        assert confirmation.done
+        assert confirmation.done()
 
 
 async def test_an_unroutable_message_comes_back_with_its_own_publish(face, broker, queue):
@@ -89,7 +137,7 @@ async def test_an_unroutable_message_comes_back_with_its_own_publish(face, broke
         assert error.returned.body == b"42"
         assert error.returned.routing_key == queue + "-nowhere"
         assert error.returned.properties["content_type"] == "text/plain"
-        failed = [n for n, confirmation in enumerate(pending) if confirmation.error() is not None]
+        failed = [n for n, confirmation in enumerate(pending) if await confirmation.exception() is not None]
         assert failed == [42]
         assert (await client.queue_info(queue)).message_count == 99
         assert client.stats().returned == 1
@@ -120,7 +168,7 @@ async def test_a_missing_exchange_fails_its_publishes_and_no_others(face, broker
             if n == 25:
                 bad = await client.publish_nowait(b"bad", exchange=missing, routing_key="k")
         with pytest.raises(mm.NotFoundError) as caught:
-            await bad.wait(timeout=30)
+            await bad.result(timeout=30)
         assert caught.value.reply_code == 404
         assert missing in caught.value.reply_text
         await face.wait_all(pending, timeout=30)
@@ -187,10 +235,10 @@ async def test_a_cancelled_confirmation_fails_and_frees_its_place(face, broker, 
     async with face.connect(broker) as client:
         await client.declare_queue(queue, expires=60)
         confirmation = await client.publish_nowait(b"x", routing_key=queue)
-        confirmation.cancel()
-        if confirmation.error() is not None:
+        if confirmation.cancel():
+            assert isinstance(await confirmation.exception(), mm.ClosedError)
             with pytest.raises(mm.ClosedError):
-                await confirmation.wait(timeout=5)
+                await confirmation.result(timeout=5)
         await client.publish(b"y", routing_key=queue)
         assert client.stats().in_flight == 0
 

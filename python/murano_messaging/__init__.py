@@ -28,7 +28,7 @@ import logging as _logging  # noqa: F401
 import os as _os
 
 from . import _native, _overwritten, errors, events
-from ._native import Broker, Client, Confirmation, Consumer, Delivery, Events, connect, wait_all
+from ._native import Broker, Client, Confirmation, Consumer, Delivery, Events, __version__, connect, wait_all
 from ._types import QueueDepth, QueueInfo, Recovery, Returned, ServerInfo, Stats
 from .errors import (
     AccessRefusedError,
@@ -94,6 +94,7 @@ __all__ = [
     "TlsError",
     "UnroutableError",
     "VhostRefusedError",
+    "__version__",
     "connect",
     "errors",
     "events",

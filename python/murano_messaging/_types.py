@@ -90,6 +90,10 @@ class Stats(NamedTuple):
     """Connections that were lost and made again."""
     recorded: int
     """Queues, exchanges and bindings on record for recovery."""
+    main_connected: bool
+    """Whether the main connection (topology and consuming) is open now."""
+    publish_connected: Optional[bool]
+    """Whether the publishing connection is open now; ``None`` before the first publish, and where there is only one connection."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 //! Keyword arguments of simple types: what is wrong with one is said under its name.
 
+use std::{ffi::CStr, fmt::Display};
+
 use pyo3::{
-    exceptions::{PyOverflowError, PyTypeError},
+    exceptions::{PyDeprecationWarning, PyOverflowError, PyTypeError},
     prelude::*,
     types::{PyDict, PyFloat, PyIterator, PyString},
 };
 
-use crate::errors;
+use crate::{errors, hints};
 
 /// The keyword arguments that were given and are not `None`.
 pub fn given<'a, 'py>(
@@ -19,8 +21,15 @@ pub fn given<'a, 'py>(
         .map(|(key, value)| Ok((key.cast::<PyString>()?.to_cow()?.into_owned(), value)))
 }
 
+/// The error for an argument that a method does not have.
 pub fn unexpected(method: &str, key: &str) -> PyErr {
-    PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{key}'"))
+    let hint = hints::of(method, key).map(|hint| format!("; {hint}")).unwrap_or_default();
+    PyTypeError::new_err(format!("{method}() got an unexpected keyword argument '{key}'{hint}"))
+}
+
+/// Warns of the use of a name that has a better one.
+pub fn deprecated(py: Python<'_>, text: &CStr) -> PyResult<()> {
+    PyErr::warn(py, &py.get_type::<PyDeprecationWarning>(), text, 1)
 }
 
 /// What was given, `None` too; nothing where the argument was left out.
@@ -68,14 +77,31 @@ pub fn items<'py>(what: &str, expected: &str, given: &Bound<'py, PyAny>) -> PyRe
     given.try_iter().map_err(|_| errors::wrong_type(what, expected, given))
 }
 
+/// The numbers that an argument takes.
+pub trait Whole: Display {
+    const LEAST: Self;
+    const MOST: Self;
+}
+
+macro_rules! whole {
+    ($($number:ty),*) => {
+        $(impl Whole for $number {
+            const LEAST: Self = Self::MIN;
+            const MOST: Self = Self::MAX;
+        })*
+    };
+}
+
+whole!(u8, u16, u32, u64, usize, i32);
+
 /// A whole number that fits.
 pub fn number<'py, T>(what: &str, given: &Bound<'py, PyAny>) -> PyResult<T>
 where
-    for<'a> T: FromPyObject<'a, 'py, Error = PyErr>,
+    T: Whole + for<'a> FromPyObject<'a, 'py, Error = PyErr>,
 {
     given.extract::<T>().map_err(|error| {
         if error.is_instance_of::<PyOverflowError>(given.py()) {
-            errors::invalid(format!("{what} is {given}, which is out of range"))
+            errors::invalid(format!("{what} is {given}; it must be from {} to {}", T::LEAST, T::MOST))
         } else if given.is_instance_of::<PyFloat>() || error.is_instance_of::<PyTypeError>(given.py()) {
             errors::wrong_type(what, "an int", given)
         } else {

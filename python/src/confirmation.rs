@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 
 use crate::{
     arguments, errors,
-    outcome::{Outcome, run},
+    outcome::{IntoPython, run},
     process::Owned,
     runtime, time,
     wait::{
@@ -28,9 +28,9 @@ enum State {
     Known(Result<(), Error>),
 }
 
-/// The broker's answer to one publish, now or later.
+/// The broker's answer to one publish, now or later, with the methods of `concurrent.futures.Future`.
 ///
-/// Dropping it does not cancel the publish.
+/// Dropping it does not cancel the publish; that it failed is logged as a warning then.
 #[pyclass(frozen, subclass, module = "murano_messaging")]
 pub struct Confirmation {
     state: Owned<Mutex<State>>,
@@ -39,7 +39,7 @@ pub struct Confirmation {
 
 /// The broker's answer to one publish, now or later: to be awaited.
 ///
-/// Dropping it does not cancel the publish.
+/// Dropping it does not cancel the publish; that it failed is logged as a warning then.
 #[pyclass(frozen, extends = Confirmation, name = "Confirmation", module = "murano_messaging.aio")]
 pub struct AioConfirmation;
 
@@ -124,30 +124,52 @@ impl Future for InOrder {
     }
 }
 
-fn wait_for<'py>(
+/// The answers to these publishes, or the error of a wait that was too short.
+fn answers<'py>(
     py: Python<'py>,
-    api: Api,
     confirmations: Vec<Py<Confirmation>>,
     timeout: Option<Bound<'py, PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<impl Future<Output = Result<Result<(), Error>, Error>> + Send + 'static> {
     let timeout = time::optional_duration("timeout", timeout.as_ref())?;
     for confirmation in &confirmations {
         confirmation.get().state.get()?;
     }
     let count = confirmations.len();
     let all = Timeout::new(runtime::handle(py)?, timeout, InOrder::new(confirmations));
-    run(py, api, async move {
-        match all.await {
-            Some(result) => result.map(|()| Outcome::None),
-            None => Err(Error::new(
-                ErrorKind::Timeout,
-                format!(
-                    "not all of {count} publishes were answered within {} s; they are still under way",
-                    timeout.unwrap_or_default().as_secs_f64()
-                ),
-            )),
-        }
+    Ok(async move {
+        all.await.ok_or_else(|| {
+            let text = format!(
+                "not all of {count} publishes were answered within {} s; they are still under way",
+                timeout.unwrap_or_default().as_secs_f64()
+            );
+            Error::new(ErrorKind::Timeout, text).with_outcome_unknown()
+        })
     })
+}
+
+fn wait_for<'py>(
+    py: Python<'py>,
+    api: Api,
+    confirmations: Vec<Py<Confirmation>>,
+    timeout: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let answers = answers(py, confirmations, timeout)?;
+    run(py, api, async move { answers.await? })
+}
+
+impl IntoPython for (Api, Core) {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        to_python(py, self.0, self.1)
+    }
+}
+
+/// An error as a value.
+struct Failure(Error);
+
+impl IntoPython for Failure {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(errors::to_value(py, &self.0))
+    }
 }
 
 fn listed(confirmations: &Bound<'_, PyAny>) -> PyResult<Vec<Py<Confirmation>>> {
@@ -185,46 +207,83 @@ pub fn wait_all_asyncio<'py>(
     wait_for(py, Api::Asyncio, listed(confirmations)?, timeout)
 }
 
+/// Whether the broker has answered: called, as the method `done`; or, as it once was, taken for a bool.
+#[pyclass(frozen, module = "murano_messaging._native")]
+struct Done(bool);
+
+#[pymethods]
+impl Done {
+    fn __call__(&self) -> bool {
+        self.0
+    }
+
+    fn __bool__(&self, py: Python<'_>) -> PyResult<bool> {
+        arguments::deprecated(py, c"Confirmation.done is a method: call done()")?;
+        Ok(self.0)
+    }
+}
+
 #[pymethods]
 impl Confirmation {
-    /// Whether the broker has answered.
+    /// `done()`: whether the broker has answered. Never waits.
     #[getter]
-    fn done(&self) -> PyResult<bool> {
-        Ok(match &*self.state()? {
+    fn done(&self) -> PyResult<Done> {
+        Ok(Done(match &*self.state()? {
             State::Known(_) => true,
             State::Waiting { core, .. } => core.is_ready(),
-        })
+        }))
     }
 
     /// Waits for the broker's answer, at most `timeout` (seconds or `timedelta`; for ever by default, though a publish has a
     /// deadline of its own), and raises the publish's error if it failed.
+    ///
+    /// When `timeout` is over first, `OperationTimeoutError` is raised, and the publish goes on.
     #[pyo3(signature = (timeout=None))]
-    fn wait<'py>(slf: Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn result<'py>(slf: Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let (py, api) = (slf.py(), slf.get().api);
         wait_for(py, api, vec![slf.unbind()], timeout)
     }
 
-    /// The error of the publish; `None` when it is confirmed, or not answered yet.
+    /// As `result`, but returns the publish's error instead of raising it; `None` when it is confirmed.
+    #[pyo3(signature = (timeout=None))]
+    fn exception<'py>(
+        slf: Bound<'py, Self>,
+        timeout: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, api) = (slf.py(), slf.get().api);
+        let answers = answers(py, vec![slf.unbind()], timeout)?;
+        run(py, api, async move { Ok(answers.await?.err().map(Failure)) })
+    }
+
+    /// Deprecated: `result`.
+    #[pyo3(signature = (timeout=None))]
+    fn wait<'py>(slf: Bound<'py, Self>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        arguments::deprecated(slf.py(), c"Confirmation.wait() is called result() now")?;
+        Self::result(slf, timeout)
+    }
+
+    /// Deprecated: `exception`. The error of the publish; `None` when it is confirmed, or not answered yet.
     fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let mut context = Context::from_waker(std::task::Waker::noop());
+        arguments::deprecated(py, c"Confirmation.error() is called exception() now, which waits")?;
         // A waiter's waker would be lost to this poll: only an answer that is there is taken.
-        if !self.done()? {
+        if !self.done()?.0 {
             return Ok(None);
         }
+        let mut context = Context::from_waker(std::task::Waker::noop());
         Ok(match self.poll(0, &mut context) {
             Poll::Ready(Err(error)) => Some(errors::to_value(py, &error)),
             _ => None,
         })
     }
 
-    /// Gives the publish up: it is not sent if it has not been, and never sent again.
-    fn cancel(&self) -> PyResult<()> {
+    /// Gives the publish up: it is not sent if it has not been, and never sent again. `False` when its answer is there.
+    fn cancel(&self) -> PyResult<bool> {
         let error = Error::new(ErrorKind::Closed, "the publish was cancelled");
         let before = {
             let mut state = self.state()?;
             match &*state {
-                State::Known(_) => return Ok(()),
-                State::Waiting { core, .. } if core.is_ready() => return Ok(()),
+                State::Known(_) => return Ok(false),
+                State::Waiting { core, .. } if core.is_ready() => return Ok(false),
                 State::Waiting { .. } => std::mem::replace(&mut *state, State::Known(Err(error))),
             }
         };
@@ -232,7 +291,7 @@ impl Confirmation {
             // Whoever waits for it hears of it.
             core.cancel();
         }
-        Ok(())
+        Ok(true)
     }
 
     fn __repr__(&self) -> PyResult<String> {

@@ -16,7 +16,7 @@ use self::start::Start;
 use crate::{
     arguments, delivery,
     errors::{self, OrPyErr},
-    outcome::{Outcome, leave, run, run_fair},
+    outcome::{Iterated, leave, run, run_fair},
     process::Owned,
     runtime, time,
     wait::{
@@ -48,6 +48,7 @@ impl Shared {
         self.start.get().map_or(Poll::Pending, Core::try_next)
     }
 
+    /// For iterations: what ended it is an error once, and then the end.
     async fn next(&self) -> Next {
         let core = match self.start.core().await {
             Ok(core) => core,
@@ -60,12 +61,25 @@ impl Shared {
         core.next().await
     }
 
-    /// At least one delivery, and as many more as are there already; none at the end.
+    /// The error of a call that asks for more than will ever come.
+    fn end(&self) -> Error {
+        if let Some(error) = self.start.get().and_then(Core::failure) {
+            return error;
+        }
+        if self.start.is_stopped() {
+            return start::cancelled();
+        }
+        Error::new(ErrorKind::Closed, "the client is closed or is draining: it consumes nothing any more")
+    }
+
+    /// The next delivery; after the end an error, each time.
+    async fn one(&self) -> Result<Delivery, Error> {
+        self.next().await.unwrap_or_else(|| Err(self.end()))
+    }
+
+    /// At least one delivery, and as many more as are there already; after the end an error, each time.
     async fn many(&self, most: usize) -> Result<Vec<Delivery>, Error> {
-        let Some(first) = self.next().await.transpose()? else {
-            return Ok(Vec::new());
-        };
-        let mut batch = vec![first];
+        let mut batch = vec![self.one().await?];
         while batch.len() < most {
             match self.try_next() {
                 Poll::Ready(Some(Ok(delivery))) => batch.push(delivery),
@@ -141,24 +155,25 @@ impl BaseConsumer {
 
 #[pymethods]
 impl BaseConsumer {
-    /// The next delivery; `None` when none came within `timeout` (seconds or `timedelta`; for ever by default), or when the
-    /// consumer was cancelled or its client closed.
+    /// The next delivery; `None` when none came within `timeout` (seconds or `timedelta`; for ever by default).
     ///
-    /// Raises, once, what ended the consumer otherwise: `ConsumerCancelledError` (its queue was deleted),
-    /// `PreconditionFailedError` (an ack took longer than the broker allows), `ConnectionLostError` (without recovery).
+    /// After the end it raises, each time: `ConsumerCancelledError` (it was cancelled, or its queue was deleted), `ClosedError`
+    /// (its client was closed, or drains), `PreconditionFailedError` (an ack took longer than the broker allows),
+    /// `ConnectionLostError` (without recovery). What was delivered before is handed out first.
     #[pyo3(signature = (timeout=None))]
     fn get<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let (shared, api) = (self.shared()?.clone(), self.api);
         let runtime = runtime::handle(py)?;
         run_fair(py, api, async move {
-            let next = pin!(shared.next());
-            delivery::outcome(api, Timeout::new(runtime, timeout, next).await.flatten())
+            let one = pin!(shared.one());
+            let delivery = Timeout::new(runtime, timeout, one).await.transpose()?;
+            Ok(delivery.map(|delivery| (api, delivery)))
         })
     }
 
     /// At least one delivery and at most `n`, as a list: waits for the first and takes what is there with it. Empty where
-    /// `get` returns `None`.
+    /// `get` returns `None`; raises what `get` raises.
     #[pyo3(signature = (n, timeout=None))]
     fn get_many<'py>(
         &self,
@@ -176,44 +191,71 @@ impl BaseConsumer {
         run_fair(py, api, async move {
             let many = pin!(shared.many(n));
             let batch = Timeout::new(runtime, timeout, many).await.unwrap_or(Ok(Vec::new()))?;
-            Ok(Outcome::Deliveries(api, batch))
+            Ok((api, batch))
         })
     }
 
     /// Stops consuming. What was not handed out goes back to the queue; what was can still be acked.
-    fn cancel<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    ///
+    /// `timeout`: seconds or `timedelta` for the broker's answer; that of `consume` by default.
+    #[pyo3(signature = (*, timeout=None))]
+    fn cancel<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let shared = self.shared()?.clone();
         run(py, self.api, async move {
-            if let Some(core) = shared.start.stop() {
-                core.cancel().await?;
+            match (shared.start.stop(), timeout) {
+                (Some(core), Some(timeout)) => core.cancel_within(timeout).await,
+                (Some(core), None) => core.cancel().await,
+                (None, _) => Ok(()),
             }
-            Ok(Outcome::None)
         })
     }
 
     /// Changes how many unsettled messages the broker sends ahead; 0 for no limit, which streams do not take.
+    #[pyo3(signature = (messages, *, timeout=None))]
     fn set_prefetch<'py>(
         &self,
         py: Python<'py>,
         messages: &Bound<'py, PyAny>,
+        timeout: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let messages = arguments::number("messages", messages)?;
+        let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let shared = self.shared()?.clone();
         run(py, self.api, async move {
-            shared.start.core().await?.set_prefetch(messages).await?;
-            Ok(Outcome::None)
+            let core = shared.start.core().await?;
+            match timeout {
+                Some(timeout) => core.set_prefetch_within(messages, timeout).await,
+                None => core.set_prefetch(messages).await,
+            }
         })
     }
 
     /// Has the broker put back everything that is unsettled on this consumer, to be delivered again (`basic.recover`). RabbitMQ
     /// knows only `requeue=True`. Deliveries in hand become stale.
-    #[pyo3(signature = (requeue=arguments::Given(None)), text_signature = "($self, requeue=True)")]
-    fn recover<'py>(&self, py: Python<'py>, requeue: arguments::Given<'py>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(
+        signature = (requeue=arguments::Given(None), *, timeout=None),
+        text_signature = "($self, requeue=True, *, timeout=None)"
+    )]
+    fn recover<'py>(
+        &self,
+        py: Python<'py>,
+        requeue: arguments::Given<'py>,
+        timeout: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let requeue = requeue.flag("requeue", true)?;
+        let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let shared = self.shared()?.clone();
         run(py, self.api, async move {
-            shared.start.core().await?.recover(requeue).await?;
-            Ok(Outcome::None)
+            let core = shared.start.core().await?;
+            match timeout {
+                Some(timeout) => core.recover_within(requeue, timeout).await,
+                None => core.recover(requeue).await,
+            }
         })
     }
 
@@ -227,6 +269,14 @@ impl BaseConsumer {
     #[getter]
     fn tag(&self) -> PyResult<Option<String>> {
         Ok(self.shared()?.start.get().map(|core| core.tag().to_string()))
+    }
+
+    /// Whether nothing comes any more: it was cancelled, its queue was deleted, its client was closed, and what was delivered
+    /// before is handed out.
+    #[getter]
+    fn closed(&self) -> PyResult<bool> {
+        let start = &self.shared()?.start;
+        Ok(start.is_over() || start.get().is_some_and(|core| core.has_ended() && core.undelivered() == 0))
     }
 
     /// Deliveries handed out so far.
@@ -273,11 +323,8 @@ impl Consumer {
 }
 
 /// The outcome of one step of an asynchronous iteration.
-fn iterated(next: Next) -> Result<Outcome, Error> {
-    match next.transpose()? {
-        None => Ok(Outcome::StopAsync),
-        Some(delivery) => Ok(Outcome::Delivery(Api::Asyncio, Some(Box::new(delivery)))),
-    }
+fn iterated(next: Next) -> Result<Iterated<(Api, Delivery)>, Error> {
+    Ok(Iterated(next.transpose()?.map(|delivery| (Api::Asyncio, delivery))))
 }
 
 #[pymethods]
@@ -311,7 +358,7 @@ impl AioConsumer {
         let itself = slf.clone().into_any().unbind();
         let operation = Operation::new(Box::pin(async move {
             shared.start.core().await?;
-            Ok(Outcome::Value(itself))
+            Ok(itself)
         }));
         Bound::new(py, operation)
     }

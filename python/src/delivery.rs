@@ -1,18 +1,18 @@
 //! Delivered messages.
 
-use murano_messaging::{Delivery as Core, Error};
+use murano_messaging::Delivery as Core;
 use pyo3::{
     exceptions::PyStopIteration,
     prelude::*,
     sync::PyOnceLock,
-    types::{PyBytes, PyDict, PyString},
+    types::{PyBytes, PyDict, PyList, PyString},
 };
 
 use crate::{
-    arguments::Given,
+    arguments::{self, Given},
     errors::OrPyErr,
     message,
-    outcome::Outcome,
+    outcome::IntoPython,
     process::Owned,
     runtime, time,
     wait::{Api, operation},
@@ -38,6 +38,22 @@ pub fn to_python(py: Python<'_>, api: Api, core: Core) -> PyResult<Bound<'_, PyA
             Bound::new(py, PyClassInitializer::from(delivery).add_subclass(AioDelivery))?.into_any()
         }
     })
+}
+
+impl IntoPython for (Api, Core) {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        to_python(py, self.0, self.1)
+    }
+}
+
+impl IntoPython for (Api, Vec<Core>) {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let list = PyList::empty(py);
+        for delivery in self.1 {
+            list.append(to_python(py, self.0, delivery)?)?;
+        }
+        Ok(list.into_any())
+    }
 }
 
 impl Delivery {
@@ -120,10 +136,17 @@ impl Delivery {
         Ok(message::short(py, self.core()?.properties().message_id()))
     }
 
-    /// What kind of message this is (the property `type`).
+    /// What type of message this is, as its publisher says.
+    #[getter]
+    fn r#type<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
+        Ok(message::short(py, self.core()?.properties().kind()))
+    }
+
+    /// Deprecated: `type`.
     #[getter]
     fn kind<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
-        Ok(message::short(py, self.core()?.properties().kind()))
+        arguments::deprecated(py, c"Delivery.kind is called type now")?;
+        self.r#type(py)
     }
 
     /// Who sent it: the name that its connection logged in with, where the sender says so.
@@ -204,7 +227,9 @@ impl Delivery {
         Ok(self.core()?.message_count())
     }
 
-    /// Whether the connection that brought it is gone: the broker will deliver it again.
+    /// Whether the channel that brought it is gone, with a connection that was lost, with its client, or because an ack came later
+    /// than the broker allows: settling it does nothing (a warning is logged, once per channel), and the broker delivers the message
+    /// again.
     #[getter]
     fn stale(&self) -> PyResult<bool> {
         Ok(self.core()?.is_stale())
@@ -212,7 +237,7 @@ impl Delivery {
 
     /// Tells the broker that the message is done (`basic.ack`). Never waits: acks leave together, within one turn of the engine.
     ///
-    /// Raises `AlreadySettledError` the second time. On a stale delivery it does nothing: the broker delivers it again.
+    /// Raises `AlreadySettledError` the second time. On a `stale` delivery it does nothing: the broker delivers it again.
     fn ack(&self, py: Python<'_>) -> PyResult<()> {
         self.core()?.ack().or_py(py)?;
         runtime::call_back(py);
@@ -309,7 +334,7 @@ impl Done {
 impl AioDelivery {
     /// Tells the broker that the message is done (`basic.ack`). Never waits: acks leave together, within one turn of the engine.
     ///
-    /// Raises `AlreadySettledError` the second time. On a stale delivery it does nothing: the broker delivers it again.
+    /// Raises `AlreadySettledError` the second time. On a `stale` delivery it does nothing: the broker delivers it again.
     fn ack<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Done>> {
         slf.as_super().get().ack(slf.py())?;
         Done::get(slf.py())
@@ -333,9 +358,4 @@ impl AioDelivery {
         slf.as_super().get().requeue(slf.py())?;
         Done::get(slf.py())
     }
-}
-
-/// The outcome of a wait for one delivery.
-pub fn outcome(api: Api, next: Option<Result<Core, Error>>) -> Result<Outcome, Error> {
-    Ok(Outcome::Delivery(api, next.transpose()?.map(Box::new)))
 }

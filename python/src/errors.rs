@@ -104,9 +104,10 @@ pub fn invalid(message: impl Into<String>) -> PyErr {
     Python::attach(|py| to_py(py, &error))
 }
 
-/// An argument of a wrong type.
+/// An argument of a wrong type, which is named with its module: NumPy's `bool` is none of Python's.
 pub fn wrong_type(what: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    let found = value.get_type().name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    let class = value.get_type();
+    let found = class.fully_qualified_name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!("{what} must be {expected}, not {found}"))
 }
 

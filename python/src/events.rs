@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use murano_messaging::{Error, Event, Events as Core};
+use murano_messaging::{Error, ErrorKind, Event, Events as Core};
 use pyo3::{
     prelude::*,
     sync::PyOnceLock,
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use crate::{
     callback::Callback,
     errors,
-    outcome::{Outcome, run},
+    outcome::{IntoPython, Iterated, run},
     process::Owned,
     runtime, time,
     wait::{Api, timeout::Timeout},
@@ -64,9 +64,20 @@ pub fn listen(py: Python<'_>, api: Api, core: Core) -> PyResult<Bound<'_, PyAny>
     })
 }
 
+fn over() -> Error {
+    Error::new(ErrorKind::Closed, "the client is closed: no more events come")
+}
+
+impl IntoPython for Event {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        to_python(py, &self)
+    }
+}
+
 #[pymethods]
 impl BaseEvents {
-    /// The next event; `None` when none came within `timeout`, or when the client is closed.
+    /// The next event; `None` when none came within `timeout`. Raises `ClosedError`, each time, after the last one: the client is
+    /// closed.
     #[pyo3(signature = (timeout=None))]
     fn get<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
@@ -74,8 +85,7 @@ impl BaseEvents {
         let runtime = runtime::handle(py)?;
         run(py, self.api, async move {
             let next = Box::pin(async move { listener.lock().await.next().await });
-            let event = Timeout::new(runtime, timeout, next).await.flatten();
-            Ok(Outcome::Event(event.map(Box::new)))
+            Timeout::new(runtime, timeout, next).await.map(|event| event.ok_or_else(over)).transpose()
         })
     }
 }
@@ -87,7 +97,9 @@ impl Events {
     }
 
     fn __next__<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let event = slf.as_super().get().get(slf.py(), None)?;
+        let listener = slf.as_super().get().listener.get()?.clone();
+        let next = async move { Ok(listener.lock().await.next().await) };
+        let event = run(slf.py(), Api::Blocking, next)?;
         Ok((!event.is_none()).then_some(event))
     }
 }
@@ -104,12 +116,13 @@ impl Heard {
 
 #[pymethods]
 impl Heard {
-    /// Calls it, if it is still there.
-    fn __call__(&self, py: Python<'_>, event: Bound<'_, PyAny>) -> PyResult<()> {
-        match self.0.get(py) {
-            Some(callback) => callback.call1((event,)).map(|_| ()),
-            None => Ok(()),
-        }
+    /// Calls it, if it is still there, and returns what it returns.
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        event: Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.0.get(py).map(|callback| callback.call1((event,))).transpose()
     }
 }
 
@@ -121,12 +134,7 @@ impl AioEvents {
 
     fn __anext__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let listener = slf.as_super().get().listener.get()?.clone();
-        run(slf.py(), Api::Asyncio, async move {
-            Ok::<_, Error>(match listener.lock().await.next().await {
-                Some(event) => Outcome::Event(Some(Box::new(event))),
-                None => Outcome::StopAsync,
-            })
-        })
+        run(slf.py(), Api::Asyncio, async move { Ok(Iterated(listener.lock().await.next().await)) })
     }
 }
 

@@ -9,7 +9,7 @@ use pyo3::{
 };
 
 use crate::{
-    arguments::{flag, number, text, unexpected, utf8},
+    arguments::{self, flag, number, text, unexpected, utf8},
     errors, time, value,
 };
 
@@ -81,6 +81,12 @@ fn with_properties(mut message: Message, properties: &Bound<'_, PyDict>) -> PyRe
         if given.is_none() {
             continue;
         }
+        if key == "kind" {
+            arguments::deprecated(given.py(), c"publish(kind=...) is called type now")?;
+            if properties.contains("type")? {
+                return Err(errors::invalid("type and kind are both given: they are the same"));
+            }
+        }
         message = match &*key {
             "persistent" => message.persistent(flag(&key, &given)?),
             "headers" => message.headers(value::table("headers", &given)?),
@@ -89,7 +95,7 @@ fn with_properties(mut message: Message, properties: &Bound<'_, PyDict>) -> PyRe
             "correlation_id" => message.correlation_id(text(&key, &given)?),
             "reply_to" => message.reply_to(text(&key, &given)?),
             "message_id" => message.message_id(text(&key, &given)?),
-            "kind" => message.kind(text(&key, &given)?),
+            "type" | "kind" => message.kind(text(&key, &given)?),
             "user_id" => message.user_id(text(&key, &given)?),
             "app_id" => message.app_id(text(&key, &given)?),
             "cluster_id" => message.cluster_id(text(&key, &given)?),
@@ -142,7 +148,7 @@ pub fn properties<'py>(py: Python<'py>, properties: &Properties) -> PyResult<Bou
         ("correlation_id", properties.correlation_id()),
         ("reply_to", properties.reply_to()),
         ("message_id", properties.message_id()),
-        ("kind", properties.kind()),
+        ("type", properties.kind()),
         ("user_id", properties.user_id()),
         ("app_id", properties.app_id()),
         ("cluster_id", properties.cluster_id()),

@@ -1,69 +1,87 @@
-//! What an operation of the core results in, and what that is in Python.
+//! The two ways to run an operation of the core. What its result is in Python, the type of the result knows.
 
-use std::{pin::pin, sync::Arc};
-
-use murano_messaging::{Client, Confirmation, Delivery, Error, Event, QueueInfo};
-use pyo3::{
-    prelude::*,
-    sync::PyOnceLock,
-    types::{PyList, PyType},
+use std::{
+    pin::{Pin, pin},
+    task::{Context, Poll},
 };
 
+use murano_messaging::Error;
+use pyo3::{exceptions::PyStopAsyncIteration, prelude::*, types::PyType};
+
 use crate::{
-    client, confirmation, delivery,
     errors::OrPyErr,
-    events,
-    service::Source,
     wait::{self, Api, operation::Operation},
 };
 
-pub enum Outcome {
-    None,
-    Count(u32),
-    Queue(QueueInfo),
-    /// With the function that knows its credentials, if there is one.
-    Client(Api, Box<Client>, Option<Arc<Source>>),
-    Confirmation(Api, Confirmation),
-    Delivery(Api, Option<Box<Delivery>>),
-    Deliveries(Api, Vec<Delivery>),
-    Event(Option<Box<Event>>),
-    /// Something that is in Python already.
-    Value(Py<PyAny>),
-    /// The end of an asynchronous iteration.
-    StopAsync,
+/// A result of the core that has a form in Python.
+pub trait IntoPython {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>>;
 }
 
-impl Outcome {
-    pub fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        match self {
-            Self::Count(count) => Ok(count.into_pyobject(py)?.into_any()),
-            Self::Queue(info) => {
-                static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-                let class = CLASS.import(py, "murano_messaging._types", "QueueInfo")?;
-                class.call1((info.name, info.message_count, info.consumer_count))
-            }
-            Self::Client(api, client, source) => client::to_python(py, api, *client, source),
-            Self::Confirmation(api, confirmation) => confirmation::to_python(py, api, confirmation),
-            Self::Delivery(api, Some(delivery)) => delivery::to_python(py, api, *delivery),
-            Self::None | Self::Delivery(_, None) | Self::Event(None) => Ok(py.None().into_bound(py)),
-            Self::Deliveries(api, deliveries) => {
-                let list = PyList::empty(py);
-                for delivery in deliveries {
-                    list.append(delivery::to_python(py, api, delivery)?)?;
-                }
-                Ok(list.into_any())
-            }
-            Self::Event(Some(event)) => events::to_python(py, &event),
-            Self::Value(value) => Ok(value.into_bound(py)),
-            Self::StopAsync => Err(pyo3::exceptions::PyStopAsyncIteration::new_err(())),
+impl IntoPython for () {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(py.None().into_bound(py))
+    }
+}
+
+impl IntoPython for u32 {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(self.into_pyobject(py)?.into_any())
+    }
+}
+
+impl IntoPython for Py<PyAny> {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(self.into_bound(py))
+    }
+}
+
+impl<T: IntoPython> IntoPython for Option<T> {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        self.map_or_else(|| Ok(py.None().into_bound(py)), |value| value.into_python(py))
+    }
+}
+
+/// A step of an asynchronous iteration; `None` is its end.
+pub struct Iterated<T>(pub Option<T>);
+
+impl<T: IntoPython> IntoPython for Iterated<T> {
+    fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        match self.0 {
+            Some(value) => value.into_python(py),
+            None => Err(PyStopAsyncIteration::new_err(())),
         }
     }
 }
 
-/// Does `work` in the way of `api`: waits for it, or returns what to await.
-pub fn run<F>(py: Python<'_>, api: Api, work: F) -> PyResult<Bound<'_, PyAny>>
+/// An operation with its result in Python, whatever that is in the core.
+pub trait Work: Send {
+    fn step<'py>(
+        self: Pin<&mut Self>,
+        py: Python<'py>,
+        cx: &mut Context<'_>,
+    ) -> Poll<PyResult<Bound<'py, PyAny>>>;
+}
+
+impl<F, T> Work for F
 where
-    F: Future<Output = Result<Outcome, Error>> + Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send,
+    T: IntoPython,
+{
+    fn step<'py>(
+        self: Pin<&mut Self>,
+        py: Python<'py>,
+        cx: &mut Context<'_>,
+    ) -> Poll<PyResult<Bound<'py, PyAny>>> {
+        self.poll(cx).map(|result| result.or_py(py)?.into_python(py))
+    }
+}
+
+/// Does `work` in the way of `api`: waits for it, or returns what to await.
+pub fn run<F, T>(py: Python<'_>, api: Api, work: F) -> PyResult<Bound<'_, PyAny>>
+where
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+    T: IntoPython,
 {
     match api {
         Api::Blocking => block(py, work),
@@ -72,9 +90,10 @@ where
 }
 
 /// As [`run`], for work that takes something that is often there already: other tasks have their turns all the same.
-pub fn run_fair<F>(py: Python<'_>, api: Api, work: F) -> PyResult<Bound<'_, PyAny>>
+pub fn run_fair<F, T>(py: Python<'_>, api: Api, work: F) -> PyResult<Bound<'_, PyAny>>
 where
-    F: Future<Output = Result<Outcome, Error>> + Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+    T: IntoPython,
 {
     match api {
         Api::Blocking => block(py, work),
@@ -82,9 +101,10 @@ where
     }
 }
 
-fn block<F>(py: Python<'_>, work: F) -> PyResult<Bound<'_, PyAny>>
+fn block<F, T>(py: Python<'_>, work: F) -> PyResult<Bound<'_, PyAny>>
 where
-    F: Future<Output = Result<Outcome, Error>>,
+    F: Future<Output = Result<T, Error>>,
+    T: IntoPython,
 {
     wait::block(py, pin!(work))?.or_py(py)?.into_python(py)
 }
@@ -101,16 +121,16 @@ where
 {
     let by_exception = led_out.is_some();
     let work = match work {
-        Err(_) if by_exception => return run(py, api, async { Ok(Outcome::None) }),
+        Err(_) if by_exception => return run(py, api, async { Ok(()) }),
         work => work?,
     };
     run(py, api, async move {
         match work.await {
             Err(error) if by_exception => {
                 tracing::warn!(target: "murano_messaging::client", "left by an exception, and not in order: {error}");
+                Ok(())
             }
-            result => result?,
+            result => result,
         }
-        Ok(Outcome::None)
     })
 }

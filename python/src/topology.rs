@@ -1,6 +1,8 @@
 //! Queues, exchanges and bindings from Python's arguments.
 
-use murano_messaging::{Binding, Exchange, Overflow, Queue, QueueType, Value};
+use std::time::Duration;
+
+use murano_messaging::{Binding, Client, ConsumeBuilder, Exchange, Overflow, Queue, QueueType, Value};
 use pyo3::{
     prelude::*,
     types::{PyBool, PyDict, PyInt, PyString},
@@ -15,6 +17,15 @@ use crate::{
 fn arguments(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Value)>> {
     let table = value::table("arguments", given)?;
     Ok((&table).into_iter().map(|(key, value)| (key.as_str().to_owned(), value.clone())).collect())
+}
+
+/// A duration that the broker takes in whole milliseconds, and not 0 of them.
+fn more_than_nothing(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let duration = time::duration(what, given)?;
+    if duration.as_millis() == 0 {
+        return Err(errors::invalid(format!("{what} is {given} in seconds; it must be 0.001 or more")));
+    }
+    Ok(duration)
 }
 
 /// A queue with the options of `declare_queue`.
@@ -33,7 +44,7 @@ pub fn queue(name: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Queue>
             "durable" => queue.durable(flag(&key, &given)?),
             "exclusive" => queue.exclusive(flag(&key, &given)?),
             "auto_delete" => queue.auto_delete(flag(&key, &given)?),
-            "expires" => queue.expires(time::duration(&key, &given)?),
+            "expires" => queue.expires(more_than_nothing(&key, &given)?),
             "message_ttl" => queue.message_ttl(time::duration(&key, &given)?),
             "max_length" => queue.max_length(number(&key, &given)?),
             "max_length_bytes" => queue.max_length_bytes(number(&key, &given)?),
@@ -95,11 +106,18 @@ fn stream_offset(what: &str, given: &Bound<'_, PyAny>) -> PyResult<Value> {
     Ok(Value::LongString(format!("{seconds}s").into_bytes().into()))
 }
 
-/// Applies the options of `consume`.
+/// A consumer of `queue` with the options of `consume`.
 pub fn consume(
-    mut builder: murano_messaging::ConsumeBuilder,
+    client: &Client,
+    queue: &str,
     options: Option<&Bound<'_, PyDict>>,
-) -> PyResult<murano_messaging::ConsumeBuilder> {
+) -> PyResult<ConsumeBuilder> {
+    let timeout = options.map(|options| options.get_item("timeout")).transpose()?.flatten();
+    let timeout = timeout.filter(|timeout| !timeout.is_none());
+    let mut builder = match time::optional_duration("timeout", timeout.as_ref())? {
+        Some(timeout) => client.with_timeout(timeout).consume(queue),
+        None => client.consume(queue),
+    };
     for option in given(options) {
         let (key, given) = option?;
         builder = match key.as_str() {
@@ -113,6 +131,7 @@ pub fn consume(
             "arguments" => arguments(&given)?
                 .into_iter()
                 .fold(builder, |builder, (key, value)| builder.argument(&key, value)),
+            "timeout" => builder,
             _ => return Err(unexpected("consume", &key)),
         };
     }

@@ -96,9 +96,7 @@ fn from_python_at(what: &str, value: &Bound<'_, PyAny>, depth: usize) -> PyResul
         }
         return Ok(Value::Double(number));
     }
-    if let Some(bytes) = bytes_like(value)?
-        && !is_scalar(value)
-    {
+    if let Some(bytes) = bytes_like(value)? {
         return Ok(Value::ByteArray(ByteArray::from(bytes)));
     }
     if value.is_instance(time::datetime(py)?)? {
@@ -135,8 +133,10 @@ fn check_depth(what: &str, depth: usize) -> PyResult<()> {
     Ok(())
 }
 
-/// A copy of the content of bytes, a bytearray, or anything that a memoryview can be made of; `None` for other values.
+/// A copy of the content of bytes, a bytearray, or anything that a memoryview can be made of; `None` for other values, and for
+/// one number, as those of NumPy and ctypes: that it has a buffer does not mean that its bytes are meant.
 pub fn bytes_like(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
+    let py = value.py();
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Some(bytes.as_bytes().to_vec()));
     }
@@ -147,14 +147,15 @@ pub fn bytes_like(value: &Bound<'_, PyAny>) -> PyResult<Option<Vec<u8>>> {
     let Ok(view) = PyMemoryView::from(value) else {
         return Ok(None);
     };
-    let bytes = view.call_method0(pyo3::intern!(value.py(), "tobytes"))?;
+    // NumPy's moments have no dimension, but their buffers, which are of bytes, do.
+    let ndim = pyo3::intern!(py, "ndim");
+    for of in [view.as_any(), value] {
+        if of.getattr(ndim).is_ok_and(|dimensions| dimensions.eq(0).unwrap_or(false)) {
+            return Ok(None);
+        }
+    }
+    let bytes = view.call_method0(pyo3::intern!(py, "tobytes"))?;
     Ok(Some(bytes.cast::<PyBytes>()?.as_bytes().to_vec()))
-}
-
-/// Whether the buffer behind a value holds one number, as those of NumPy and ctypes: it is not meant as bytes.
-fn is_scalar(value: &Bound<'_, PyAny>) -> bool {
-    let view = PyMemoryView::from(value).and_then(|view| view.getattr("ndim")?.extract::<usize>());
-    view.is_ok_and(|dimensions| dimensions == 0)
 }
 
 /// The scale is unsigned; the value is signed, as in the Java, Go and Python clients.

@@ -28,9 +28,9 @@ impl Drop for Inner {
 
 impl Client {
     /// Closes the client in order: publishes are flushed and confirmed, consumers cancelled, acks sent, the connections
-    /// closed. What takes longer than the operation timeout is dropped, with [`crate::ErrorKind::Timeout`].
+    /// closed. What takes longer than the operation timeout (or that of [`Self::with_timeout`]) is dropped, with [`crate::ErrorKind::Timeout`].
     pub async fn close(&self) -> Result<()> {
-        self.end(false, self.0.options.operation_timeout).await
+        self.end(false, self.timeout()).await
     }
 
     /// As [`Self::close`], and waits up to `timeout` for the application to settle the deliveries it has in work: what

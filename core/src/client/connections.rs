@@ -8,17 +8,12 @@ use std::{
     },
 };
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use super::{Client, DIRECT_REPLY_TO};
 use crate::{
     Error, Result,
-    engine::{
-        Engine, Setup, closed,
-        command::{Command, Pending},
-        link::Link,
-        publishing::Publishing,
-    },
+    engine::{Engine, Setup, closed, link::Link, publishing::Publishing},
     error::PRECONDITION_FAILED,
     events::{EventSender, Role},
     ids::Ids,
@@ -111,18 +106,6 @@ impl Inner {
                 || self.fanouts.read().unwrap_or_else(PoisonError::into_inner).contains(exchange))
     }
 
-    pub fn deadline(&self) -> Instant {
-        Instant::now() + self.options.operation_timeout
-    }
-
-    /// Asks the engine of the main connection and waits for its answer.
-    pub async fn ask<T>(&self, name: String, command: impl FnOnce(Pending<T>) -> Command) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let asked = Pending { name, deadline: self.deadline(), to: Some(reply) };
-        self.main.send(command(asked))?;
-        answer.await.unwrap_or_else(|_| Err(closed()))
-    }
-
     pub fn next_consumer(&self) -> u64 {
         self.next_consumer.fetch_add(1, Ordering::Relaxed)
     }
@@ -165,7 +148,7 @@ impl Options {
             .map_err(|_| Error::invalid("connect() is called outside of a tokio runtime"))?;
         let ids = Ids::new(options.seed);
         // From here on dropping the client, also by giving up this wait, ends the engine.
-        let client = Client(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             options,
             runtime,
             main: link,
@@ -176,7 +159,8 @@ impl Options {
             next_consumer: AtomicU64::new(1),
             fanouts: RwLock::default(),
             requests: Mutex::default(),
-        }));
+        });
+        let client = Client(inner, None);
         let (first, connected) = oneshot::channel();
         client.0.runtime.spawn(engine.run(first));
         connected.await.unwrap_or_else(|_| Err(closed()))?;

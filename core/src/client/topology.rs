@@ -18,7 +18,7 @@ use crate::{
 
 impl Client {
     async fn call(&self, name: String, method: AMQPClass, change: TopologyChange) -> Result<Answer> {
-        self.0.ask(name, |reply| Command::Call(Call { method, pending: PendingCall { change, reply } })).await
+        self.ask(name, |reply| Command::Call(Call { method, pending: PendingCall { change, reply } })).await
     }
 
     /// Declares a queue (AMQP 0-9-1 section 1.7.2.1); the name in the answer is the broker's for a server-named one.

@@ -40,7 +40,10 @@ struct State {
     /// By the number of the wait, so that one that is given up can take itself off.
     wakers: BTreeMap<u64, Waker>,
     last_wait: u64,
+    /// How it ended; with the reason, if that was not its owner's wish.
     end: Option<Option<Error>>,
+    /// The reason was handed out.
+    told: bool,
     delivered: u64,
     /// Nobody can ask for deliveries any more.
     abandoned: bool,
@@ -134,9 +137,12 @@ impl DeliveryQueue {
             state.delivered += 1;
             return Poll::Ready(Some(Ok(delivery)));
         }
-        match &mut state.end {
+        match &state.end {
             None => Poll::Pending,
-            Some(reason) => Poll::Ready(reason.take().map(Err)),
+            Some(Some(reason)) if !std::mem::replace(&mut state.told, true) => {
+                Poll::Ready(Some(Err(reason.clone())))
+            }
+            Some(_) => Poll::Ready(None),
         }
     }
 
@@ -154,6 +160,11 @@ impl DeliveryQueue {
 
     pub fn has_ended(&self) -> bool {
         self.lock().end.is_some()
+    }
+
+    /// The reason of an end that was not its owner's wish.
+    pub fn failure(&self) -> Option<Error> {
+        self.lock().end.clone().flatten()
     }
 
     /// Takes back what was never handed out.

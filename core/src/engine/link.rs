@@ -24,6 +24,8 @@ pub(crate) struct Link {
     /// The engine has stopped reading until they are fewer.
     paused: AtomicBool,
     delivery_buffer: usize,
+    /// A connection is open.
+    connected: AtomicBool,
     /// What was declared is there, as far as it is known.
     restored: AtomicBool,
     /// Deliveries that the application has settled.
@@ -49,6 +51,7 @@ impl Link {
             undelivered: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             delivery_buffer,
+            connected: AtomicBool::new(false),
             restored: AtomicBool::new(false),
             settled: AtomicU64::new(0),
             server: Mutex::default(),
@@ -95,6 +98,16 @@ impl Link {
     pub fn close(&self, error: &Error) -> Vec<Command> {
         drop(self.acks.close(error));
         self.commands.close(error)
+    }
+
+    /// Before the event that says so.
+    pub fn set_connected(&self, connected: bool) {
+        self.connected.store(connected, Ordering::Release);
+    }
+
+    /// Whether a connection is open.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
     }
 
     pub fn is_closed(&self) -> bool {

@@ -188,6 +188,7 @@ impl Engine {
                             break None;
                         }
                         Ended::Lost { error, suspect } => {
+                            self.link.set_connected(false);
                             self.events.send(Event::Lost { role: self.role, reason: error.clone() });
                             self.suspend(&error, suspect).await;
                             if self.close_is_done() {
@@ -223,6 +224,7 @@ impl Engine {
         self.live = ConnectionState::new(opened.channel_max, host.clone());
         self.link.set_server(opened.server);
         self.link.lock_writer().attach(opened.stream.write, opened.frame_max);
+        self.link.set_connected(true);
         self.events.send(Event::Connected { role: self.role, host });
         self.start_replay();
         (opened.stream.read, io_loop::Reading::new(opened.frames, opened.heartbeat))
@@ -279,6 +281,7 @@ impl Engine {
 impl Engine {
     /// Refuses what is asked from now on with `error`, and fails what waits.
     fn end(&mut self, error: &Error) {
+        self.link.set_connected(false);
         self.link.lock_writer().detach();
         // The windows first: once the link is closed, a publish opens the window again for another engine.
         for publishing in self.windows() {

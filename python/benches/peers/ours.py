@@ -17,7 +17,7 @@ def publish(uri: str, queue: str, messages: int, persistent: bool) -> None:
         meter.start()
         for _ in range(messages):
             if len(pending) == WINDOW:
-                pending.popleft().wait()
+                pending.popleft().result()
             pending.append(client.publish_nowait(BODY, routing_key=queue, persistent=persistent))
         mm.wait_all(pending)
         meter.stop(messages)

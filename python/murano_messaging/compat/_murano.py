@@ -102,15 +102,13 @@ class Subscription:
         self._queue = queue
         self._prefetch_count = prefetch_count
         self._consumer: Optional[mm.Consumer] = None
-        self._ended: Optional[mm.MessagingError] = None
 
     def __enter__(self) -> Any:
-        self._ended = None
         self._consumer = self._client.consume(str(self._queue), prefetch=self._prefetch_count)
         return self
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> Literal[False]:
-        consumer, self._consumer, self._ended = self._consumer, None, None
+        consumer, self._consumer = self._consumer, None
         if consumer is not None:
             self._leave(consumer, exc_type)
         return False
@@ -134,24 +132,20 @@ class Subscription:
         consumer = self._consumer
         if consumer is None:
             return self._outside_with(timeout)
-        if self._ended is not None:
-            # The consumer itself says it once, and after that it has nothing to wait for.
-            raise self._ended
         try:
             handle = consumer.get(timeout=None if timeout is None else max(timeout, 0))
         except mm.InvalidArgumentError:
             raise
         except mm.MessagingError as error:
-            self._ended = error
+            if self._consumer is not consumer:
+                # The block was left under the waiting thread.
+                if timeout is None:
+                    raise RuntimeError(NOT_IN_WITH) from None
+                return None
+            if isinstance(error, mm.ClosedError):
+                raise RuntimeError(NOT_CONNECTED) from None
             raise
-        if handle is not None:
-            return self._message(self._client, handle)
-        if timeout is None and self._consumer is not consumer:
-            # The block was left under the waiting thread.
-            raise RuntimeError(NOT_IN_WITH)
-        if timeout is None or self._client.closed:
-            raise RuntimeError(NOT_CONNECTED)
-        return None
+        return None if handle is None else self._message(self._client, handle)
 
 
 class KombuSubscription(Subscription):

@@ -47,6 +47,11 @@ impl Start {
         self.core.get().is_none() && self.state().over
     }
 
+    /// Whether it was cancelled.
+    pub fn is_stopped(&self) -> bool {
+        self.state().over
+    }
+
     /// Starts it unless it has, and waits for that.
     pub async fn core(&self) -> Result<&Core, Error> {
         if let Some(core) = self.core.get() {
@@ -93,7 +98,7 @@ impl Start {
     }
 }
 
-fn cancelled() -> Error {
+pub fn cancelled() -> Error {
     Error::new(ErrorKind::ConsumerCancelled, "the consumer was cancelled: call consume() for another")
 }
 

@@ -1,7 +1,6 @@
 //! Something to `await`: an operation of the core as a coroutine.
 
 use std::{
-    future::Future,
     pin::Pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -10,7 +9,6 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use murano_messaging::Error;
 use pyo3::{
     PyTraverseError, PyVisit,
     exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration},
@@ -19,10 +17,10 @@ use pyo3::{
 };
 
 use super::{asyncio, completions::Completions, turns};
-use crate::{errors::OrPyErr, outcome::Outcome, process::Owned, runtime};
+use crate::{outcome, process::Owned, runtime};
 
 /// What an operation does. It starts when it is first polled, and is given up when it is dropped.
-pub type Work = Pin<Box<dyn Future<Output = Result<Outcome, Error>> + Send>>;
+pub type Work = Pin<Box<dyn outcome::Work>>;
 
 /// Where an operation that waits will be woken.
 struct Place {
@@ -41,9 +39,12 @@ struct Running {
 }
 
 impl Running {
-    fn poll(&mut self, waker: &Waker) -> PyResult<Poll<Result<Outcome, Error>>> {
+    fn poll<'py>(&mut self, py: Python<'py>, waker: &Waker) -> PyResult<Poll<Bound<'py, PyAny>>> {
         self.begun = true;
-        Ok(self.work.get_mut()?.as_mut().poll(&mut Context::from_waker(waker)))
+        match self.work.get_mut()?.as_mut().step(py, &mut Context::from_waker(waker)) {
+            Poll::Ready(result) => result.map(Poll::Ready),
+            Poll::Pending => Ok(Poll::Pending),
+        }
     }
 
     fn waker(&self) -> Waker {
@@ -100,12 +101,11 @@ impl Operation {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn done<'py>(&self, py: Python<'py>, result: Result<Outcome, Error>) -> PyResult<Step<'py>> {
-        let value = result.or_py(py)?.into_python(py)?;
+    fn done<'py>(&self, value: Bound<'py, PyAny>) -> Step<'py> {
         if self.keeps {
             *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(value.clone().unbind());
         }
-        Ok(Step::Done(value))
+        Step::Done(value)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
@@ -131,8 +131,8 @@ impl Operation {
         }
         if running.place.is_none() {
             // Many operations are done at once; the others need to know where to be woken.
-            if let Poll::Ready(result) = running.poll(Waker::noop())? {
-                return self.done(py, result);
+            if let Poll::Ready(value) = running.poll(py, Waker::noop())? {
+                return Ok(self.done(value));
             }
             let completions = asyncio::completions(&asyncio::running_loop(py)?)?;
             let number = completions.get().number();
@@ -140,8 +140,8 @@ impl Operation {
             running.place = Some(Place { completions, number, waker });
         }
         let waker = running.waker();
-        if let Poll::Ready(result) = running.poll(&waker)? {
-            return self.done(py, result);
+        if let Poll::Ready(value) = running.poll(py, &waker)? {
+            return Ok(self.done(value));
         }
         runtime::call_back(py);
         turns::given();
