@@ -1,17 +1,28 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rabbitmq4 lint wheel bench docs simulate
+.PHONY: help demo develop test test-rust test-python test-rabbitmq4 lint wheel bench docs simulate
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-demo: ## Run Murano in small on the embedded broker (or on a RabbitMQ: BROKER=amqp://...), with kills
+demo: ## Run a miniature Murano on the embedded broker (or on a RabbitMQ: BROKER=amqp://...), with kills
 	@scripts/setup.sh python
 	@scripts/demo.sh
 
-test: ## Run every test, on private RabbitMQ nodes
-	@scripts/setup.sh rabbitmq python openssl
+develop: ## Make .venv with all tools and build the Python module into python/murano_messaging
+	@scripts/setup.sh python
+	@scripts/python.sh develop
+
+test: ## Run every test, on private RabbitMQ nodes (MURANO_TEST_AMQP=amqp://... names one to share instead)
+	@$(MAKE) --no-print-directory test-rust
+	@$(MAKE) --no-print-directory test-python
+
+test-rust: ## Run the Rust tests only
+	@scripts/setup.sh rabbitmq openssl
 	@scripts/test.sh
+
+test-python: ## Run the Python tests only
+	@scripts/setup.sh rabbitmq python openssl
 	@scripts/python.sh test
 
 test-rabbitmq4: ## Run the contract and fault tests on RabbitMQ 4.0, in a chroot (SUITE=sid: on the newest that Debian has)

@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
-# Measures Murano's way of sending on ours and on the stack of 2014; BROKER names the RabbitMQ.
+# Measures sending as Murano does it, on this library and on the stack of 2014; BROKER names the RabbitMQ.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+: "${BROKER:?names the RabbitMQ to measure on: run make bench, which starts one, or set BROKER=amqp://...}"
 folder=target/bench-murano
-cargo build --release --quiet -p murano-messaging-python
-rm -rf "$folder"
-mkdir -p "$folder"
-cp -r python/murano_messaging python/muranocommon "$folder"
-rm -f "$folder"/murano_messaging/_native*.so
-cp target/release/lib_native.so "$folder/murano_messaging/_native.abi3.so"
+scripts/stage.sh "$folder" release
 PYTHONPATH=$folder exec python3 python/benches/murano_compared.py "$BROKER"

@@ -9,26 +9,20 @@ if ! "$python" -c 'import eventlet' 2>/dev/null; then
     echo "demo: installing eventlet into $folder"
     rm -rf "$folder/venv"
     python3 -m venv "$folder/venv" || {
-        echo "demo: Python 3.9 or newer with its venv module is missing" >&2
+        echo "demo: python3 could not make a virtualenv: install Python 3.9 or newer with its venv module (apt-get install python3-venv)" >&2
         exit 1
     }
     "$python" -m pip install --quiet --disable-pip-version-check eventlet
 fi
-# Minutes the first time, seconds afterwards.
 echo 'demo: building'
-cargo build --quiet -p murano-messaging-python
+scripts/stage.sh "$folder/python" debug
 cargo build --quiet -p murano-messaging --example conductor --example demo
-rm -rf "$folder/python"
-mkdir "$folder/python"
-cp -r python/murano_messaging python/muranocommon "$folder/python"
-rm -f "$folder"/python/murano_messaging/_native*.so
-cp target/debug/lib_native.so "$folder/python/murano_messaging/_native.abi3.so"
 
 echo '== Plans wait in a queue with a TTL; two workers come, do each exactly once, and go; the queue expires'
 BROKER=${BROKER:-memory://demo} target/debug/examples/demo
 
 echo
-echo '== Murano in small: APIs, conductors and agents as processes, some of which are killed; the conductors in Python'
+echo '== A miniature Murano: APIs, conductors and agents as processes, some of which are killed; the conductors in Python'
 export PYTHONPATH="$folder/python"
 broker=(${BROKER:+"--broker=$BROKER"})
 "$python" examples/murano/demo.py "${broker[@]}"

@@ -53,10 +53,11 @@ unpack() {
     eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
     export http_proxy https_proxy
     echo "rabbitmq4: unpacking Debian $suite with RabbitMQ into $root (some minutes, once)"
-    rm -rf "$root.new"
-    debootstrap --variant=minbase --include=rabbitmq-server,procps "$suite" "$root.new" "$from" >"$cache/$suite.log" 2>&1 || {
+    rm -rf --one-file-system "$root.new"
+    # What it mounts and starts goes with it, also when it is interrupted.
+    unshare --mount --pid --fork --kill-child debootstrap --variant=minbase --include=rabbitmq-server,procps "$suite" "$root.new" "$from" >"$cache/$suite.log" 2>&1 || {
         tail -5 "$cache/$suite.log" >&2
-        rm -rf "$root.new"
+        rm -rf --one-file-system "$root.new"
         fail "debootstrap failed; all it said is in $cache/$suite.log. Is the mirror of this machine's apt reachable?"
     }
     rm -f "$root.new"/var/cache/apt/archives/*.deb

@@ -22,12 +22,8 @@ if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
 fi
 
 # A copy of the package with an optimized module; the one in the tree stays as the tests left it.
-cargo build --release --quiet -p murano-messaging-python
 package=$root/target/python-bench
-rm -rf "$package"
-mkdir -p "$package"
-cp -r python/murano_messaging "$package/"
-cp target/release/lib_native.so "$package/murano_messaging/_native.abi3.so"
+scripts/stage.sh "$package" release
 
 export PYTHONPATH=$package
 if [ -n "${BROKER:-}" ]; then
