@@ -32,6 +32,23 @@ def unique(prefix: str) -> str:
     return f"{prefix}-{os.getpid()}-{uuid.uuid4().hex[:12]}-{next(_numbers)}"
 
 
+def built(program: str, command: str) -> pathlib.Path:
+    """A program of this workspace, which `command` builds."""
+    path = ROOT / "target" / "debug" / program
+    assert path.exists(), f"{path} is not built: run `{command}`, or `make test-python`, which builds all that the tests run"
+    return path
+
+
+def rabbitmq_program() -> pathlib.Path:
+    """What starts a private RabbitMQ node."""
+    return built("rabbitmq", "cargo build -p murano-testkit --bin rabbitmq")
+
+
+def example(name: str) -> pathlib.Path:
+    """An example in Rust."""
+    return built(f"examples/{name}", f"cargo build -p murano-messaging --example {name}")
+
+
 def has_memory() -> bool:
     """Whether the native module has the embedded broker."""
     try:
@@ -49,9 +66,7 @@ class Node:
         self.uri = "" if private else os.environ.get("MURANO_TEST_AMQP", "")
         if self.uri:
             return
-        program = ROOT / "target" / "debug" / "rabbitmq"
-        assert program.exists(), "run scripts/python.sh, or cargo build -p murano-testkit --bin rabbitmq"
-        self.process = subprocess.Popen([program], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([rabbitmq_program()], stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.uri = self.process.stdout.readline().strip()
         assert self.uri, "the node did not start"

@@ -17,6 +17,13 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+try:
+    import murano_messaging._native
+except ModuleNotFoundError as error:
+    if not (error.name or "").startswith("murano_messaging"):
+        raise
+    pytest.exit("the native module is not built: run `make develop`, and pytest with .venv/bin/python", returncode=4)
+
 import brokers
 import faces
 

@@ -12,11 +12,8 @@ class ControlledNode:
     """A private node on free ports; its data survives until the block is left."""
 
     def __init__(self) -> None:
-        program = brokers.ROOT / "target" / "debug" / "rabbitmq"
-        assert program.exists(), "run cargo build -p murano-testkit --bin rabbitmq"
-        self._process = subprocess.Popen(
-            [program, "control"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+        command = [brokers.rabbitmq_program(), "control"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.uri = self._line()
 
     def _line(self) -> str:

@@ -1,5 +1,28 @@
 //! A `RabbitMQ` client whose engine owns confirms, acks and recovery.
 //!
+//! ```no_run
+//! use murano_messaging::{Client, Message, Queue, Result};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<()> {
+//!     let client = Client::connect("amqp://guest:guest@localhost").await?;
+//!     client.declare_queue(&Queue::new("tasks")).await?;
+//!
+//!     // Returns when the broker has taken responsibility for the message.
+//!     client.publish("", "tasks", Message::text("hello")).await?;
+//!
+//!     let deliveries = client.consume("tasks").prefetch(50).start().await?;
+//!     if let Some(delivery) = deliveries.next().await {
+//!         let delivery = delivery?;
+//!         println!("{}", String::from_utf8_lossy(delivery.body()));
+//!         delivery.ack()?;
+//!     }
+//!     client.close().await
+//! }
+//! ```
+//!
+//! `examples/service.rs` is a whole service: it handles requests at the same time, answers them, and drains at SIGTERM.
+//!
 //! | module | what it is |
 //! |---|---|
 //! | [`client`] | [`Client`]: topology, publishing, getting, closing |

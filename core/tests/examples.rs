@@ -1,12 +1,19 @@
 //! The examples run as they are and say what they promise. `cargo test` builds them.
 
-use std::{path::PathBuf, process::Output, time::Duration};
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
-use murano_messaging::{Client, ErrorKind};
+use murano_messaging::{Client, ErrorKind, Message, Queue};
 use murano_testkit::{Certs, Node, shared_node, unique, within};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-/// Runs an example to its end.
-async fn run(name: &str, arguments: &[&str], broker: Option<&str>) -> Output {
+const STEP: Duration = Duration::from_secs(60);
+
+fn program(name: &str) -> PathBuf {
     // This test is in `target/<profile>/deps`, the examples are in `target/<profile>/examples`.
     let mut path = std::env::current_exe().unwrap();
     path.pop();
@@ -14,12 +21,17 @@ async fn run(name: &str, arguments: &[&str], broker: Option<&str>) -> Output {
     path.push("examples");
     path.push(name);
     assert!(path.exists(), "{} is not built: cargo build -p murano-messaging --examples", path.display());
-    let mut command = tokio::process::Command::new(path);
+    path
+}
+
+/// Runs an example to its end.
+async fn run(name: &str, arguments: &[&str], broker: Option<&str>) -> Output {
+    let mut command = tokio::process::Command::new(program(name));
     command.args(arguments).kill_on_drop(true);
     if let Some(broker) = broker {
         command.env("BROKER", broker);
     }
-    within(name, Duration::from_secs(60), command.output()).await.unwrap()
+    within(name, STEP, command.output()).await.unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -55,6 +67,64 @@ async fn the_work_queue_does_all_its_tasks() {
     let lines: Vec<_> = output.lines().collect();
     assert_eq!(lines[0], "100 tasks confirmed", "{output}");
     assert!(lines.contains(&"100 tasks done"), "{output}");
+}
+
+/// Requests are answered until SIGTERM; after it, each is either answered or still in the queue.
+#[tokio::test]
+async fn the_service_answers_and_sigterm_drains_it() {
+    const REQUESTS: u32 = 2000;
+    let uri = shared_node().await;
+    let queue = unique("service");
+    let mut service = tokio::process::Command::new(program("service"))
+        .args([uri, &queue])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut printed = BufReader::new(service.stdout.take().unwrap()).lines();
+    let line = within("it is ready", STEP, printed.next_line()).await.unwrap();
+    assert_eq!(line.as_deref(), Some("ready"));
+
+    let client = Client::connect(uri).await.unwrap();
+    let answers = client.declare_queue(&Queue::server_named().exclusive(true)).await.unwrap().name;
+    let consumer = client.consume(answers.as_str()).start().await.unwrap();
+    let mut confirmations = Vec::new();
+    for number in 0..REQUESTS {
+        let request =
+            Message::json(&number).unwrap().reply_to(answers.as_str()).correlation_id(number.to_string());
+        confirmations.push(client.publish_nowait("", &queue, request).await.unwrap());
+    }
+    let mut answered = HashSet::new();
+    let mut take = async || {
+        let answer = within("an answer", STEP, consumer.next()).await.unwrap().unwrap();
+        let number: u64 = answer.properties().correlation_id().as_ref().unwrap().as_str().parse().unwrap();
+        assert_eq!(answer.json::<u64>().unwrap(), number * number);
+        answer.ack().unwrap();
+        assert!(answered.insert(number), "{number} is answered twice");
+        answered.len()
+    };
+    let mut count = 0;
+    while count < 20 {
+        count = take().await;
+    }
+    let pid = i32::try_from(service.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
+    for confirmation in confirmations {
+        confirmation.await.unwrap();
+    }
+    let output = within("it drains", STEP, service.wait_with_output()).await.unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, text(&output.stderr));
+    assert_eq!(text(&output.stderr), "");
+    let line = within("its last line", STEP, printed.next_line()).await.unwrap();
+    assert_eq!(line.as_deref(), Some("drained"));
+
+    let left = client.delete_queue(&queue).await.unwrap();
+    let expected = (REQUESTS - left) as usize;
+    while count < expected {
+        count = take().await;
+    }
+    client.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+import brokers
 import murano_messaging as mm
 from children import Child
 from tls_front import TlsFront
@@ -41,6 +42,8 @@ class Running:
     """The demo in a process group of its own, as a shell starts it, and everything that it starts."""
 
     def __init__(self, *arguments: str) -> None:
+        if str(RUST) in arguments:
+            brokers.example("conductor")
         self.mark = f"MURANO_TEST_MARK={uuid.uuid4().hex}"
         name, _, value = self.mark.partition("=")
         self.process = Child(

@@ -11,6 +11,7 @@ import sys
 import pytest
 from generations import PACKAGES, login
 
+import brokers
 import murano_messaging as mm
 from children import Child
 
@@ -41,9 +42,7 @@ def python2() -> str:
 
 @pytest.fixture(scope="session")
 def rust() -> pathlib.Path:
-    program = ROOT / "target" / "debug" / "examples" / "murano-peer"
-    assert program.exists(), "run cargo build -p murano-messaging --example murano-peer"
-    return program
+    return brokers.example("murano-peer")
 
 
 @pytest.fixture
