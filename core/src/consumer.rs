@@ -17,7 +17,7 @@ use crate::{
     delivery::Delivery,
     engine::{
         command::{Command, Pending},
-        delivery_queue::{ConsumerSettings, DeliveryQueue},
+        delivery_queue::{ConsumerRequest, DeliveryQueue},
         publishing::Publishing,
     },
     message::{IntoValue, with_entry},
@@ -29,7 +29,7 @@ use crate::{
 #[must_use = "nothing is consumed before start()"]
 pub struct ConsumeBuilder {
     client: Client,
-    settings: ConsumerSettings,
+    request: ConsumerRequest,
     tag: Option<String>,
     defect: Option<Error>,
 }
@@ -43,18 +43,15 @@ impl Client {
         let queue = queue.into();
         ConsumeBuilder {
             client: self.clone(),
-            settings: ConsumerSettings {
+            request: ConsumerRequest {
                 queue,
                 tag: "".into(),
                 prefetch: DEFAULT_PREFETCH,
-                global_prefetch: false,
                 no_ack: false,
                 exclusive: false,
                 arguments: FieldTable::default(),
                 resume: false,
                 stream: false,
-                last_offset: None,
-                cancelling: false,
             },
             tag: None,
             defect: None,
@@ -65,20 +62,19 @@ impl Client {
 impl ConsumeBuilder {
     /// How many unsettled messages the broker sends ahead (`basic.qos`); 0 for no limit.
     pub fn prefetch(mut self, messages: u16) -> Self {
-        self.settings.prefetch = messages;
+        self.request.prefetch = messages;
         self
     }
 
     /// The broker considers a message done when it has sent it: one that is lost on its way is lost.
     pub fn no_ack(mut self, no_ack: bool) -> Self {
-        self.settings.no_ack = no_ack;
+        self.request.no_ack = no_ack;
         self
     }
 
-    /// Refuses other consumers of the queue; fails with [`crate::ErrorKind::AccessRefused`] if there are any. Starting it
-    /// on a quorum queue that was not declared through this client costs a reconnect, and fails without recovery.
+    /// Refuses other consumers of the queue; fails with [`crate::ErrorKind::AccessRefused`] if there are any.
     pub fn exclusive(mut self, exclusive: bool) -> Self {
-        self.settings.exclusive = exclusive;
+        self.request.exclusive = exclusive;
         self
     }
 
@@ -96,14 +92,14 @@ impl ConsumeBuilder {
     /// Where to start in a stream queue (RabbitMQ `x-stream-offset`): `"first"`, `"last"`, `"next"`, an offset, a
     /// timestamp or an interval such as `"7D"`. After a reconnect the consumer goes on behind the last message it got.
     pub fn stream_offset(mut self, offset: impl IntoValue) -> Self {
-        self.settings.stream = true;
+        self.request.stream = true;
         self.argument("x-stream-offset", offset)
     }
 
     /// Any other argument of `basic.consume`.
     pub fn argument(mut self, key: &str, value: impl IntoValue) -> Self {
         if let Err(error) =
-            with_entry(&mut self.settings.arguments, "consumer argument", key.to_owned(), value)
+            with_entry(&mut self.request.arguments, "consumer argument", key.to_owned(), value)
         {
             self.defect.get_or_insert(error);
         }
@@ -113,7 +109,7 @@ impl ConsumeBuilder {
     /// After a cancel by the broker (its queue was deleted) or an error on its channel, goes on when the queue is there
     /// again, instead of ending.
     pub fn resume(mut self, resume: bool) -> Self {
-        self.settings.resume = resume;
+        self.request.resume = resume;
         self
     }
 
@@ -123,8 +119,8 @@ impl ConsumeBuilder {
         if let Some(defect) = self.defect {
             return Err(defect);
         }
-        existing_queue(&self.settings.queue)?;
-        check_stream_offset(&self.settings.arguments)?;
+        existing_queue(&self.request.queue)?;
+        check_stream_offset(&self.request.arguments)?;
         // An empty one would have the broker make one up, which cancel would not know.
         let tag = self.tag.filter(|tag| !tag.is_empty());
         let tag = tag.unwrap_or_else(|| self.client.0.ids.consumer_tag());
@@ -132,17 +128,17 @@ impl ConsumeBuilder {
         if tag.len() > 240 {
             return Err(Error::invalid(format!("the consumer tag has {} bytes; 240 is the most", tag.len())));
         }
-        let direct = self.settings.queue == DIRECT_REPLY_TO;
-        if direct && !self.settings.no_ack {
+        let direct = self.request.queue == DIRECT_REPLY_TO;
+        if direct && !self.request.no_ack {
             return Err(Error::invalid(format!(
                 "'{DIRECT_REPLY_TO}' is consumed without acks: set no_ack (RabbitMQ, direct reply-to)"
             )));
         }
-        if self.settings.no_ack {
+        if self.request.no_ack {
             // It has no meaning without acks, and some queue types refuse the combination.
-            self.settings.prefetch = 0;
+            self.request.prefetch = 0;
         }
-        self.settings.tag = tag.into();
+        self.request.tag = tag.into();
         let client = self.client;
         let requests = direct.then(|| {
             let options = &client.0.options;
@@ -151,9 +147,9 @@ impl ConsumeBuilder {
             client.0.set_requests(requests.clone());
             requests
         });
-        let name = format!("consume queue '{}'", self.settings.queue);
+        let name = format!("consume queue '{}'", self.request.queue);
         let incoming =
-            DeliveryQueue::new(client.0.next_consumer(), client.0.main.clone(), self.settings, requests);
+            DeliveryQueue::new(client.0.next_consumer(), client.0.main.clone(), self.request, requests);
         // Made before the answer is there, so that giving up the wait cancels the consumer.
         let consumer = Consumer { client, incoming: incoming.clone() };
         consumer.client.ask(name, |reply| Command::Consume { incoming, reply }).await?;
@@ -191,12 +187,12 @@ impl Consumer {
 
     /// The consumer tag.
     pub fn tag(&self) -> Arc<str> {
-        self.incoming.settings().tag.clone()
+        self.incoming.request.tag.clone()
     }
 
     /// The queue; a server-named one has another name after a reconnect.
     pub fn queue(&self) -> String {
-        self.incoming.settings().queue.clone()
+        self.incoming.queue()
     }
 
     /// Whether it has ended: nothing more arrives. What had arrived before is still handed out.
@@ -222,9 +218,13 @@ impl Consumer {
     /// Changes how many unsettled messages the broker sends ahead; 0 for no limit (not on streams). A consumer without acks
     /// has no limit, and stays without.
     ///
-    /// Unless the consumer is exclusive or its queue is a single active consumer's, it is replaced by one with the new
-    /// limit, under this same handle and without a gap; a stream goes on at the next offset. What a quorum queue was just
-    /// sending comes later then, marked as redelivered.
+    /// The consumer is replaced by one with the new limit, under this same handle; a stream continues at the next offset.
+    /// Deliveries that a quorum queue was just sending come later, marked as redelivered. An exclusive consumer is
+    /// cancelled before its replacement starts: another client may take the queue in between.
+    ///
+    /// [`crate::ErrorKind::InvalidArgument`], and the limit stays, where a replacement would do harm: an exclusive consumer
+    /// whose queue is auto-delete, or was not declared through this client and may be, and the single active consumer of
+    /// a queue that was declared through this client, which would lose its place.
     pub async fn set_prefetch(&self, messages: u16) -> Result<()> {
         self.set_prefetch_within(messages, self.client.timeout()).await
     }
@@ -289,7 +289,7 @@ impl Drop for Consumer {
         if self.incoming.has_ended() {
             return;
         }
-        let no_ack = self.incoming.settings().no_ack;
+        let no_ack = self.incoming.request.no_ack;
         if no_ack {
             // The broker has forgotten them; others are put back by the cancel.
             self.incoming.abandon();

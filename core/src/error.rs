@@ -14,7 +14,6 @@ pub(crate) const ACCESS_REFUSED: u16 = 403;
 pub(crate) const NOT_FOUND: u16 = 404;
 pub(crate) const PRECONDITION_FAILED: u16 = 406;
 pub(crate) const COMMAND_INVALID: u16 = 503;
-pub(crate) const NOT_IMPLEMENTED: u16 = 540;
 
 /// What kind of thing went wrong; match on this, never on the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

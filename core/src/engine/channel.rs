@@ -27,6 +27,8 @@ pub(crate) enum ChannelKind {
         incoming: Arc<DeliveryQueue>,
         lease: Arc<Lease>,
         names: Names,
+        /// `basic.cancel` was sent: what still comes goes back to the queue.
+        returning: bool,
     },
     /// One `basic.get` with acks at a time; its delivery keeps the channel until it is settled.
     Get(Arc<ChannelAcks>),

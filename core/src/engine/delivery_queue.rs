@@ -15,23 +15,17 @@ use crate::{Error, Result, delivery::Delivery};
 
 /// How a consumer was asked for; what recovery starts it again with.
 #[derive(Clone, Debug)]
-pub(crate) struct ConsumerSettings {
+pub(crate) struct ConsumerRequest {
     pub queue: String,
     pub tag: Arc<str>,
     pub prefetch: u16,
-    /// The prefetch limit is the channel's (`global`), so that it can be changed while consuming.
-    pub global_prefetch: bool,
     pub no_ack: bool,
     pub exclusive: bool,
     pub arguments: FieldTable,
-    /// Goes on after a cancel by the broker, when its queue is there again.
+    /// A consumer that the broker cancelled starts again when its queue is back.
     pub resume: bool,
-    /// Consumes a stream: acks do not move its place, offsets do.
+    /// A stream was asked for; others are known from their declaration.
     pub stream: bool,
-    /// The offset of the last stream message that arrived.
-    pub last_offset: Option<i64>,
-    /// `basic.cancel` was sent: what still comes goes back to the queue.
-    pub cancelling: bool,
 }
 
 #[derive(Default)]
@@ -51,9 +45,11 @@ struct State {
 
 pub(crate) struct DeliveryQueue {
     pub id: u64,
+    pub request: ConsumerRequest,
     link: Arc<Link>,
     state: Mutex<State>,
-    settings: Mutex<ConsumerSettings>,
+    /// The name of the queue; a server-named one has another after a reconnect.
+    queue: Mutex<String>,
     /// For a consumer of `amq.rabbitmq.reply-to`: the publishes whose answers it gets go through its channel (RabbitMQ,
     /// direct reply-to).
     pub requests: Option<Arc<Publishing>>,
@@ -63,18 +59,32 @@ impl DeliveryQueue {
     pub fn new(
         id: u64,
         link: Arc<Link>,
-        settings: ConsumerSettings,
+        request: ConsumerRequest,
         requests: Option<Arc<Publishing>>,
     ) -> Arc<Self> {
-        Arc::new(Self { id, link, state: Mutex::default(), settings: Mutex::new(settings), requests })
+        let queue = Mutex::new(request.queue.clone());
+        Arc::new(Self { id, request, link, state: Mutex::default(), queue, requests })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn settings(&self) -> MutexGuard<'_, ConsumerSettings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn queue(&self) -> String {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn is_of(&self, queue: &str) -> bool {
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) == queue
+    }
+
+    pub fn rename_queue(&self, queue: &str) {
+        queue.clone_into(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The consumer tag and the queue, for events.
+    pub fn names(&self) -> (String, String) {
+        (self.request.tag.to_string(), self.queue())
     }
 
     /// Queues a delivery; [`Self::wake`] follows once for a batch.
@@ -229,20 +239,17 @@ mod tests {
     use super::*;
 
     fn incoming() -> Arc<DeliveryQueue> {
-        let settings = ConsumerSettings {
+        let request = ConsumerRequest {
             queue: "q".into(),
             tag: "t".into(),
             prefetch: 1,
-            global_prefetch: false,
             no_ack: false,
             exclusive: false,
             arguments: FieldTable::default(),
             resume: false,
             stream: false,
-            last_offset: None,
-            cancelling: false,
         };
-        DeliveryQueue::new(1, Link::new(1), settings, None)
+        DeliveryQueue::new(1, Link::new(1), request, None)
     }
 
     #[derive(Default)]

@@ -141,27 +141,24 @@ impl Engine {
         let Some(channel) = self.live.channels.get(number) else {
             return Ok(());
         };
-        let ChannelKind::Consume { incoming, lease, .. } = &channel.kind else {
+        let ChannelKind::Consume { incoming, lease, returning, .. } = &channel.kind else {
             return Ok(());
         };
-        let (incoming, lease) = (incoming.clone(), lease.clone());
-        let (no_ack, tag, stream, cancelling) = {
-            let settings = incoming.settings();
-            (settings.no_ack, settings.tag.clone(), settings.stream, settings.cancelling)
-        };
+        let (incoming, lease, returning) = (incoming.clone(), lease.clone(), *returning);
+        let (no_ack, tag) = (incoming.request.no_ack, incoming.request.tag.clone());
         let ContentKind::Deliver(envelope) = complete.kind else {
             return Ok(());
         };
         if !no_ack {
             lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
-            if cancelling {
+            if returning {
                 let requeue = Settle::Nack { requeue: true };
                 // It arrived just now, so nobody can have settled it.
                 let _ = lease.acks.settle(envelope.delivery_tag, requeue);
                 return Ok(());
             }
         }
-        if stream
+        if lease.acks.stream
             && let Some(offset) = complete
                 .properties
                 .headers()
@@ -169,17 +166,19 @@ impl Engine {
                 .and_then(|headers| headers.inner().get("x-stream-offset"))
                 .and_then(AMQPValue::as_long_long_int)
         {
-            incoming.settings().last_offset = Some(offset);
+            if let Some(consumer) = self.consumers.get_mut(&incoming.id) {
+                consumer.arrived_at(offset);
+            }
         }
         if let Some(size) = complete.oversize {
-            let queue = incoming.settings().queue.clone();
+            let queue = incoming.queue();
             let unsettled = (!no_ack).then_some((&lease.acks, envelope.delivery_tag));
             self.reject_oversize(unsettled, queue, size);
             return Ok(());
         }
         let headers_error = defect_of(complete.defect, &envelope);
         if let Some(defect) = &headers_error {
-            let queue = incoming.settings().queue.clone();
+            let queue = incoming.queue();
             self.events.send(Event::HeadersDefect { queue, defect: (**defect).clone() });
         }
         self.counters.delivered.fetch_add(1, Ordering::Relaxed);

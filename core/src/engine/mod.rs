@@ -10,7 +10,7 @@
 //! | [`io_loop`] | the turn of the engine: read, write, time |
 //! | [`dispatch`] | what to do with a frame |
 //! | [`operations`] | what to do with a command, and with the answer to it |
-//! | [`consuming`] | the life of a consumer |
+//! | [`consumer`] | the life of a consumer |
 //! | [`record`], [`replay`], [`topology_wait`] | what was declared, and how it is brought back |
 //! | [`reconnect`] | when and where to connect |
 //! | [`writer`] | the write half |
@@ -18,7 +18,7 @@
 pub(crate) mod acks;
 pub(crate) mod channel;
 pub(crate) mod command;
-mod consuming;
+mod consumer;
 pub(crate) mod delivery_queue;
 mod dispatch;
 mod io_loop;
@@ -45,7 +45,7 @@ use self::{
     acks::ChannelAcks,
     channel::Channels,
     command::{Command, Pending},
-    consuming::Consumer,
+    consumer::{Consumer, RefusedConsumes},
     link::Link,
     operations::{
         closing::{Closing, closed_late},
@@ -120,6 +120,7 @@ pub(crate) struct Engine {
     epoch: u64,
     record: RecordedTopology,
     consumers: BTreeMap<u64, Consumer>,
+    refused_consumes: RefusedConsumes,
     /// The windows of direct reply consumers.
     requests: Vec<Arc<Publishing>>,
     /// Commands that wait for the connection or for its topology.
@@ -155,6 +156,7 @@ impl Engine {
             epoch: 0,
             record: RecordedTopology::default(),
             consumers: BTreeMap::new(),
+            refused_consumes: RefusedConsumes::default(),
             requests: Vec::new(),
             deferred: VecDeque::new(),
             closing: None,
@@ -300,15 +302,7 @@ impl Engine {
                 command => command.fail(error.clone()),
             }
         }
-        for (_, mut consumer) in std::mem::take(&mut self.consumers) {
-            for asked in consumer.asked.iter_mut().chain(&mut consumer.changes) {
-                asked.answer(Err(error.clone()));
-            }
-            for cancel in &mut consumer.cancels {
-                cancel.answer(Ok(()));
-            }
-            consumer.incoming.end((error.kind() != ErrorKind::Closed).then(|| error.clone()));
-        }
+        self.end_consumers(error, Some(error).filter(|error| error.kind() != ErrorKind::Closed));
     }
 }
 
@@ -369,10 +363,8 @@ impl ConnectionState {
 /// A method that the broker did not answer: the command to repeat, if it is one.
 fn interrupted(rpc: rpc::Rpc) -> Option<Command> {
     match rpc.expected {
-        // The consumers are gone with the connection, which is what was asked for.
-        rpc::ExpectedReply::Cancel(mut reply)
-        | rpc::ExpectedReply::Done(mut reply)
-        | rpc::ExpectedReply::Recovered(mut reply) => {
+        // Everything unsettled is requeued with the connection, which is what was asked for.
+        rpc::ExpectedReply::Recovered(mut reply) => {
             reply.answer(Ok(()));
             None
         }

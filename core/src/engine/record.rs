@@ -25,7 +25,6 @@ pub(crate) enum Item {
     Exchange(String),
     Queue(String),
     Binding(Binding),
-    Consumer(u64),
 }
 
 impl fmt::Display for Item {
@@ -36,7 +35,6 @@ impl fmt::Display for Item {
             Item::Binding(binding) => {
                 write!(f, "binding of '{}' to '{}'", binding.destination(), binding.source())
             }
-            Item::Consumer(id) => write!(f, "consumer {id}"),
         }
     }
 }
@@ -228,7 +226,6 @@ impl RecordedTopology {
             Item::Exchange(name) => self.delete_exchange(name),
             Item::Queue(name) => self.delete_queue(name),
             Item::Binding(binding) => self.unbind(binding),
-            Item::Consumer(_) => {}
         }
     }
 

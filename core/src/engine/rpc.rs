@@ -23,14 +23,8 @@ pub(crate) enum ExpectedReply {
     Get(Get),
     /// `basic.consume` of the consumer with this id.
     Consume(u64),
-    /// `basic.cancel`, after which the consumer is over.
-    Cancel(Pending<()>),
-    /// `basic.cancel`, after which the same consumer starts again with another prefetch.
-    Restart(u64),
-    /// `basic.cancel` of what the same consumer was before it was started anew.
-    Replaced(u64),
-    /// `basic.qos` on the consumer's channel.
-    Done(Pending<()>),
+    /// `basic.cancel` of the consumer with this id.
+    Cancel(u64),
     /// `basic.recover` on the consumer's channel.
     Recovered(Pending<()>),
     Replay(Item),

@@ -231,6 +231,11 @@ impl Queue {
         self.expires.is_some() || self.arguments.table.contains_key(EXPIRES)
     }
 
+    /// Whether the broker deletes the queue with its last consumer.
+    pub(crate) fn is_auto_delete(&self) -> bool {
+        self.auto_delete
+    }
+
     /// Whether the broker deletes the queue by itself: then it is declared again only while it is consumed.
     pub(crate) fn is_transient_record(&self) -> bool {
         self.auto_delete || self.expires_unused()

@@ -20,7 +20,7 @@ contract!(
     a_prefetch_changed_again_and_again_loses_nothing,
     a_quorum_queues_prefetch_changed_again_and_again_loses_nothing,
     an_exclusive_consumers_prefetch_changed_again_and_again_loses_nothing,
-    a_single_active_consumer_keeps_its_place,
+    a_single_active_consumer_keeps_its_place_and_its_limit,
     a_queue_that_is_deleted_with_its_last_consumer_stays,
     a_queue_that_is_deleted_with_its_exclusive_consumer_stays,
     an_exclusive_consumer_without_a_limit_gets_one,
@@ -191,19 +191,26 @@ async fn an_exclusive_consumers_prefetch_changed_again_and_again_loses_nothing(e
     again_and_again(env, &client, QueueType::Classic, true).await;
 }
 
-async fn a_single_active_consumer_keeps_its_place(env: &Env) {
+/// A change that would do harm is refused, and says why; everything stays as it was.
+async fn stays(client: &Client, consumer: &Consumer, why: &str) {
+    let refused = within("the refusal", STEP, consumer.set_prefetch(10)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{refused}");
+    assert!(refused.to_string().contains(why), "{refused}");
+    assert_eq!(client.stats().reconnects, 0);
+}
+
+async fn a_single_active_consumer_keeps_its_place_and_its_limit(env: &Env) {
     let client = env.client().await;
     let queue = env.queue_with(&client, |queue| queue.single_active_consumer(true)).await;
     let active = client.consume(queue.as_str()).prefetch(2).start().await.unwrap();
     let waiting = client.consume(queue.as_str()).start().await.unwrap();
     send(&client, &queue, numbers(0..30)).await;
     let held = first_deliveries(&active, 0..2).await;
-    active.set_prefetch(10).await.unwrap();
-    let more = first_deliveries(&active, 2..10).await;
-    until_ready(&client, &queue, 20).await;
-    assert!(waiting.try_next().is_pending());
-    held.iter().chain(&more).for_each(|delivery| delivery.ack().unwrap());
-    assert_eq!(next_texts(&active, 20).await, numbers(10..30));
+    stays(&client, &active, "lose its place").await;
+    until_ready(&client, &queue, 28).await;
+    assert!(active.try_next().is_pending() && waiting.try_next().is_pending());
+    ack_all(&held);
+    assert_eq!(next_texts(&active, 28).await, numbers(2..30));
     assert!(waiting.try_next().is_pending());
 }
 
@@ -229,15 +236,11 @@ async fn a_queue_that_is_deleted_with_its_exclusive_consumer_stays(env: &Env) {
         declaring.declare_queue(&Queue::new(name.as_str()).auto_delete(true)).await.unwrap();
         send(declaring, &name, numbers(0..20)).await;
         let consumer = client.consume(name.as_str()).prefetch(1).exclusive(true).start().await.unwrap();
-        let mut held = first_deliveries(&consumer, 0..1).await;
-        for prefetch in 2..6 {
-            within("a change", STEP, consumer.set_prefetch(prefetch)).await.unwrap();
-        }
-        held.extend(first_deliveries(&consumer, 1..5).await);
-        until_ready(declaring, &name, 15).await;
-        assert!(consumer.try_next().is_pending());
+        let held = first_deliveries(&consumer, 0..1).await;
+        stays(&client, &consumer, "auto-delete").await;
+        until_ready(declaring, &name, 19).await;
         ack_all(&held);
-        assert_eq!(next_texts(&consumer, 15).await, numbers(5..20));
+        assert_eq!(next_texts(&consumer, 19).await, numbers(1..20));
     }
 }
 
@@ -267,9 +270,13 @@ async fn an_exclusive_consumer_of_somebody_elses_quorum_queue(env: &Env) {
     let starting = client.consume(queue.as_str()).prefetch(2).exclusive(true).start();
     let consumer = within("the start", STEP, starting).await.unwrap();
     let mut held = first_deliveries(&consumer, 0..2).await;
+    // It might be an auto-delete queue, until this client has declared it too.
+    stays(&client, &consumer, "declare the queue through this client").await;
+    client.declare_queue(&Queue::new(queue.as_str()).queue_type(QueueType::Quorum)).await.unwrap();
     within("the change", STEP, consumer.set_prefetch(5)).await.unwrap();
     held.extend(first_deliveries(&consumer, 2..5).await);
     ack_all(&held);
+    assert_eq!(client.stats().reconnects, 0, "a start costs no connection");
 }
 
 /// A consumer with twenty messages to come.

@@ -367,3 +367,157 @@ async fn a_consumer_starts_while_a_locked_queue_comes_back() {
     within("closing", LONG, client.close()).await.unwrap();
     within("the server", LONG, server).await.unwrap();
 }
+
+// ---- starts that end the connection --------------------------------------------------------------------------
+
+/// The broker ends the connection over a `basic.consume`.
+async fn refuse(peer: &mut Peer, text: &str) {
+    let text = short(text);
+    peer.send(method(0, CLOSE, &[&[2, 28][..], &text, &[0, 60, 0, 20]].concat())).await;
+    peer.until(CLOSE_OK).await;
+}
+
+/// Consumers that ask for the same are not tried one connection after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_refused_with_540_is_not_asked_again() {
+    let (client, server) = reconnecting(
+        async move |mut peer| {
+            peer.open().await;
+            for _ in 0..4 {
+                peer.until(CONSUME).await;
+            }
+            refuse(&mut peer, "NOT_IMPLEMENTED - no_ack is not supported by queue 'q' in vhost '/'").await;
+        },
+        async move |mut peer| {
+            peer.open().await;
+            // Of the five, the one that asks for something else.
+            let consume = peer.until(CONSUME).await;
+            assert_eq!(consume.fields[2..=3], [1, b'p'], "{consume:?}");
+            peer.answer(&consume).await;
+            let cancel = peer.method_but(&[], CANCEL).await;
+            peer.answer(&cancel).await;
+            let close = peer.until(CLOSE).await;
+            peer.answer(&close).await;
+        },
+    )
+    .await;
+    let start = |queue: &str| client.consume(queue).no_ack(true).start();
+    let (a, b, c, other) =
+        within("consuming", LONG, async { tokio::join!(start("q"), start("q"), start("q"), start("p")) })
+            .await;
+    for refused in [a, b, c] {
+        assert_eq!(refused.unwrap_err().reply_code(), Some(540));
+    }
+    let late = within("another", LONG, start("q")).await.unwrap_err();
+    assert_eq!(late.reply_code(), Some(540), "{late}");
+    let other = other.unwrap();
+    within("closing", LONG, client.close()).await.unwrap();
+    drop(other);
+    within("the server", LONG, server).await.unwrap();
+    assert_eq!(client.stats().reconnects, 1);
+}
+
+/// Where the broker does not say which consumer it was, they start one after the other: the guilty one is alone then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_consumer_that_ends_connections_is_found() {
+    const TEXT: &str = "NOT_IMPLEMENTED - whatever";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(within("the scripts", LONG, async move {
+        let accept = async || Peer::new(listener.accept().await.unwrap().0);
+        let mut peer = accept().await;
+        peer.open().await;
+        for _ in 0..3 {
+            peer.until(CONSUME).await;
+        }
+        refuse(&mut peer, TEXT).await;
+        let mut peer = accept().await;
+        peer.open().await;
+        for queue in [b'a', b'b'] {
+            let consume = peer.method_but(&[CHANNEL_OPEN, (60, 10)], CONSUME).await;
+            assert_eq!(consume.fields[2..=3], [1, queue], "one at a time");
+            if queue == b'a' {
+                peer.answer(&consume).await;
+            } else {
+                refuse(&mut peer, TEXT).await;
+            }
+        }
+        let mut peer = accept().await;
+        peer.open().await;
+        for queue in [b'a', b'c'] {
+            let consume = peer.until(CONSUME).await;
+            assert_eq!(consume.fields[2..=3], [1, queue]);
+            peer.answer(&consume).await;
+        }
+        let close = peer.until(CLOSE).await;
+        peer.answer(&close).await;
+    }));
+    let options = Options::new().host("127.0.0.1", port).operation_timeout(DEADLINE);
+    let client = within("connecting", LONG, options.connect()).await.unwrap();
+    let start = |queue: &str| client.consume(queue).start();
+    let (a, b, c) =
+        within("consuming", LONG, async { tokio::join!(start("a"), start("b"), start("c")) }).await;
+    let guilty = b.unwrap_err();
+    assert_eq!(guilty.reply_code(), Some(540), "{guilty}");
+    let innocent = (a.unwrap(), c.unwrap());
+    within("closing", LONG, client.close()).await.unwrap();
+    drop(innocent);
+    within("the server", LONG, server).await.unwrap();
+}
+
+/// A consumer that was refused and resumes counts once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_waits_for_every_consumer() {
+    let (lose, on_lose) = oneshot::channel::<()>();
+    let (resumed, on_resumed) = oneshot::channel::<()>();
+    let (client, server) = reconnecting(
+        async move |mut peer| {
+            peer.open().await;
+            for _ in 0..2 {
+                let consume = peer.until(CONSUME).await;
+                peer.answer(&consume).await;
+            }
+            on_lose.await.unwrap();
+        },
+        async move |mut peer| {
+            peer.open().await;
+            let first = peer.until(CONSUME).await;
+            let second = peer.until(CONSUME).await;
+            peer.send(not_found(first.channel)).await;
+            let again = peer.until(CONSUME).await;
+            peer.answer(&again).await;
+            on_resumed.await.unwrap();
+            peer.answer(&second).await;
+            let close = peer.until(CLOSE).await;
+            peer.answer(&close).await;
+        },
+    )
+    .await;
+    let mut events = client.events();
+    let resuming = within("consuming", LONG, client.consume("q").resume(true).start()).await.unwrap();
+    let other = within("consuming", LONG, client.consume("p").start()).await.unwrap();
+    lose.send(()).unwrap();
+    let mut seen = Vec::new();
+    let mut resumed = Some(resumed);
+    within("the recovery", LONG, async {
+        loop {
+            match events.next().await.unwrap() {
+                Event::ConsumerCancelled { resumes, .. } => seen.push(format!("cancelled {resumes}")),
+                Event::ConsumerResumed { .. } => {
+                    seen.push("resumed".into());
+                    resumed.take().unwrap().send(()).unwrap();
+                }
+                Event::Recovered { restored, .. } => {
+                    seen.push(format!("recovered {} of 2", restored.consumers));
+                    break;
+                }
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert_eq!(seen, ["cancelled true", "resumed", "recovered 1 of 2"]);
+    within("closing", LONG, client.close()).await.unwrap();
+    drop((resuming, other));
+    within("the server", LONG, server).await.unwrap();
+}

@@ -26,11 +26,8 @@ impl Engine {
                     self.live.idle_gets.push(number);
                 }
             }
-            ExpectedReply::Consume(consumer) => self.on_consume_ok(consumer),
-            ExpectedReply::Cancel(reply) => self.on_cancel_ok(number, reply),
-            ExpectedReply::Restart(consumer) => self.restart(number, consumer),
-            ExpectedReply::Replaced(consumer) => self.go_on(consumer),
-            ExpectedReply::Done(mut reply) => reply.answer(Ok(())),
+            ExpectedReply::Consume(consumer) => self.on_consume_ok(number, consumer),
+            ExpectedReply::Cancel(consumer) => self.on_cancel_ok(number, consumer),
             ExpectedReply::Recovered(reply) => self.on_recover_ok(number, reply),
             ExpectedReply::Replay(item) => self.replayed(item, Ok(Some(reply))),
             ExpectedReply::Locked { name, since } => self.locked_answered(name, since, Ok(reply)),
@@ -56,10 +53,14 @@ impl Engine {
             (TopologyChange::DeclareExchange(exchange), _) => self.record.declare_exchange(exchange),
             (TopologyChange::DeleteExchange(name), _) => self.record.delete_exchange(&name),
             (TopologyChange::DeclareQueue(queue), Answer::Queue(info)) => {
+                self.refused_consumes.forget(&info.name);
                 self.record.declare_queue(&info.name, queue);
             }
             (TopologyChange::DeclareQueue(_), _) => {}
-            (TopologyChange::DeleteQueue(name), _) => self.record.delete_queue(&name),
+            (TopologyChange::DeleteQueue(name), _) => {
+                self.refused_consumes.forget(&name);
+                self.record.delete_queue(&name);
+            }
             (TopologyChange::Bind(binding), _) => self.record.bind(binding),
             (TopologyChange::Unbind(binding), _) => self.record.unbind(&binding),
         }

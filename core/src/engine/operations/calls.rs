@@ -7,7 +7,7 @@ use crate::{
         Engine,
         channel::ChannelKind,
         command::Call,
-        consuming::has_ended,
+        consumer::has_ended,
         rpc::{ExpectedReply, Rpc, open_method},
     },
     wire::encode,
@@ -51,9 +51,8 @@ impl Engine {
         let mut again = Vec::new();
         for rpc in std::mem::take(&mut channel.rpcs) {
             match rpc.expected {
-                ExpectedReply::Cancel(mut reply) => reply.answer(Ok(())),
                 // The broker has cancelled the consumer meanwhile.
-                ExpectedReply::Done(mut reply) | ExpectedReply::Recovered(mut reply) => {
+                ExpectedReply::Recovered(mut reply) => {
                     let error = has_ended(&reply.name);
                     reply.answer(Err(error));
                 }

@@ -39,15 +39,12 @@ impl Engine {
             match &mut rpc.expected {
                 ExpectedReply::Call(call) => expire_asked(&mut call.reply, &mut check, &late),
                 ExpectedReply::Get(get) => expire_asked(&mut get.reply, &mut check, &late),
-                ExpectedReply::Cancel(reply)
-                | ExpectedReply::Done(reply)
-                | ExpectedReply::Recovered(reply) => {
+                ExpectedReply::Recovered(reply) => {
                     expire_asked(reply, &mut check, &late);
                 }
                 ExpectedReply::Step
                 | ExpectedReply::Consume(_)
-                | ExpectedReply::Restart(_)
-                | ExpectedReply::Replaced(_)
+                | ExpectedReply::Cancel(_)
                 | ExpectedReply::Replay(_)
                 | ExpectedReply::Bind(_)
                 | ExpectedReply::Locked { .. } => {}
@@ -57,7 +54,7 @@ impl Engine {
             expire_asked(reply, &mut check, &late);
         }
         for consumer in self.consumers.values_mut() {
-            for reply in consumer.asked.iter_mut().chain(&mut consumer.changes).chain(&mut consumer.cancels) {
+            for reply in consumer.waiting() {
                 expire_asked(reply, &mut check, &late);
             }
         }

@@ -4,12 +4,12 @@ use crate::{
     Error, ErrorKind,
     engine::{
         Engine,
-        channel::{Channel, ChannelKind},
+        channel::ChannelKind,
         record::Item,
         refusal,
         rpc::{ExpectedReply, Rpc},
     },
-    error::{NOT_IMPLEMENTED, Reply},
+    error::Reply,
     events::NotRestored,
     wire::ids,
 };
@@ -60,7 +60,7 @@ impl Engine {
             ChannelKind::Consume { incoming, lease, .. } => {
                 lease.acks.mark_stale();
                 let id = incoming.id;
-                self.consumer_channel_closed(id, channel.rpcs, refused, reply);
+                self.consumer_channel_closed(id, number, refused.into_iter().chain(channel.rpcs), reply);
             }
             ChannelKind::Draining(acks) => {
                 acks.mark_stale();
@@ -80,7 +80,7 @@ impl Engine {
             None => no_channel(&host, name),
         };
         match rpc.expected {
-            ExpectedReply::Step | ExpectedReply::Restart(_) | ExpectedReply::Replaced(_) => {}
+            ExpectedReply::Step | ExpectedReply::Cancel(_) => {}
             ExpectedReply::Call(mut call) => {
                 let error = error(&call.reply.name);
                 call.reply.answer(Err(error));
@@ -93,9 +93,7 @@ impl Engine {
                 let error = error("consume");
                 self.consume_refused(consumer, &error);
             }
-            ExpectedReply::Cancel(mut reply)
-            | ExpectedReply::Done(mut reply)
-            | ExpectedReply::Recovered(mut reply) => {
+            ExpectedReply::Recovered(mut reply) => {
                 let error = error(&reply.name);
                 reply.answer(Err(error));
             }
@@ -117,20 +115,16 @@ impl Engine {
 
     /// Fails the one operation that the broker closed the connection for.
     pub(in crate::engine) fn fail_culprit(&mut self, culprit: (u16, u16), error: &Error) {
-        // Several may wait for an answer to such a method. What is not implemented is a prefetch limit of the channel.
-        let is_likely = |channel: &Channel| match &channel.kind {
-            ChannelKind::Consume { incoming, .. } if error.reply_code() == Some(NOT_IMPLEMENTED) => {
-                incoming.settings().global_prefetch
-            }
-            _ => false,
-        };
+        if culprit == (60, 20) {
+            self.connection_ended_over_consume(error);
+            return;
+        }
         let refused = self
             .live
             .channels
             .iter_mut()
             .map(|(_, channel)| channel)
-            .filter(|channel| channel.rpcs.front().is_some_and(|rpc| ids(&rpc.method) == culprit))
-            .min_by_key(|channel| !is_likely(channel))
+            .find(|channel| channel.rpcs.front().is_some_and(|rpc| ids(&rpc.method) == culprit))
             .and_then(|channel| channel.rpcs.pop_front());
         match refused {
             Some(Rpc { expected: ExpectedReply::Replay(item), .. }) => {

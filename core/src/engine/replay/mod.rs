@@ -81,7 +81,7 @@ impl Engine {
         let ids: Vec<u64> = self
             .consumers
             .iter()
-            .filter(|(_, consumer)| !locked.contains_key(&consumer.incoming.settings().queue))
+            .filter(|(_, consumer)| !locked.contains_key(&consumer.incoming.queue()))
             .map(|(id, _)| *id)
             .collect();
         if let Some(replay) = &mut self.live.replay {
@@ -173,12 +173,11 @@ impl Engine {
         let Some(replay) = &mut self.live.replay else {
             return;
         };
-        replay.answered(&item);
+        replay.answered();
         let restored = &mut replay.restored;
         match (item, result) {
             (Item::Exchange(_), Ok(_)) => restored.exchanges += 1,
             (Item::Binding(_), Ok(_)) => restored.bindings += 1,
-            (Item::Consumer(_), Ok(_)) => restored.consumers += 1,
             (Item::Queue(name), Ok(reply)) => {
                 restored.queues += 1;
                 self.queue_is_back(&name, reply.as_ref());
@@ -207,10 +206,12 @@ impl Engine {
         self.count_record();
     }
 
-    /// A consumer is not back, and does not hold the others up.
-    pub(in crate::engine) fn consumer_settled(&mut self, id: u64) {
-        if let Some(replay) = &mut self.live.replay {
-            replay.answered(&Item::Consumer(id));
+    /// A consumer is back, or is not and does not hold the others up.
+    pub(in crate::engine) fn consumer_settled(&mut self, id: u64, restored: bool) {
+        if let Some(replay) = &mut self.live.replay
+            && replay.consumer_answered(id)
+        {
+            replay.restored.consumers += usize::from(restored);
             self.advance_replay();
         }
     }
@@ -236,9 +237,8 @@ impl Engine {
         }
         self.record.rename(name, &new);
         for consumer in self.consumers.values() {
-            let mut settings = consumer.incoming.settings();
-            if settings.queue == name {
-                settings.queue.clone_from(&new);
+            if consumer.incoming.is_of(name) {
+                consumer.incoming.rename_queue(&new);
             }
         }
         self.events.send(Event::QueueRenamed { old: name.to_owned(), new });

@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use crate::{
-    engine::record::Item,
-    events::{NotRestored, Restored},
-};
+use crate::events::{NotRestored, Restored};
 
 /// The steps of a recovery, in order. Each begins when everything of the one before has its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +52,14 @@ impl Replay {
         self.starting.extend(consumers);
     }
 
-    /// There is an answer for something, good or bad.
-    pub fn answered(&mut self, item: &Item) {
-        match item {
-            Item::Consumer(id) => {
-                self.starting.remove(id);
-            }
-            Item::Exchange(_) | Item::Queue(_) | Item::Binding(_) => {
-                self.unanswered = self.unanswered.saturating_sub(1);
-            }
-        }
+    /// There is an answer for an exchange, a queue or a binding, good or bad.
+    pub fn answered(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    /// There is an answer for a consumer, good or bad; whether it is the first.
+    pub fn consumer_answered(&mut self, id: u64) -> bool {
+        self.starting.remove(&id)
     }
 
     /// The step that begins now, once nothing of the one before is without an answer.
@@ -85,25 +80,21 @@ impl Replay {
 mod tests {
     use super::*;
 
-    fn queue() -> Item {
-        Item::Queue("q".into())
-    }
-
     #[test]
     fn each_step_waits_for_all_answers_of_the_one_before() {
         let mut replay = Replay::new(false, Vec::new());
         replay.sent();
         replay.sent();
         assert_eq!(replay.next_phase(), None);
-        replay.answered(&queue());
+        replay.answered();
         assert_eq!(replay.next_phase(), None);
-        replay.answered(&Item::Exchange("e".into()));
+        replay.answered();
         assert_eq!(replay.next_phase(), Some(Phase::Bindings));
         assert_eq!(replay.next_phase(), Some(Phase::Consumers));
         replay.starts([1, 2]);
         assert_eq!(replay.next_phase(), None);
-        replay.answered(&Item::Consumer(1));
-        replay.answered(&Item::Consumer(2));
+        replay.consumer_answered(1);
+        replay.consumer_answered(2);
         assert_eq!(replay.next_phase(), Some(Phase::Done));
     }
 
@@ -113,10 +104,10 @@ mod tests {
         assert_eq!(replay.next_phase(), Some(Phase::Bindings));
         assert_eq!(replay.next_phase(), Some(Phase::Consumers));
         replay.starts([1, 2]);
-        replay.answered(&Item::Consumer(1));
-        replay.answered(&Item::Consumer(1));
+        replay.consumer_answered(1);
+        replay.consumer_answered(1);
         assert_eq!(replay.next_phase(), None, "the second is on its way");
-        replay.answered(&Item::Consumer(2));
+        replay.consumer_answered(2);
         assert_eq!(replay.next_phase(), Some(Phase::Done));
     }
 }

@@ -92,7 +92,7 @@ impl Engine {
         let ids: Vec<u64> = self
             .consumers
             .iter()
-            .filter(|(_, consumer)| consumer.incoming.settings().queue == name)
+            .filter(|(_, consumer)| consumer.incoming.is_of(name))
             .map(|(id, _)| *id)
             .collect();
         for id in ids {

@@ -1,0 +1,687 @@
+//! The life of a consumer as a state machine: events in, actions out, no I/O.
+//!
+//! | state | the consumer |
+//! |---|---|
+//! | [`State::Idle`] | waits for the connection, or for its queue to be back |
+//! | [`State::Starting`] | has sent `basic.consume` |
+//! | [`State::Running`] | has its `basic.consume-ok` |
+//! | [`State::Replacing`] | is being replaced by one with another prefetch, under the same handle |
+//! | [`State::Cancelling`] | has sent `basic.cancel` |
+//! | [`State::Backoff`] | was refused or cancelled by the broker and is tried again later |
+//! | [`State::Ended`] | is over |
+//!
+//! `R` is a reply somebody waits for. Answers name the channel they came on: a late answer on a channel that the consumer
+//! has left changes nothing.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::prefetch::Change;
+use crate::{Error, ErrorKind};
+
+/// The first delay before a refused consumer is tried again; it doubles up to the recovery's longest delay.
+pub(super) const FIRST_RETRY: Duration = Duration::from_millis(50);
+
+/// The number of connections that one consumer's start may cost before it is not tried again.
+const MOST_BREAKS: u32 = 2;
+
+/// What does not change while the consumer lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub no_ack: bool,
+    /// A consumer that the broker cancelled is tried again.
+    pub resume: bool,
+    /// Acks do not move a stream's position: offsets do.
+    pub stream: bool,
+    /// Publishes that expect direct replies share its channel; an error of theirs is not the consumer's.
+    pub requests: bool,
+    /// How its prefetch is changed while it runs.
+    pub change: Change,
+    /// How long 403 and 405 are retried: the broker may still hold the lost connection.
+    pub patience: Duration,
+    pub longest_delay: Duration,
+}
+
+/// One `basic.consume` on the wire. A channel may carry several in turn, each with a tag of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OnWire {
+    pub channel: u16,
+    /// Counts the consumers of the channel; the tag of every one but the first ends with it.
+    pub generation: u32,
+    pub prefetch: u16,
+}
+
+/// The end that was asked for.
+#[derive(Debug, PartialEq)]
+pub(super) struct Ending<R> {
+    replies: Vec<R>,
+    /// Until then the answer is read although the application holds all that it may.
+    until: Instant,
+    /// What the application is told, if it did not ask for the end itself.
+    reason: Option<Reason>,
+}
+
+/// An error as a value that tests can compare.
+#[derive(Clone, Debug)]
+pub(super) struct Reason(pub Error);
+
+impl PartialEq for Reason {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.kind() == other.0.kind()
+    }
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum State<R> {
+    Idle,
+    Starting(OnWire),
+    Running(OnWire),
+    Replacing {
+        old: OnWire,
+        new: OnWire,
+        consume: Awaited,
+        /// `basic.cancel-ok` of the old one is to come.
+        cancel: bool,
+        /// The end that was asked for meanwhile. RabbitMQ 3.10 ends the connection (541) over a `basic.cancel` right
+        /// behind its `basic.consume`, so it waits for the answers.
+        ending: Option<Ending<R>>,
+    },
+    Cancelling {
+        on: OnWire,
+        ending: Ending<R>,
+    },
+    Backoff,
+    Ended,
+}
+
+/// The `basic.consume` of a replacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    /// It follows the answer to the cancel: the offset of a stream is known then.
+    NotSent,
+    Sent,
+    Answered,
+}
+
+/// What has been going wrong since the consumer last ran.
+#[derive(Debug, Default)]
+struct Interruption {
+    /// The next delay; zero before the first.
+    delay: Duration,
+    /// Since when the broker has been answering that somebody else has the queue.
+    locked_since: Option<Instant>,
+    /// The recovery's event has it among what could not be restored.
+    reported: bool,
+    /// The application heard that the consumer was cancelled.
+    told: bool,
+    /// Connections that the broker ended over its start.
+    breaks: u32,
+}
+
+#[derive(Debug)]
+pub(super) enum Event<R> {
+    /// A channel was opened for it.
+    Opened(u16),
+    ConsumeOk(u16),
+    CancelOk(u16),
+    /// The broker refused `basic.consume`, or no channel was free for it.
+    Refused(Error),
+    /// The broker ended the connection over `basic.consume`.
+    Broke(Error),
+    /// The broker closed the channel.
+    ChannelClosed(u16, Error),
+    /// `basic.cancel` of the broker, for the consumer of this generation.
+    CancelledByBroker(u16, u32, Error),
+    /// The connection is gone.
+    Lost,
+    SetPrefetch(u16, R),
+    Cancel(R, Instant),
+    /// One of its messages must not be taken: it ends with this error, and gives back what it cannot take.
+    Fail(Error, Instant),
+    /// The engine ended: who waits is told the first error, the application the reason, if there is one.
+    Closed(Error, Option<Error>),
+}
+
+/// What somebody who waits is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Outcome {
+    Done,
+    Refused(Reason),
+    /// The consumer is over, with the reason it ended for.
+    Ended(Option<Reason>),
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Action<R> {
+    /// `basic.qos`, if the limit has to be said, and `basic.consume`.
+    Consume {
+        on: OnWire,
+        qos: bool,
+    },
+    /// `basic.cancel`.
+    Cancel(OnWire),
+    /// What still comes on the channel goes back to the queue.
+    ReturnArrivals(u16),
+    CloseChannel(u16),
+    /// Leaves the channel to the deliveries that are with the application.
+    Drain(u16),
+    /// Gives what was never handed out back to the queue.
+    PutBack,
+    /// The broker has requeued what was never handed out.
+    DropUndelivered,
+    /// Direct requests may be published on the channel.
+    OpenRequests(u16),
+    /// Opens a channel and starts again.
+    Restart,
+    RetryIn(Duration),
+    TellCancelled {
+        resumes: bool,
+    },
+    TellResumed,
+    /// Goes into the recovery's event.
+    NotRestored(Reason),
+    /// A recovery waits for it no longer; nor does it after [`Action::End`].
+    Settled {
+        restored: bool,
+    },
+    Answer(R, Outcome),
+    End(Option<Reason>),
+}
+
+#[derive(Debug)]
+pub(super) struct Machine<R> {
+    pub terms: Terms,
+    pub(super) state: State<R>,
+    /// The prefetch that was asked for last.
+    prefetch: u16,
+    /// The offset of the last stream message that arrived.
+    offset: Option<i64>,
+    /// Who waits for the first `basic.consume-ok`.
+    starting: Option<R>,
+    /// Who waits for a change of the prefetch.
+    changes: Vec<R>,
+    interruption: Interruption,
+}
+
+type Actions<R> = Vec<Action<R>>;
+
+impl<R> Machine<R> {
+    pub fn new(terms: Terms, prefetch: u16, starting: R) -> Self {
+        Self {
+            terms,
+            state: State::Idle,
+            prefetch,
+            offset: None,
+            starting: Some(starting),
+            changes: Vec::new(),
+            interruption: Interruption::default(),
+        }
+    }
+
+    /// Whether a channel is to be opened for it once its queue is there.
+    pub fn wants_channel(&self) -> bool {
+        matches!(self.state, State::Idle | State::Backoff)
+    }
+
+    /// Whether `basic.consume` waits for its answer.
+    pub fn is_starting(&self) -> bool {
+        matches!(self.state, State::Starting(_) | State::Replacing { consume: Awaited::Sent, .. })
+    }
+
+    /// The channel that it consumes on.
+    pub fn channel(&self) -> Option<u16> {
+        match &self.state {
+            State::Starting(on) | State::Running(on) | State::Cancelling { on, .. } => Some(on.channel),
+            State::Replacing { new, .. } => Some(new.channel),
+            State::Idle | State::Backoff | State::Ended => None,
+        }
+    }
+
+    /// Whether an end waits for its answer. Reading must go on for that, also when the application holds all it may: it may
+    /// be waiting itself, and nothing comes behind the answer.
+    pub fn is_ending(&self, now: Instant) -> bool {
+        let ending = match &self.state {
+            State::Cancelling { ending, .. } => Some(ending),
+            State::Replacing { ending, .. } => ending.as_ref(),
+            _ => None,
+        };
+        ending.is_some_and(|ending| ending.until > now)
+    }
+
+    /// The next offset of a stream.
+    pub fn next_offset(&self) -> Option<i64> {
+        self.offset.map(|last| last.saturating_add(1))
+    }
+
+    pub fn arrived_at(&mut self, offset: i64) {
+        self.offset = Some(offset);
+    }
+
+    /// Everybody who waits.
+    pub fn waiting(&mut self) -> impl Iterator<Item = &mut R> {
+        let ending = match &mut self.state {
+            State::Cancelling { ending, .. } => Some(ending),
+            State::Replacing { ending, .. } => ending.as_mut(),
+            _ => None,
+        };
+        let ending = ending.into_iter().flat_map(|ending| &mut ending.replies);
+        self.starting.iter_mut().chain(&mut self.changes).chain(ending)
+    }
+
+    pub fn on(&mut self, event: Event<R>, now: Instant) -> Actions<R> {
+        match event {
+            Event::Opened(channel) => self.on_opened(channel),
+            Event::ConsumeOk(channel) => self.on_consume_ok(channel),
+            Event::CancelOk(channel) => self.on_cancel_ok(channel),
+            Event::Refused(error) => self.on_refused(&error, now),
+            Event::Broke(error) => self.on_broke(&error, now),
+            Event::ChannelClosed(channel, error) => self.on_channel_closed(channel, error, now),
+            Event::CancelledByBroker(channel, generation, error) => {
+                self.on_cancelled_by_broker(channel, generation, error)
+            }
+            Event::Lost => self.on_lost(),
+            Event::SetPrefetch(prefetch, reply) => self.on_set_prefetch(prefetch, reply),
+            Event::Cancel(reply, until) => self.on_end(Ending { replies: vec![reply], until, reason: None }),
+            Event::Fail(error, until) => {
+                self.on_end(Ending { replies: Vec::new(), until, reason: Some(Reason(error)) })
+            }
+            Event::Closed(told, reason) => self.on_closed(&Reason(told), reason.map(Reason)),
+        }
+    }
+
+    // ---- answers ---------------------------------------------------------------------------------------------
+
+    fn on_opened(&mut self, channel: u16) -> Actions<R> {
+        if !self.wants_channel() {
+            return vec![Action::CloseChannel(channel)];
+        }
+        let on = OnWire { channel, generation: 0, prefetch: self.prefetch };
+        self.state = State::Starting(on);
+        vec![Action::Consume { on, qos: on.prefetch > 0 }]
+    }
+
+    fn on_consume_ok(&mut self, channel: u16) -> Actions<R> {
+        match &mut self.state {
+            State::Starting(on) if on.channel == channel => {
+                let on = *on;
+                self.state = State::Running(on);
+                let mut actions = vec![Action::OpenRequests(channel)];
+                actions.extend(self.starting.take().map(|reply| Action::Answer(reply, Outcome::Done)));
+                if std::mem::take(&mut self.interruption).told {
+                    actions.push(Action::TellResumed);
+                }
+                actions.extend(self.proceed());
+                actions.push(Action::Settled { restored: true });
+                actions
+            }
+            State::Replacing { new, consume: consume @ Awaited::Sent, .. } if new.channel == channel => {
+                *consume = Awaited::Answered;
+                self.settle_replacement()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn on_cancel_ok(&mut self, channel: u16) -> Actions<R> {
+        match &mut self.state {
+            State::Cancelling { on, .. } if on.channel == channel => self.cancelled(channel),
+            State::Replacing { new, consume, cancel: cancel @ true, ending, .. }
+                if new.channel == channel =>
+            {
+                *cancel = false;
+                match (*consume, ending.is_some()) {
+                    // Nothing runs any more, and nothing is to.
+                    (Awaited::NotSent, true) => self.cancelled(channel),
+                    (Awaited::NotSent, false) => {
+                        *consume = Awaited::Sent;
+                        vec![Action::Consume { on: *new, qos: true }]
+                    }
+                    _ => self.settle_replacement(),
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The cancel was answered: nothing more comes.
+    fn cancelled(&mut self, channel: u16) -> Actions<R> {
+        let ending = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Cancelling { ending, .. } => Some(ending),
+            State::Replacing { ending, .. } => ending,
+            _ => None,
+        };
+        let reason = ending.as_ref().and_then(|ending| ending.reason.clone());
+        let mut actions = vec![Action::Drain(channel)];
+        if reason.is_none() {
+            actions.push(Action::PutBack);
+        }
+        actions.extend(self.end_with(ending, reason));
+        actions
+    }
+
+    /// Goes on once both answers to a replacement are in. Not before: which tag is whose has to be certain.
+    fn settle_replacement(&mut self) -> Actions<R> {
+        let State::Replacing { new, consume: Awaited::Answered, cancel: false, ending, .. } = &mut self.state
+        else {
+            return Vec::new();
+        };
+        let (new, ending) = (*new, ending.take());
+        self.state = State::Running(new);
+        match ending {
+            Some(ending) => self.on_end(ending),
+            None => self.proceed(),
+        }
+    }
+
+    // ---- the owner's wishes ----------------------------------------------------------------------------------
+
+    fn on_set_prefetch(&mut self, prefetch: u16, reply: R) -> Actions<R> {
+        if self.terms.no_ack {
+            // It has no meaning without acks.
+            return vec![Action::Answer(reply, Outcome::Done)];
+        }
+        let refused = super::prefetch::refusal(&self.terms, prefetch, self.wants_channel());
+        if let Some(error) = refused {
+            return vec![Action::Answer(reply, Outcome::Refused(Reason(error)))];
+        }
+        match &self.state {
+            State::Ended | State::Cancelling { .. } | State::Replacing { ending: Some(_), .. } => {
+                vec![Action::Answer(reply, Outcome::Ended(None))]
+            }
+            State::Idle | State::Backoff => {
+                self.prefetch = prefetch;
+                // It starts with the new value.
+                vec![Action::Answer(reply, Outcome::Done)]
+            }
+            State::Starting(_) | State::Running(_) | State::Replacing { .. } => {
+                self.prefetch = prefetch;
+                self.changes.push(reply);
+                self.proceed()
+            }
+        }
+    }
+
+    /// Makes a running consumer one with the prefetch that was asked for.
+    fn proceed(&mut self) -> Actions<R> {
+        let State::Running(old) = self.state else {
+            return Vec::new();
+        };
+        if old.prefetch == self.prefetch {
+            return self.changes.drain(..).map(|reply| Action::Answer(reply, Outcome::Done)).collect();
+        }
+        if self.changes.is_empty() {
+            return Vec::new();
+        }
+        let new = OnWire { generation: old.generation + 1, prefetch: self.prefetch, ..old };
+        let consume = Action::Consume { on: new, qos: true };
+        let (actions, consume) = match self.terms.change {
+            // The new consumer before the old one goes: a queue that is deleted with its last consumer stays. On one
+            // channel, so that order is kept.
+            Change::Overlap => (vec![consume, Action::Cancel(old)], Awaited::Sent),
+            Change::Gap => (vec![Action::Cancel(old), consume], Awaited::Sent),
+            Change::FromOffset => (vec![Action::Cancel(old)], Awaited::NotSent),
+            // Refused before it gets here.
+            Change::Never(_) => return Vec::new(),
+        };
+        self.state = State::Replacing { old, new, consume, cancel: true, ending: None };
+        actions
+    }
+
+    fn on_end(&mut self, ending: Ending<R>) -> Actions<R> {
+        match &mut self.state {
+            State::Idle | State::Backoff => self.ended(ending),
+            State::Starting(on) => {
+                // RabbitMQ 3.10 ends the connection (541) over a `basic.cancel` that comes right behind its
+                // `basic.consume`. Nothing of this channel was handed out before its consume-ok, so that closing it gives
+                // everything back.
+                let channel = on.channel;
+                let mut actions = vec![Action::CloseChannel(channel)];
+                actions.extend(self.ended(ending));
+                actions
+            }
+            State::Running(on) => {
+                let on = *on;
+                let mut actions = vec![Action::Cancel(on), Action::ReturnArrivals(on.channel)];
+                if ending.reason.is_none() {
+                    actions.push(Action::PutBack);
+                }
+                self.state = State::Cancelling { on, ending };
+                actions
+            }
+            State::Replacing { ending: slot @ None, new, .. } => {
+                let returns = ending.reason.is_some().then_some(Action::ReturnArrivals(new.channel));
+                *slot = Some(ending);
+                returns.into_iter().collect()
+            }
+            State::Replacing { ending: Some(earlier), .. } | State::Cancelling { ending: earlier, .. } => {
+                earlier.until = earlier.until.max(ending.until);
+                earlier.replies.extend(ending.replies);
+                Vec::new()
+            }
+            State::Ended => {
+                ending.replies.into_iter().map(|reply| Action::Answer(reply, Outcome::Done)).collect()
+            }
+        }
+    }
+
+    // ---- refusals --------------------------------------------------------------------------------------------
+
+    fn on_refused(&mut self, error: &Error, now: Instant) -> Actions<R> {
+        match self.state {
+            State::Idle | State::Starting(_) | State::Backoff => self.give_up_or_retry(error, now),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The connection is over for it. Most such refusals are for good (540, 530, 503); another is tried once more.
+    fn on_broke(&mut self, error: &Error, now: Instant) -> Actions<R> {
+        if !self.is_starting() && !self.wants_channel() {
+            return Vec::new();
+        }
+        if matches!(self.state, State::Replacing { ending: Some(_), .. }) {
+            return self.lost_while_ending();
+        }
+        self.interruption.breaks += 1;
+        let again = matches!(error.reply_code(), Some(541)) && self.interruption.breaks < MOST_BREAKS;
+        if again && self.starting.is_none() {
+            return Vec::new();
+        }
+        if self.starting.is_some() {
+            return self.give_up_or_retry(error, now);
+        }
+        let mut actions = Vec::new();
+        if !std::mem::replace(&mut self.interruption.reported, true) {
+            actions.push(Action::NotRestored(Reason(error.clone())));
+        }
+        actions.push(Action::TellCancelled { resumes: false });
+        actions.extend(self.end(Some(Reason(not_restored(error)))));
+        actions
+    }
+
+    fn give_up_or_retry(&mut self, error: &Error, now: Instant) -> Actions<R> {
+        self.state = State::Idle;
+        if let Some(reply) = self.starting.take() {
+            let refused = Action::Answer(reply, Outcome::Refused(Reason(error.clone())));
+            return self.end(None).into_iter().chain([refused]).collect();
+        }
+        if is_locked(error) && *self.interruption.locked_since.get_or_insert(now) + self.terms.patience > now
+        {
+            return self.retry();
+        }
+        let mut actions = Vec::new();
+        if !std::mem::replace(&mut self.interruption.reported, true) {
+            actions.push(Action::NotRestored(Reason(error.clone())));
+        }
+        if self.terms.resume {
+            actions.extend(self.tell_and_retry());
+        } else {
+            actions.push(Action::TellCancelled { resumes: false });
+            actions.extend(self.end(Some(Reason(not_restored(error)))));
+        }
+        actions
+    }
+
+    /// Tries it again later, and says so once.
+    fn tell_and_retry(&mut self) -> Actions<R> {
+        let mut actions = Vec::new();
+        if !std::mem::replace(&mut self.interruption.told, true) {
+            actions.push(Action::TellCancelled { resumes: true });
+        }
+        actions.extend(self.retry());
+        actions
+    }
+
+    fn retry(&mut self) -> Actions<R> {
+        self.state = State::Backoff;
+        let delay = self.interruption.delay.max(FIRST_RETRY);
+        self.interruption.delay = (delay * 2).min(self.terms.longest_delay.max(FIRST_RETRY * 2));
+        // It starts with the new value.
+        let changes = self.changes.drain(..).map(|reply| Action::Answer(reply, Outcome::Done));
+        changes.chain([Action::RetryIn(delay), Action::Settled { restored: false }]).collect()
+    }
+
+    fn on_channel_closed(&mut self, channel: u16, error: Error, now: Instant) -> Actions<R> {
+        if self.channel() != Some(channel) {
+            return Vec::new();
+        }
+        match &self.state {
+            State::Starting(_) => self.on_refused(&error, now),
+            State::Cancelling { .. } | State::Replacing { ending: Some(_), .. } => self.lost_while_ending(),
+            // One of its requests was refused, not the consumer.
+            State::Running(_) if self.terms.requests => {
+                self.state = State::Idle;
+                vec![Action::Restart]
+            }
+            // Somebody else took the queue while an exclusive consumer was replaced.
+            State::Replacing { consume: Awaited::Sent, .. } if is_locked(&error) => {
+                let mut actions = vec![Action::DropUndelivered];
+                actions.extend(self.give_up_or_retry(&error, now));
+                actions
+            }
+            _ => {
+                let mut actions = vec![Action::DropUndelivered];
+                actions.extend(self.interrupted(Reason(error)));
+                actions
+            }
+        }
+    }
+
+    fn on_cancelled_by_broker(&mut self, channel: u16, generation: u32, error: Error) -> Actions<R> {
+        if self.channel() != Some(channel) {
+            return Vec::new();
+        }
+        let mut actions = vec![Action::Drain(channel)];
+        match &mut self.state {
+            // The consumer of this tag is known to have another in its place, which continues.
+            State::Running(on) if on.generation != generation => return Vec::new(),
+            State::Replacing { new, consume: Awaited::Answered, .. } if new.generation != generation => {
+                return Vec::new();
+            }
+            // Whether the broker starts it all the same is not known yet: it goes with its channel, so that there are
+            // never two.
+            State::Replacing { consume: Awaited::Sent | Awaited::NotSent, .. } | State::Starting(_) => {
+                actions.push(Action::CloseChannel(channel));
+            }
+            _ => {}
+        }
+        let ending = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Cancelling { ending, .. } | State::Replacing { ending: Some(ending), .. } => Some(ending),
+            _ => None,
+        };
+        if let Some(ending) = ending {
+            actions.push(Action::TellCancelled { resumes: false });
+            actions.extend(self.ended(ending));
+        } else {
+            actions.extend(self.interrupted(Reason(error)));
+        }
+        actions
+    }
+
+    /// The broker took the consumer away.
+    fn interrupted(&mut self, reason: Reason) -> Actions<R> {
+        if self.terms.resume {
+            return self.tell_and_retry();
+        }
+        let mut actions = vec![Action::TellCancelled { resumes: false }];
+        actions.extend(self.end(Some(reason)));
+        actions
+    }
+
+    fn on_lost(&mut self) -> Actions<R> {
+        match &self.state {
+            State::Ended => Vec::new(),
+            State::Cancelling { .. } | State::Replacing { ending: Some(_), .. } => self.lost_while_ending(),
+            _ => {
+                self.state = State::Idle;
+                vec![Action::DropUndelivered]
+            }
+        }
+    }
+
+    // ---- the end ---------------------------------------------------------------------------------------------
+
+    /// The channel is gone with its consumer, which is what was asked for.
+    fn lost_while_ending(&mut self) -> Actions<R> {
+        let ending = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Cancelling { ending, .. } => Some(ending),
+            State::Replacing { ending, .. } => ending,
+            _ => None,
+        };
+        let reason = ending.as_ref().and_then(|ending| ending.reason.clone());
+        let mut actions = vec![Action::DropUndelivered];
+        actions.extend(self.end_with(ending, reason));
+        actions
+    }
+
+    fn on_closed(&mut self, told: &Reason, reason: Option<Reason>) -> Actions<R> {
+        let disappointed = self.starting.take().into_iter().chain(self.changes.drain(..));
+        let told = disappointed.map(|reply| Action::Answer(reply, Outcome::Ended(Some(told.clone()))));
+        let told: Actions<R> = told.collect();
+        self.end(reason).into_iter().chain(told).collect()
+    }
+
+    fn ended(&mut self, ending: Ending<R>) -> Actions<R> {
+        let reason = ending.reason.clone();
+        self.end_with(Some(ending), reason)
+    }
+
+    fn end(&mut self, reason: Option<Reason>) -> Actions<R> {
+        let ending = match std::mem::replace(&mut self.state, State::Ended) {
+            State::Cancelling { ending, .. } => Some(ending),
+            State::Replacing { ending, .. } => ending,
+            State::Ended => return Vec::new(),
+            _ => None,
+        };
+        self.end_with(ending, reason)
+    }
+
+    /// The only way to [`State::Ended`] that answers everybody.
+    fn end_with(&mut self, ending: Option<Ending<R>>, reason: Option<Reason>) -> Actions<R> {
+        self.state = State::Ended;
+        let disappointed = self.starting.take().into_iter().chain(self.changes.drain(..));
+        let replies = ending.into_iter().flat_map(|ending| ending.replies);
+        // Whoever is answered finds the consumer gone.
+        let mut actions = vec![Action::End(reason.clone())];
+        actions.extend(disappointed.map(|reply| Action::Answer(reply, Outcome::Ended(reason.clone()))));
+        actions.extend(replies.map(|reply| Action::Answer(reply, Outcome::Done)));
+        actions
+    }
+}
+
+/// Somebody else has the queue, or the broker still holds the connection that was lost.
+fn is_locked(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::ResourceLocked | ErrorKind::AccessRefused)
+}
+
+/// The end of a consumer whose queue is not there any more after a reconnect.
+fn not_restored(error: &Error) -> Error {
+    let mut cancelled = Error::new(
+        ErrorKind::ConsumerCancelled,
+        format!("the consumer could not be restored after a reconnect: {error}"),
+    );
+    if let Some(reply) = error.reply() {
+        cancelled = cancelled.with_reply(reply.clone());
+    }
+    cancelled
+}
