@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import signal
+import sys
 import threading
 import time
 from typing import Callable
@@ -33,6 +35,18 @@ def wait_until(condition: Callable[[], bool], timeout: float = 30) -> None:
         time.sleep(0.001)
 
 
+def until_nearly_all_waits_are_driven(client: mm.Client, queue: str) -> None:
+    """Publish until the caller has driven in 95 % of the waits. Not at once: on a busy machine some waits are long."""
+    until = time.monotonic() + 60
+    while True:
+        before = _driven_waits()
+        burst(client, queue, 1000)
+        driven = _driven_waits() - before
+        if driven >= 950:
+            return
+        assert time.monotonic() < until, f"{driven} of the last 1,000"
+
+
 @pytest.fixture
 def client(uri, queue):
     with mm.connect(uri) as client:
@@ -57,6 +71,30 @@ def test_a_thread_that_only_sleeps_is_in_nobodys_way(uri, client, queue):
     client.publish(b"x", routing_key=queue)
     idle.join(30)
     assert not idle.is_alive()
+
+
+def test_after_a_pause_of_the_caller_it_drives_again(client, queue):
+    client.delete_queue(queue)
+    client.declare_queue(queue, exclusive=True, max_length=10)
+    for _ in range(3):
+        until_nearly_all_waits_are_driven(client, queue)
+        time.sleep(0.005)
+
+
+def test_after_a_stall_of_the_broker_the_caller_drives_again(uri, queue):
+    proxy = Proxy(uri)
+    with mm.connect(proxy.uri) as client:
+        client.declare_queue(queue, exclusive=True, max_length=10)
+        for _ in range(2):
+            until_nearly_all_waits_are_driven(client, queue)
+            proxy.stall()
+            late = client.publish_nowait(b"x", routing_key=queue)
+            with pytest.raises(mm.OperationTimeoutError):
+                mm.wait_all([late], timeout=0.005)
+            proxy.resume()
+            mm.wait_all([late])
+        until_nearly_all_waits_are_driven(client, queue)
+    proxy.close()
 
 
 def test_what_nobody_waits_for_is_done_too(uri, client, queue):
@@ -189,6 +227,65 @@ def test_a_fork_in_the_middle_of_it(uri):
         uri,
     )
     assert out == ""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or sys.platform != "linux", reason="it has the system call in it")
+def test_a_wait_notices_that_the_thread_that_drives_is_gone(uri):
+    out = children.run(
+        """
+        import ctypes, mmap, os, signal, sys, threading, time
+        import murano_messaging as mm
+        from brokers import unique
+
+        uri, queue = sys.argv[1], unique("q")
+        client = mm.connect(uri)
+        client.declare_queue(queue, exclusive=True)
+        client.publish(b"x", routing_key=queue)
+
+        def consume():
+            try:
+                with client.consume(queue) as consumer:
+                    next(consumer)
+                    started.set()
+                    next(consumer)
+            except mm.ForkedError as error:
+                print("consumer:", error)
+
+        started = threading.Event()
+        consumer = threading.Thread(target=consume)
+        consumer.start()
+        started.wait()
+
+        # A handler that ends the thread, without a word to anybody: xor edi, edi; mov eax, 60 (exit); syscall
+        code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        code.write(bytes.fromhex("31ff b83c000000 0f05"))
+        libc = ctypes.CDLL(None)
+        libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+        libc.signal(signal.SIGUSR2, ctypes.addressof(ctypes.c_char.from_buffer(code)))
+
+        def comm(task):
+            with open(f"/proc/self/task/{task}/comm") as name:
+                return name.read().strip()
+
+        # The name is cut by the kernel.
+        (thread,) = [task for task in os.listdir("/proc/self/task") if comm(task) == "murano-messagin"]
+        libc.syscall(234, os.getpid(), int(thread), signal.SIGUSR2)  # tgkill
+        while thread in os.listdir("/proc/self/task"):
+            time.sleep(0.001)
+
+        for operation in (lambda: client.queue_info(queue), lambda: client.publish(b"x", timeout=60), client.close):
+            try:
+                operation()
+            except mm.ForkedError as error:
+                print(error)
+        with mm.connect(uri) as own:
+            own.declare_queue(unique("q"), exclusive=True)
+        consumer.join()
+        """,
+        uri,
+    )
+    told = "the thread that drove the connections of this client has ended: make a new one (call connect())"
+    assert sorted(out.splitlines()) == [f"consumer: {told}", told, told, told]
 
 
 def test_ctrl_c_in_the_middle_of_it(uri):

@@ -84,6 +84,84 @@ def test_what_a_child_inherits_is_an_error_and_a_new_client_works(uri):
     assert out == "done\n"
 
 
+# Forks that the interpreter is not told of: those of C programs with Python inside (uWSGI), and the bare system call, of
+# which the C library is not told either.
+FORKS_IN_C = {
+    "fork": "lambda: ctypes.PyDLL(None).fork()",
+    "clone": "lambda: ctypes.PyDLL(None).syscall({'x86_64': 56, 'aarch64': 220}[os.uname().machine], 17, 0, 0, 0, 0)",
+}
+
+
+@pytest.mark.parametrize("fork", FORKS_IN_C.values(), ids=FORKS_IN_C)
+def test_what_a_child_of_a_fork_in_c_inherits_is_an_error_and_a_new_client_works(uri, fork):
+    out = children.run(
+        INHERITED
+        + f"""
+    import ctypes
+    pid = ({fork})()
+    if pid == 0:
+        child()
+        del client, consumer, delivery, confirmation, events, child
+        sys.exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+    delivery.ack()
+    confirmation.wait(timeout=10)
+    bodies = {{consumer.get(timeout=10).body for _ in range(2)}}
+    assert bodies == {{b"pending", b"child"}}, bodies
+    client.publish(b"parent again", routing_key=queue)
+    assert client.stats().reconnects == 0
+    client.delete_queue(queue)
+    client.close()
+    print("done")
+    """,
+        uri,
+    )
+    assert out == "done\n"
+
+
+@pytest.mark.parametrize("fork", ["os.fork", *FORKS_IN_C.values()], ids=["python", *FORKS_IN_C])
+def test_a_client_that_was_closed_before_the_fork_does_not_keep_children_from_connecting(uri, fork):
+    out = children.run(
+        f"""
+        import asyncio, ctypes, os, sys
+        import murano_messaging as mm
+        from murano_messaging import aio
+        from brokers import unique
+
+        uri, queue = sys.argv[1], unique("q")
+
+        async def publish():
+            async with aio.connect(uri) as client:
+                await client.publish(b"x", routing_key=queue)
+
+        with mm.connect(uri) as client:
+            client.declare_queue(queue, expires=60)
+        children = []
+        for _ in range(2):
+            pid = ({fork})()
+            if pid == 0:
+                # And a child of its own, which neither inherits from it.
+                pid = ({fork})()
+                with mm.connect(uri, connect_timeout=30) as own:
+                    for _ in range(100):
+                        own.publish(b"x", routing_key=queue)
+                asyncio.run(publish())
+                if pid:
+                    assert os.waitpid(pid, 0)[1] == 0
+                sys.exit(0)
+            children.append(pid)
+        for pid in children:
+            assert os.waitpid(pid, 0)[1] == 0
+        with mm.connect(uri) as client:
+            print(client.queue_info(queue).message_count)
+            client.delete_queue(queue)
+        """,
+        uri,
+    )
+    assert out == "404\n"
+
+
 def test_a_child_that_leaves_the_block_of_its_parent_by_an_exception(uri):
     out = children.run(
         """

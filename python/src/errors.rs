@@ -8,7 +8,7 @@ use pyo3::{
     types::PyType,
 };
 
-use crate::message;
+use crate::{message, runtime};
 
 /// The exception class of a kind.
 fn class_name(kind: ErrorKind) -> &'static str {
@@ -111,13 +111,16 @@ pub fn wrong_type(what: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr
     PyTypeError::new_err(format!("{what} must be {expected}, not {found}"))
 }
 
-/// The use of something that was made before a fork, in the child.
-pub fn forked() -> PyErr {
-    const TEXT: &str =
-        "this client belongs to the parent process: a forked child makes its own (call connect() after fork)";
-    Python::attach(|py| match class(py, "ForkedError").and_then(|class| class.call1((TEXT,))) {
+/// The use of something that was made in an earlier generation: before a fork, in the child.
+pub fn forked(made_in: u32) -> PyErr {
+    let text = if runtime::was_abandoned(made_in) {
+        "the thread that drove the connections of this client has ended: make a new one (call connect())"
+    } else {
+        "this client belongs to the parent process: a forked child makes its own (call connect() after fork)"
+    };
+    Python::attach(|py| match class(py, "ForkedError").and_then(|class| class.call1((text,))) {
         Ok(value) => PyErr::from_value(value),
-        Err(_) => PyRuntimeError::new_err(TEXT),
+        Err(_) => PyRuntimeError::new_err(text),
     })
 }
 

@@ -1,9 +1,11 @@
 //! What belongs to one process and one life of its interpreter: forks and the end.
 
+mod generation;
+
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::{self, ThreadId},
     time::{Duration, Instant},
@@ -11,22 +13,13 @@ use std::{
 
 use pyo3::{exceptions::PyImportError, ffi, prelude::*};
 
-use crate::{errors, runtime, wait};
+pub use self::generation::{generation, renounce};
+use crate::{errors, wait};
 
-/// Counts the forks that led to this process.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-/// A number that differs between a process and its forked children.
-pub fn generation() -> u32 {
-    FORKS.load(Ordering::Relaxed)
-}
-
-/// Called by Python in a forked child.
+/// Called by Python in a child that it has forked: the thread that forked is Python's main thread there.
 #[pyfunction]
 pub fn _after_fork_in_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
     wait::this_is_the_main_thread();
-    runtime::forget_driving();
 }
 
 /// Something that only the process that made it may touch. A forked child gets an error, and leaks it: dropping it would
@@ -45,14 +38,14 @@ impl<T> Owned<T> {
         hold_at_exit();
         match &self.value {
             Some(value) if self.generation == generation() => Ok(value),
-            _ => Err(errors::forked()),
+            _ => Err(errors::forked(self.generation)),
         }
     }
 
     pub fn get_mut(&mut self) -> PyResult<&mut T> {
         match &mut self.value {
             Some(value) if self.generation == generation() => Ok(value),
-            _ => Err(errors::forked()),
+            _ => Err(errors::forked(self.generation)),
         }
     }
 

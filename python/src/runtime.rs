@@ -10,8 +10,11 @@ use std::sync::{
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use tokio::runtime::Handle;
 
-pub use self::driver::{Driver, Seat, forget_driving};
-use crate::{process::generation, service};
+pub use self::driver::{Driver, Seat};
+use crate::{
+    process::{generation, renounce},
+    service,
+};
 
 struct Runtime {
     generation: u32,
@@ -21,7 +24,7 @@ struct Runtime {
 /// Only taken, and given back, while attached to the interpreter, so that no thread holds it across a fork.
 static RUNTIME: Mutex<Option<Runtime>> = Mutex::new(None);
 
-/// One more than the generation that has its service.
+/// The generation that has its service.
 static SERVED: AtomicU32 = AtomicU32::new(0);
 
 /// Who drives the clients of this process, once there are some.
@@ -42,12 +45,28 @@ pub fn call_back(py: Python<'_>) {
     }
 }
 
+/// The generation whose thread has ended, though its process goes on.
+static ABANDONED: AtomicU32 = AtomicU32::new(0);
+
+/// Renounces all clients if the thread that drives them is gone: they would hear of nothing any more.
+pub fn check_thread(py: Python<'_>) {
+    if driver(py).is_some_and(|driver| !driver.has_thread()) {
+        ABANDONED.store(generation(), Ordering::Relaxed);
+        renounce();
+    }
+}
+
+/// Whether what was made in this generation was renounced because its thread had ended.
+pub fn was_abandoned(generation: u32) -> bool {
+    ABANDONED.load(Ordering::Relaxed) == generation
+}
+
 /// The runtime, started at first use and again in a forked child.
 pub fn handle(py: Python<'_>) -> PyResult<Handle> {
     let driver = driver_or_start()?;
     // Again if it failed: without it, nothing is closed at the end of the interpreter.
-    if SERVED.load(Ordering::Relaxed) != generation() + 1 {
-        SERVED.store(generation() + 1, Ordering::Relaxed);
+    if SERVED.load(Ordering::Relaxed) != generation() {
+        SERVED.store(generation(), Ordering::Relaxed);
         service::start(py).inspect_err(|_| SERVED.store(0, Ordering::Relaxed))?;
     }
     Ok(driver.handle())

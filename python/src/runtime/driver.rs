@@ -10,6 +10,8 @@
 //!
 //! Whatever the callers do, the runtime is without a driver for no longer than two pauses.
 
+#[cfg(target_os = "linux")]
+use std::sync::atomic::AtomicI32;
 use std::{
     future::poll_fn,
     sync::{
@@ -29,6 +31,9 @@ use tokio::{
 /// After so many short waits in a row the caller drives.
 const SHORT_WAITS: u32 = 32;
 
+/// After so many, if the caller had driven for a while when the thread came back: most likely something came between.
+const SHORT_WAITS_AGAIN: u32 = 2;
+
 /// A wait is short if it has ended so soon after the one before; and so long the engine's thread sleeps between its looks
 /// at what the callers do.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -42,12 +47,6 @@ static ASIDE: AtomicBool = AtomicBool::new(false);
 pub fn is_missed() -> bool {
     IN_A_ROW.store(0, Ordering::Relaxed);
     ASIDE.load(Ordering::Relaxed)
-}
-
-/// In a forked child nobody drives yet.
-pub fn forget_driving() {
-    IN_A_ROW.store(0, Ordering::Relaxed);
-    ASIDE.store(false, Ordering::Relaxed);
 }
 
 /// Where a thread waits: parked, or driving.
@@ -86,7 +85,10 @@ impl Wake for Seat {
 pub struct Driver {
     runtime: Runtime,
     step_aside: Notify,
-    thread: OnceLock<Thread>,
+    thread: OnceLock<thread::JoinHandle<()>>,
+    /// The kernel's number of the thread.
+    #[cfg(target_os = "linux")]
+    task: AtomicI32,
     state: Mutex<State>,
 }
 
@@ -95,8 +97,11 @@ struct State {
     waiting: u32,
     /// Who drives.
     seat: Option<Arc<Seat>>,
-    /// Waits in which the caller drove.
+    /// Waits in which the caller drove; and those of them since the engine's thread stepped aside last.
     driven: u64,
+    driven_since: u32,
+    /// Short waits in a row after which the caller drives.
+    needed: u32,
     /// Waits that have ended, and when the last one did.
     ended: u64,
     last: Instant,
@@ -104,16 +109,29 @@ struct State {
 
 impl Driver {
     pub fn start() -> std::io::Result<Arc<Self>> {
+        // A forked child begins with what its parent did last.
+        IN_A_ROW.store(0, Ordering::Relaxed);
+        ASIDE.store(false, Ordering::Relaxed);
         let driver = Arc::new(Self {
             runtime: Builder::new_current_thread().enable_all().build()?,
             step_aside: Notify::new(),
             thread: OnceLock::new(),
-            state: Mutex::new(State { waiting: 0, seat: None, driven: 0, ended: 0, last: Instant::now() }),
+            #[cfg(target_os = "linux")]
+            task: AtomicI32::new(0),
+            state: Mutex::new(State {
+                waiting: 0,
+                seat: None,
+                driven: 0,
+                driven_since: 0,
+                needed: SHORT_WAITS,
+                ended: 0,
+                last: Instant::now(),
+            }),
         });
         let its = driver.clone();
         let thread = thread::Builder::new().name("murano-messaging".into()).spawn(move || its.run())?;
         // Nobody else sets it.
-        let _ = driver.thread.set(thread.thread().clone());
+        let _ = driver.thread.set(thread);
         Ok(driver)
     }
 
@@ -127,21 +145,40 @@ impl Driver {
 
     /// The engine's thread.
     fn run(&self) {
+        #[cfg(target_os = "linux")]
+        self.task.store(this_task(), Ordering::Relaxed);
         loop {
             self.runtime.block_on(self.step_aside.notified());
-            let mut ended = None;
-            while self.stays_aside(&mut ended) {
-                thread::park_timeout(PAUSE);
-            }
+            while self.stays_aside() {}
         }
     }
 
-    fn stays_aside(&self, ended: &mut Option<u64>) -> bool {
-        let state = self.state();
-        if ended.replace(state.ended) == Some(state.ended) {
-            self.come_back(&state);
+    /// Sleeps for a pause, or until somebody has it come back. Whether it has nothing to do afterwards either.
+    fn stays_aside(&self) -> bool {
+        let before = self.state().ended;
+        let until = Instant::now() + PAUSE;
+        while ASIDE.load(Ordering::Relaxed) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            // It may return at once, for an earlier call to come back.
+            thread::park_timeout(left);
+        }
+        let mut state = self.state();
+        if state.ended == before {
+            Self::take_over(&mut state);
         }
         ASIDE.load(Ordering::Relaxed)
+    }
+
+    /// Whether the engine's thread is there. It never ends by itself.
+    pub fn has_thread(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        if !is_alive(self.task.load(Ordering::Relaxed)) {
+            return false;
+        }
+        self.thread.get().is_none_or(|thread| !thread.is_finished())
     }
 
     /// How many waits the callers have driven the runtime in.
@@ -151,20 +188,30 @@ impl Driver {
 
     /// Has the engine's thread drive again.
     pub fn call_back(&self) {
-        self.come_back(&self.state());
+        self.come_back(&mut self.state());
     }
 
-    fn come_back(&self, state: &State) {
+    fn come_back(&self, state: &mut State) {
+        if Self::take_over(state)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.thread().unpark();
+        }
+    }
+
+    /// As [`Self::come_back`], by the engine's thread itself: unparked, it would not sleep when it steps aside again.
+    fn take_over(state: &mut State) -> bool {
         IN_A_ROW.store(0, Ordering::Relaxed);
-        if ASIDE.swap(false, Ordering::Relaxed) {
-            if let Some(thread) = self.thread.get() {
-                thread.unpark();
-            }
+        let was_aside = ASIDE.swap(false, Ordering::Relaxed);
+        if was_aside {
+            let for_a_while = state.driven_since >= SHORT_WAITS;
+            state.needed = if for_a_while { SHORT_WAITS_AGAIN } else { SHORT_WAITS };
             // It looks again at what it waits for, and parks.
             if let Some(seat) = &state.seat {
                 seat.wake_by_ref();
             }
         }
+        was_aside
     }
 
     /// A wait of `seat` begins. Whether it drives meanwhile.
@@ -172,13 +219,14 @@ impl Driver {
         let mut state = self.state();
         state.waiting += 1;
         if state.waiting > 1 {
-            self.come_back(&state);
+            self.come_back(&mut state);
             return false;
         }
         if !ASIDE.load(Ordering::Relaxed) {
-            if IN_A_ROW.load(Ordering::Relaxed) < SHORT_WAITS {
+            if IN_A_ROW.load(Ordering::Relaxed) < state.needed {
                 return false;
             }
+            state.driven_since = 0;
             ASIDE.store(true, Ordering::Relaxed);
             self.step_aside.notify_one();
         }
@@ -193,6 +241,7 @@ impl Driver {
         if drove {
             state.seat = None;
             state.driven += 1;
+            state.driven_since = state.driven_since.saturating_add(1);
         }
         state.ended += 1;
         if state.waiting == 0 && now - state.last < PAUSE {
@@ -239,4 +288,20 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         self.driver.end(self.drives);
     }
+}
+
+/// The kernel's number of this thread; 0 if it is not known.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn this_task() -> i32 {
+    // SAFETY: it takes no arguments and always succeeds. (By its number: older C libraries have no function for it.)
+    unsafe { libc::syscall(libc::SYS_gettid) }.try_into().unwrap_or(0)
+}
+
+/// Whether this process has a thread of this number; also if the number is not known.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn is_alive(task: i32) -> bool {
+    // SAFETY: signal 0 is only a question.
+    task == 0 || unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), task, 0) } == 0
 }

@@ -20,7 +20,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, Waker},
     thread::{self, ThreadId},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pyo3::prelude::*;
@@ -40,11 +40,12 @@ pub enum Api {
     Asyncio,
 }
 
-/// Python sees signals in its main thread only, and only there waits are cut into slices.
+/// Python sees signals in its main thread only: there waits are cut into short slices.
 const SLICE: Duration = Duration::from_millis(50);
+/// How long a thread waits before it looks whether the thread that would wake it is still there.
+const LONG: Duration = Duration::from_secs(5);
 /// Bytes of stack that a thread needs to drive the engines.
 const STACK: usize = 1 << 20;
-const LONG: Duration = Duration::from_secs(3600);
 
 static MAIN_THREAD: Mutex<Option<ThreadId>> = Mutex::new(None);
 
@@ -155,6 +156,7 @@ fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyRes
     }
     let began = generation();
     let slice = slice();
+    let mut looked = Instant::now();
     let driver = if kind == Kind::Background || !has_room(py)? { None } else { runtime::driver(py) };
     let mut long = false;
     loop {
@@ -164,9 +166,13 @@ fn wait<F: Future>(py: Python<'_>, mut future: Pin<&mut F>, kind: Kind) -> PyRes
         });
         // Before looking: what Python runs here may wait itself, and be woken in place of this.
         py.check_signals()?;
+        if looked.elapsed() >= slice {
+            looked = Instant::now();
+            runtime::check_thread(py);
+        }
         if generation() != began {
-            // A handler of a signal has forked, and came back here.
-            return Err(errors::forked());
+            // A handler of a signal has forked, and came back here; or nobody would wake this.
+            return Err(errors::forked(began));
         }
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
