@@ -552,3 +552,13 @@ def test_the_watcher_outlives_an_error():
         time.sleep(0.01)
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def test_without_a_loop_of_asyncio_an_operation_says_what_is_supported(uri):
+    # What trio does with a coroutine.
+    connecting = aio.connect(uri).__await__()
+    with pytest.raises(RuntimeError, match=r"needs asyncio.*Under trio") as raised:
+        # The first turn is the others'.
+        for _ in range(2):
+            connecting.send(None)
+    assert "no running event loop" in str(raised.value.__cause__)

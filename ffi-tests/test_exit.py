@@ -65,6 +65,36 @@ def test_the_interpreter_ends_with(uri, state):
     assert time.monotonic() - began < 30
 
 
+def test_what_is_used_when_modules_are_gone_says_that_the_interpreter_ends(uri):
+    out = children.run(
+        """
+        import sys
+        import murano_messaging as mm
+        from brokers import unique
+
+        class Holder:
+            def __del__(self, Exception=Exception, print=print, str=str, type=type):
+                for call in self.calls:
+                    try:
+                        call()
+                    except Exception as error:
+                        print(type(error).__name__, "interpreter is ending" in str(error))
+
+        client, queue = mm.connect(sys.argv[1]), unique("q")
+        client.declare_queue(queue, exclusive=True)
+        holder = Holder()
+        holder.calls = [
+            lambda client=client, queue=queue: client.publish(b"x", routing_key=queue),
+            lambda client=client, queue=queue: client.publish_nowait(b"x", routing_key=queue),
+            lambda client=client, queue=queue: client.get(queue),
+            lambda client=client, queue=queue: client.consume(queue),
+        ]
+        """,
+        uri,
+    )
+    assert out == "ClosedError True\n" * 4
+
+
 def test_what_was_published_before_the_end_arrives(uri, unique):
     import murano_messaging as mm
 

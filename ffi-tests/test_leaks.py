@@ -201,20 +201,23 @@ def test_errors_keep_nothing_alive(uri):
     assert out == "True 404\n"
 
 
-def test_a_subinterpreter_is_refused_with_a_clear_error():
+@pytest.mark.parametrize("isolated", [True, False], ids=["isolated", "as mod_wsgi makes them"])
+def test_a_subinterpreter_is_refused_with_a_clear_error(isolated):
     out = children.run(
-        """
+        f"""
+        isolated = {isolated}
         try:
             import _interpreters as interpreters
+            interpreter = interpreters.create("isolated" if isolated else "legacy")
         except ImportError:
             import _xxsubinterpreters as interpreters
-
-        interpreter = interpreters.create()
+            interpreter = interpreters.create(isolated=isolated)
         code = '''if True:
             try:
                 import murano_messaging
             except ImportError as error:
                 assert "subinterpreters" in str(error), error
+                assert "WSGIApplicationGroup %{{GLOBAL}}" in str(error), error
                 print("refused", flush=True)
         '''
         failed = interpreters.run_string(interpreter, code)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The Python package: python.sh develop | test | lint | wheel | bench
+# The Python package: python.sh develop | servers | test | lint | wheel | bench
 #
 # develop  makes .venv with all tools and builds the module into python/murano_messaging
+# servers  makes .venv-servers with uWSGI and gunicorn, for the tests of their workers
 # test     runs ffi-tests on the oldest and the newest Python found, and the contract under eventlet and gevent
 # lint     ruff, mypy, stubtest
 # wheel    builds dist/*.whl (manylinux) and dist/*.tar.gz, and tries them on every Python found
@@ -60,6 +61,11 @@ develop() {
     rm -f "$log"
 }
 
+# Apart from .venv: uWSGI takes a minute to compile, and only its own tests need it.
+servers() {
+    venv .venv-servers "$newest_python" python/requirements-servers.txt
+}
+
 # A virtualenv for tests on another Python: it runs the module that `develop` built, which serves them all.
 also() {
     venv ".venv-$1" "$2" python/requirements-test.txt
@@ -82,8 +88,12 @@ case "${1:-}" in
 develop)
     develop
     ;;
+servers)
+    servers
+    ;;
 test)
     develop
+    servers
     [ "$oldest" = "$newest" ] || also "$oldest" "$oldest_python"
     cargo build --quiet -p murano-testkit --bin rabbitmq
     cargo build --quiet -p murano-messaging --example conductor --example demo --example murano-peer
@@ -128,6 +138,6 @@ bench)
     exec python/benches/run.sh "$@"
     ;;
 *)
-    fail "usage: $0 develop | test | lint | wheel | bench [ARGUMENT...]"
+    fail "usage: $0 develop | servers | test | lint | wheel | bench [ARGUMENT...]"
     ;;
 esac

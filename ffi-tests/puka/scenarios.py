@@ -648,6 +648,50 @@ def s_double_ack(s):
     s.attempt("double", client.basic_ack, message)
 
 
+def s_ack_of_a_tag_that_was_never_given(s):
+    ack_of(s, 99)
+
+
+def s_ack_of_tag_0(s):
+    ack_of(s, 0)
+
+
+def ack_of(s, tag):
+    client = s.client()
+    queue = s.queue(client)
+    publish(client, queue, 2)
+    consume = client.basic_consume(queue, prefetch_count=1)
+    message = client.wait(consume)
+    message["delivery_tag"] = tag
+    s.attempt("ack", client.basic_ack, message)
+    s.attempt("the promise", client.wait, consume)
+    # It went back to its queue, and the connection is there.
+    s.eventually(lambda: client.wait(client.queue_declare(queue, passive=True))["message_count"] == 2)
+    s.note("again", client.wait(client.basic_get(queue))["body"])
+
+
+def s_reject_of_a_tag_that_was_never_given(s):
+    client = s.client()
+    queue = s.queue(client)
+    publish(client, queue, 1)
+    consume = client.basic_consume(queue)
+    message = client.wait(consume)
+    message["delivery_tag"] = 99
+    s.attempt("reject", client.basic_reject, message)
+    s.attempt("the promise", client.wait, consume)
+
+
+def s_the_buffer_of_what_is_to_be_sent(s):
+    client = s.client()
+    queue = s.queue(client)
+    s.note("at first", (bool(client.send_buf), len(client.send_buf)))
+    promises = [client.basic_publish("", queue, body="x" * 1000) for _ in range(2)]
+    buffer = client.send_buf
+    s.note("after publishes", (bool(buffer), len(buffer) > 2000, len(buffer) < 3000, client.needs_write()))
+    client.wait(promises)
+    s.note("after a wait", (bool(client.send_buf), client.needs_write()))
+
+
 def s_consume_without_acks(s):
     client = s.client()
     queue = s.queue(client)

@@ -27,7 +27,17 @@ import atexit as _atexit
 import logging as _logging  # noqa: F401
 import os as _os
 
-from . import _native, _overwritten, errors, events
+try:
+    from . import _native
+except ImportError as _error:
+    # Python's own words, or those of the module.
+    if "subinterpreter" not in str(_error):
+        raise
+    raise ImportError(
+        "murano_messaging does not support subinterpreters: import it in the main interpreter (mod_wsgi runs those "
+        "programs there that have `WSGIApplicationGroup %{GLOBAL}`)"
+    ) from _error
+from . import _overwritten, errors, events
 from ._native import Broker, Client, Confirmation, Consumer, Delivery, Events, __version__, connect, wait_all
 from ._types import QueueDepth, QueueInfo, Recovery, Returned, ServerInfo, Stats
 from .errors import (

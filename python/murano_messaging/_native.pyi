@@ -1500,6 +1500,9 @@ class PukaBase:
     def needs_write(self) -> bool:
         """Whether publishes wait for `on_write`."""
 
+    def _unsent(self) -> int:
+        """About as many bytes wait for `on_write`; 0 if and only if none do."""
+
     def on_write(self) -> None:
         """Sends what was published."""
 

@@ -18,7 +18,7 @@ import traceback
 from concurrent import futures
 from typing import Any, Callable
 
-from . import _green, _native
+from . import _green, _native, errors
 
 _LOGGER = logging.getLogger("murano_messaging")
 # A library leaves it to the application where its records go.
@@ -123,13 +123,17 @@ def _serve(calling: _Around, server: int) -> None:
                     traceback.print_exc()
             # While this waits, it keeps nothing of the application's alive.
             del job
+    except errors.ForkedError:
+        # The thread that drives the connections has ended, and what this has served with it.
+        return
     except (KeyboardInterrupt, SystemExit):
         # They are the program's: a hub raises them in its main green thread.
         _native.end_server(server)
         renew()
         raise
-    finally:
+    except BaseException:
         _native.end_server(server)
+        raise
 
 
 def _do(job: tuple[Any, ...]) -> None:

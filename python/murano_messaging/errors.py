@@ -147,4 +147,7 @@ class JsonError(MessagingError, ValueError):
 
 
 class ForkedError(MessagingError, RuntimeError):
-    """A client was used in a forked child of the process that made it."""
+    """A client was used in a forked child of the process that made it.
+
+    Also when the thread that drove its connections was ended from outside. A new client works in both.
+    """

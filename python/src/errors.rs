@@ -8,7 +8,7 @@ use pyo3::{
     types::PyType,
 };
 
-use crate::{message, runtime};
+use crate::{message, process, runtime};
 
 /// The exception class of a kind.
 fn class_name(kind: ErrorKind) -> &'static str {
@@ -64,8 +64,13 @@ fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     Ok(module.bind(py).getattr(name)?.cast_into::<PyType>()?)
 }
 
+/// Has the classes at hand, also when the interpreter ends and nothing can be imported any more.
+pub fn load(py: Python<'_>) -> PyResult<()> {
+    class(py, "MessagingError").map(|_| ())
+}
+
 fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    let value = class(py, class_name(error.kind()))?.call1((error.to_string(),))?;
+    let value = class(py, class_name(error.kind()))?.call1((text(error),))?;
     if let Some(reply) = error.reply() {
         value.setattr("reply_code", reply.code)?;
         value.setattr("reply_text", &reply.text)?;
@@ -84,6 +89,14 @@ fn exception<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>>
     Ok(value)
 }
 
+fn text(error: &Error) -> String {
+    let mut text = error.to_string();
+    if error.kind() == ErrorKind::Closed && process::is_exiting() {
+        text.push_str(" (the interpreter is ending, and has closed all clients)");
+    }
+    text
+}
+
 /// The exception for an error, as a value.
 pub fn to_value<'py>(py: Python<'py>, error: &Error) -> Bound<'py, PyAny> {
     to_py(py, error).into_value(py).into_bound(py).into_any()
@@ -93,7 +106,9 @@ pub fn to_value<'py>(py: Python<'py>, error: &Error) -> Bound<'py, PyAny> {
 pub fn to_py(py: Python<'_>, error: &Error) -> PyErr {
     match exception(py, error) {
         Ok(value) => PyErr::from_value(value),
-        // Only when the package is broken or the interpreter ends.
+        // What it is made of cannot be imported any more.
+        Err(_) if process::is_exiting() => PyRuntimeError::new_err(text(error)),
+        // Only when the package is broken.
         Err(error) => error,
     }
 }

@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `process` | forks, and the end of the interpreter |
-//! | `runtime` | the one thread that drives all clients |
+//! | `runtime` | who drives all clients: a thread of its own, or the one that waits |
 //! | `wait` | waiting as a thread, an asyncio task or a green thread |
 //! | `outcome` | results, and the two ways to run an operation |
 //! | `connect`, `client` | clients |

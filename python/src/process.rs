@@ -71,7 +71,7 @@ pub fn check_interpreter(_py: Python<'_>) -> PyResult<()> {
         return Ok(());
     }
     Err(PyImportError::new_err(
-        "murano_messaging does not support subinterpreters: import it in the main interpreter",
+        "the native module does not support subinterpreters",
     ))
 }
 
@@ -106,10 +106,15 @@ fn is_exit_thread() -> bool {
     *EXIT_THREAD.lock().unwrap_or_else(PoisonError::into_inner) == Some(thread::current().id())
 }
 
+/// Whether the interpreter is ending.
+pub fn is_exiting() -> bool {
+    EXITING.load(Ordering::Relaxed)
+}
+
 /// Keeps a daemon thread that is still using clients when the interpreter ends: they are closed under its feet, and the
 /// error that would raise is nobody's.
 fn hold_at_exit() {
-    if EXITING.load(Ordering::Relaxed) && !is_exit_thread() {
+    if is_exiting() && !is_exit_thread() {
         Python::attach(|py| detached(py, || ()));
     }
 }

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 
 pub use self::driver::{Driver, Seat};
 use crate::{
+    errors,
     process::{generation, renounce},
     service,
 };
@@ -67,7 +68,9 @@ pub fn handle(py: Python<'_>) -> PyResult<Handle> {
     // Again if it failed: without it, nothing is closed at the end of the interpreter.
     if SERVED.load(Ordering::Relaxed) != generation() {
         SERVED.store(generation(), Ordering::Relaxed);
-        service::start(py).inspect_err(|_| SERVED.store(0, Ordering::Relaxed))?;
+        errors::load(py)
+            .and_then(|()| service::start(py))
+            .inspect_err(|_| SERVED.store(0, Ordering::Relaxed))?;
     }
     Ok(driver.handle())
 }

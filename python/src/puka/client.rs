@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,9 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Far more than there can be; half of it, so that sums do not overflow.
 const UNBOUNDED: usize = usize::MAX / 2;
 
+/// Bytes of a publish without its body, names and properties: three frames, and the fixed fields of two.
+pub const AROUND_A_BODY: usize = 3 * 8 + 9 + 14;
+
 /// The route that was published on last: a program that publishes a lot often does so along one.
 pub struct LastRoute {
     pub exchange: Py<PyAny>,
@@ -40,8 +43,8 @@ pub struct LastRoute {
 pub struct PukaBase {
     promises: Owned<Promises>,
     pub last: Mutex<Option<LastRoute>>,
-    /// Publishes were queued and not sent.
-    pub unsent: AtomicBool,
+    /// Bytes that were queued by publishes and not sent: their bodies, and [`AROUND_A_BODY`] for each.
+    pub unsent: AtomicUsize,
     pub broken: AtomicBool,
     settings: Mutex<Settings>,
 }
@@ -58,7 +61,7 @@ impl PukaBase {
         Self {
             promises: Owned::new(Promises::new()),
             last: Mutex::default(),
-            unsent: AtomicBool::new(false),
+            unsent: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             settings: Mutex::default(),
         }
@@ -103,7 +106,7 @@ impl PukaBase {
 
     /// Sends what was queued; `now` if the caller is about to wait for it.
     pub fn flush(&self, py: Python<'_>, now: bool) -> PyResult<()> {
-        if self.unsent.swap(false, Ordering::Relaxed)
+        if self.unsent.swap(0, Ordering::Relaxed) > 0
             && let Some(core) = self.promises()?.client()
         {
             if now {

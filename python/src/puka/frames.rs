@@ -66,6 +66,11 @@ pub enum Given {
     GetEmpty,
     Delivery(Box<Delivered>),
     Failed(Error),
+    /// A delivery tag was settled, by a method of class `basic`, that the broker has not given.
+    UnknownTag {
+        tag: u64,
+        method: u16,
+    },
 }
 
 /// A delivery on its way to the application.
@@ -140,6 +145,7 @@ pub fn to_python<'py>(
         }
         Given::Delivery(delivered) => delivery(py, delivered, promise, body_type),
         Given::Failed(error) => failed(py, error, body_type),
+        Given::UnknownTag { tag, method } => unknown_tag(py, *tag, *method),
     }
 }
 
@@ -170,6 +176,15 @@ fn delivery<'py>(
 
 fn tls_failure(failure: TlsFailure) -> String {
     format!("{failure:?}")
+}
+
+/// What RabbitMQ closes the channel with.
+fn unknown_tag(py: Python<'_>, tag: u64, method: u16) -> PyResult<Bound<'_, PyDict>> {
+    let text = format!("PRECONDITION_FAILED - unknown delivery tag {tag}");
+    let reply = (406, &text, 60, method);
+    let none = py.None();
+    let arguments = ("PreconditionFailed", &text, reply, &none, &none, &none);
+    Ok(spec(py)?.call_method1("failed", arguments)?.cast_into::<PyDict>()?)
 }
 
 /// The frame of an error, with its exception: which one is decided in `spec.py`.

@@ -21,6 +21,10 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{errors::OrPyErr, runtime, service};
 
+/// The numbers of the methods that settle a delivery.
+const BASIC_ACK: u16 = 80;
+const BASIC_REJECT: u16 = 90;
+
 impl PukaBase {
     fn route(
         &self,
@@ -49,11 +53,12 @@ impl PukaBase {
         &self,
         py: Python<'_>,
         message: &Bound<'_, PyAny>,
+        method: u16,
         how: impl FnOnce(&Delivery) -> Result<(), murano_messaging::Error>,
     ) -> PyResult<()> {
         let number = message.get_item(pyo3::intern!(py, "promise_number"))?.extract::<u64>()?;
         let tag = message.get_item(pyo3::intern!(py, "delivery_tag"))?.extract::<u64>()?;
-        match self.promises()?.settle(number, tag, how) {
+        match self.promises()?.settle(number, tag, method, how) {
             Ok(()) => {
                 runtime::call_back(py);
                 Ok(())
@@ -61,7 +66,7 @@ impl PukaBase {
             Err(Unsettled::UnknownPromise) => Err(PyKeyError::new_err(number)),
             Err(Unsettled::NoAck) => Err(PyAssertionError::new_err("the message was consumed without acks")),
             Err(Unsettled::Settled) => Err(PyAssertionError::new_err(format!(
-                "delivery {tag} of promise {number} was settled before"
+                "delivery {tag} of promise {number} was settled before, or never handed out"
             ))),
             Err(Unsettled::Failed(error)) => Err(error).or_py(py),
         }
@@ -231,6 +236,7 @@ impl PukaClient {
         let publisher = this.route(py, exchange, routing_key.0.as_ref().unwrap_or(empty))?;
         let message: Message =
             fields::message(body.0.as_ref().unwrap_or(empty), headers)?.mandatory(mandatory.0);
+        let size = client::AROUND_A_BODY + message.body().len();
         let confirmation = match publisher.enqueue(message) {
             Ok(confirmation) => confirmation,
             // As if the broker had been asked.
@@ -240,7 +246,7 @@ impl PukaClient {
             Err(error) if error.kind() == ErrorKind::InvalidArgument => return Err(error).or_py(py),
             Err(_) => return Err(no_connection(py)),
         };
-        this.unsent.store(true, Ordering::Relaxed);
+        this.unsent.fetch_add(size, Ordering::Relaxed);
         Ok(promises.add(Work::Publish(confirmation), self::callback(callback)))
     }
 
@@ -379,9 +385,11 @@ impl PukaClient {
     }
 
     /// Tells the broker that the message is done.
+    ///
+    /// Of a delivery tag that the broker has not given, the promise that consumes ends with `PreconditionFailed`.
     fn basic_ack(slf: &Bound<'_, Self>, msg_result: &Bound<'_, PyAny>) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
-        this.settle(py, msg_result, Delivery::ack)
+        this.settle(py, msg_result, BASIC_ACK, Delivery::ack)
     }
 
     /// Refuses the message: back to its queue, or dropped.
@@ -391,6 +399,6 @@ impl PukaClient {
     )]
     fn basic_reject(slf: &Bound<'_, Self>, msg_result: &Bound<'_, PyAny>, requeue: Flag) -> PyResult<()> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
-        this.settle(py, msg_result, |delivery| delivery.nack(requeue.0))
+        this.settle(py, msg_result, BASIC_REJECT, |delivery| delivery.nack(requeue.0))
     }
 }

@@ -128,6 +128,12 @@ impl Promise {
         self.results.len() + undelivered
     }
 
+    /// Whether the broker has given this tag, as far as one can know.
+    fn may_be_known(&self, tag: u64) -> bool {
+        let undelivered = self.ready() - self.results.len();
+        (1..=self.last_tag + undelivered as u64).contains(&tag)
+    }
+
     /// Whether the application holds all it may.
     pub fn is_full(&self) -> bool {
         self.limit > 0 && self.held.len() >= self.limit
@@ -349,6 +355,7 @@ impl Promises {
         &self,
         number: u64,
         tag: u64,
+        method: u16,
         how: impl FnOnce(&Delivery) -> Result<(), Error>,
     ) -> Result<(), Unsettled> {
         let mut table = self.table();
@@ -356,7 +363,19 @@ impl Promises {
         if promise.no_ack {
             return Err(Unsettled::NoAck);
         }
-        let delivery = promise.held.remove(&tag).ok_or(Unsettled::Settled)?;
+        let Some(delivery) = promise.held.remove(&tag) else {
+            if promise.over || promise.may_be_known(tag) {
+                return Err(Unsettled::Settled);
+            }
+            // As RabbitMQ, which closes the channel: what was not settled goes back to its queue.
+            promise.finish(Given::UnknownTag { tag, method });
+            let unsettled = std::mem::take(&mut promise.held);
+            table.ready.insert(number);
+            self.tell(&table, number);
+            drop(table);
+            drop(unsettled);
+            return Ok(());
+        };
         let settled = how(&delivery).map_err(Unsettled::Failed);
         if promise.limit > 0 {
             self.advance(&mut table, number);

@@ -289,6 +289,11 @@ impl PukaBase {
 
     /// Whether publishes wait for `on_write`.
     fn needs_write(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed) > 0
+    }
+
+    /// About as many bytes wait for `on_write`; 0 if and only if none do.
+    fn _unsent(&self) -> usize {
         self.unsent.load(Ordering::Relaxed)
     }
 

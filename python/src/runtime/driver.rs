@@ -4,11 +4,14 @@
 //! the caller. So when all that happens is that one thread waits, again and again and never long, the engine's thread steps
 //! aside, and the caller drives the runtime in its waits. The thread comes back
 //!
-//! * when no wait has ended for a moment ([`PAUSE`]): the caller does something else, or waits long;
+//! * when nobody has waited for a moment ([`PAUSE`]): the caller does something else;
+//! * when a wait is long ([`LONG`]): its thread has signals to look at;
 //! * when a second thread has short waits too: one thread that drives for all costs the fewest hand-overs;
 //! * when something was asked that nobody waits for ([`Driver::call_back`]).
 //!
-//! Whatever the callers do, the runtime is without a driver for no longer than two pauses.
+//! Whatever the callers do, the runtime is without a driver for no longer than two pauses. On a busy machine either thread
+//! may be kept from running for longer than a pause at any time: that alone must not cost much, so a thread that has driven
+//! for a while need not show again that its waits are short.
 
 #[cfg(target_os = "linux")]
 use std::sync::atomic::AtomicI32;
@@ -31,8 +34,12 @@ use tokio::{
 /// After so many short waits in a row the caller drives.
 const SHORT_WAITS: u32 = 32;
 
-/// After so many, if the caller had driven for a while when the thread came back: most likely something came between.
+/// After so many, if the caller had driven in [`A_WHILE`] of waits when the thread came back.
 const SHORT_WAITS_AGAIN: u32 = 2;
+const A_WHILE: u32 = 8;
+
+/// So long a caller drives in one wait.
+const LONG: Duration = Duration::from_millis(50);
 
 /// A wait is short if it has ended so soon after the one before; and so long the engine's thread sleeps between its looks
 /// at what the callers do.
@@ -102,6 +109,8 @@ struct State {
     driven_since: u32,
     /// Short waits in a row after which the caller drives.
     needed: u32,
+    /// When the last wait began that its caller drives.
+    began: Instant,
     /// Waits that have ended, and when the last one did.
     ended: u64,
     last: Instant,
@@ -124,6 +133,7 @@ impl Driver {
                 driven: 0,
                 driven_since: 0,
                 needed: SHORT_WAITS,
+                began: Instant::now(),
                 ended: 0,
                 last: Instant::now(),
             }),
@@ -155,7 +165,10 @@ impl Driver {
 
     /// Sleeps for a pause, or until somebody has it come back. Whether it has nothing to do afterwards either.
     fn stays_aside(&self) -> bool {
-        let before = self.state().ended;
+        let (before, began) = {
+            let state = self.state();
+            (state.ended, state.began)
+        };
         let until = Instant::now() + PAUSE;
         while ASIDE.load(Ordering::Relaxed) {
             let left = until.saturating_duration_since(Instant::now());
@@ -166,7 +179,8 @@ impl Driver {
             thread::park_timeout(left);
         }
         let mut state = self.state();
-        if state.ended == before {
+        let is_driven = state.seat.is_some() && state.began.elapsed() < LONG;
+        if state.ended == before && state.began == began && !is_driven {
             Self::take_over(&mut state);
         }
         ASIDE.load(Ordering::Relaxed)
@@ -204,7 +218,7 @@ impl Driver {
         IN_A_ROW.store(0, Ordering::Relaxed);
         let was_aside = ASIDE.swap(false, Ordering::Relaxed);
         if was_aside {
-            let for_a_while = state.driven_since >= SHORT_WAITS;
+            let for_a_while = state.driven_since >= A_WHILE;
             state.needed = if for_a_while { SHORT_WAITS_AGAIN } else { SHORT_WAITS };
             // It looks again at what it waits for, and parks.
             if let Some(seat) = &state.seat {
@@ -231,6 +245,7 @@ impl Driver {
             self.step_aside.notify_one();
         }
         state.seat = Some(seat.clone());
+        state.began = Instant::now();
         true
     }
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use pyo3::{
-    exceptions::PyNotImplementedError,
+    exceptions::{PyNotImplementedError, PyRuntimeError},
     prelude::*,
     sync::PyOnceLock,
     types::{PyWeakrefMethods, PyWeakrefReference},
@@ -41,7 +41,17 @@ fn upgraded(py: Python<'_>, completions: &Py<PyWeakrefReference>) -> Option<Py<C
 /// The running loop.
 pub fn running_loop(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static GET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    GET.import(py, "asyncio", "get_running_loop")?.call0()
+    GET.import(py, "asyncio", "get_running_loop")?.call0().map_err(|error| {
+        if !error.is_instance_of::<PyRuntimeError>(py) {
+            return error;
+        }
+        let raised = PyRuntimeError::new_err(
+            "murano_messaging.aio needs asyncio, and no event loop of asyncio runs here. Under trio, call the blocking \
+             client in threads (trio.to_thread.run_sync), or run this in a loop of trio-asyncio",
+        );
+        raised.set_cause(py, Some(error));
+        raised
+    })
 }
 
 /// The completions of `event_loop`, made at first use.

@@ -13,6 +13,24 @@ from .._warnings import InsecureTLSWarning
 from .connection import SslConnectionParameters, parse_amqp_url
 
 
+class SendBuffer:
+    """What was published and waits for ``on_write``, ``wait`` or ``loop`` to send it. Only its length can be read."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client) -> None:
+        """Look at what ``client`` has to send, now and later."""
+        self._client = client
+
+    def __len__(self) -> int:
+        """Return about how many bytes wait; 0 if and only if ``needs_write()`` is false."""
+        return self._client._unsent()
+
+    def __repr__(self) -> str:
+        """Return what Puka's looks like."""
+        return f"<SimpleBuffer of {len(self)} bytes>"
+
+
 class Client(PukaClient):
     """A connection to RabbitMQ.
 
@@ -100,6 +118,11 @@ class Client(PukaClient):
             "server_name": self.host,
             "check_hostname": getattr(parameters, "check_hostname", False),
         }
+
+    @property
+    def send_buf(self) -> SendBuffer:
+        """What waits to be sent, as far as programs look at it: how much that is."""
+        return SendBuffer(self)
 
     @property
     def x_server_props(self) -> dict[str, Any]:
