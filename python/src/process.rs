@@ -70,9 +70,7 @@ pub fn check_interpreter(_py: Python<'_>) -> PyResult<()> {
     if number == 0 {
         return Ok(());
     }
-    Err(PyImportError::new_err(
-        "the native module does not support subinterpreters",
-    ))
+    Err(PyImportError::new_err("the native module does not support subinterpreters"))
 }
 
 // ---- the end of the interpreter ------------------------------------------------------------------------------
