@@ -369,6 +369,10 @@ class Client:
         """Whether the client was closed, or gave up."""
 
     @property
+    def blocked(self) -> bool:
+        """Whether the broker blocks publishing, for lack of memory or disk: publishes wait for the end of that, up to their deadline."""
+
+    @property
     def vhost(self) -> str:
         """The virtual host in use."""
 
@@ -715,6 +719,10 @@ class AioClient:
     @property
     def closed(self) -> bool:
         """Whether the client was closed, or gave up."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker blocks publishing, for lack of memory or disk: publishes wait for the end of that, up to their deadline."""
 
     @property
     def vhost(self) -> str:
@@ -1261,12 +1269,14 @@ def connect(
     recovery: Recovery | bool | None = None,
     retry_initial: bool | None = None,
     separate_publish_connection: bool | None = None,
+    short_lived: bool | None = None,
     seed: int | None = None,
 ) -> Client:
     """Connects to RabbitMQ.
 
     * `uri`: `amqp://user:password@host1,host2:5672/vhost?heartbeat=10`, or `amqps://` for TLS; `localhost` as guest without
-      one. `memory://name` is an embedded broker in this process, for tests.
+      one. `memory://name` is an embedded broker in this process, for tests; it lives as long as the process
+      (`murano_messaging.Broker` lets go of it).
     * `hosts`: instead of those of the URI: `"host"`, `"host:port"`, `(host, port)`, or a list of them; the first that answers is
       used.
     * `username`, `password`; or `credentials`: a function that returns both, asked at each connect, in a thread of its own
@@ -1286,6 +1296,8 @@ def connect(
     * `recovery`: a `Recovery`, or whether to reconnect at all. `retry_initial`: whether the first connect is retried too.
     * `separate_publish_connection` (True): publishing has a connection of its own, opened at the first publish, so that a
       broker that blocks publishers does not stop consuming.
+    * `short_lived` (False): for a client that is made for one message or a few; that it is connected, and that the broker blocks
+      publishers, is logged at DEBUG.
     * `seed`: makes message ids, consumer tags and delays the same again.
 
     Raises `ConnectFailedError`, `AuthenticationError`, `VhostRefusedError`, `TlsError`, `LimitReachedError`,
@@ -1327,6 +1339,7 @@ def aio_connect(
     recovery: Recovery | bool | None = None,
     retry_initial: bool | None = None,
     separate_publish_connection: bool | None = None,
+    short_lived: bool | None = None,
     seed: int | None = None,
 ) -> AioConnecting:
     """Connects to RabbitMQ: to be awaited, or used with `async with`.
@@ -1653,7 +1666,10 @@ class PukaClient(PukaTopology):
         """Stops consuming. What was not handed out goes back to its queue, unless it came without acks."""
 
     def basic_ack(self, msg_result: Mapping[str, Any]) -> None:
-        """Tells the broker that the message is done."""
+        """Tells the broker that the message is done.
+
+        Of a delivery tag that the broker has not given, the promise that consumes ends with `PreconditionFailed`.
+        """
 
     def basic_reject(self, msg_result: Mapping[str, Any], requeue: object = True) -> None:
         """Refuses the message: back to its queue, or dropped."""
@@ -1702,7 +1718,7 @@ def _at_exit() -> None:
     """Called by Python when the interpreter ends."""
 
 def _after_fork_in_child() -> None:
-    """Called by Python in a forked child."""
+    """Called by Python in a child that it has forked: the thread that forked is Python's main thread there."""
 
 def _driven_waits() -> int:
     """In how many waits of this process the caller has driven the connections itself, instead of the engine's thread."""
