@@ -93,6 +93,14 @@ impl Settings {
             )));
         }
         settings.dead_letter = exchange.map(|exchange| DeadLetter { exchange, routing_key });
+        let kind = if settings.quorum { "quorum" } else { "classic" };
+        for key in ["x-delivery-limit", "x-max-age"] {
+            if table.contains_key(key) && !(settings.quorum && key == "x-delivery-limit") {
+                return Err(Refusal::precondition(format!(
+                    "invalid arg '{key}' for {what} of queue type rabbit_{kind}_queue"
+                )));
+            }
+        }
         if settings.quorum && settings.max_priority > 0 {
             return Err(Refusal::precondition(format!(
                 "invalid arg 'x-max-priority' for {what} of queue type rabbit_quorum_queue"

@@ -148,17 +148,35 @@ impl State {
         Ok(header)
     }
 
+    /// The connection and the channel of a consumer of direct replies, by what is behind the dot in its address.
+    fn reply_consumer(&self, address: &str) -> Option<(SessionId, u16)> {
+        let mut parts = address.splitn(3, '.');
+        let (session, number, key) =
+            (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
+        let channel = self.sessions.get(&session)?.channels.get(&number)?;
+        channel.replies.as_ref().filter(|(_, own)| own == key)?;
+        Some((session, number))
+    }
+
+    /// Whether a declare of this name is answered by direct reply-to, where there is no queue: its pseudo-queue always, an
+    /// address while its consumer is there.
+    pub(super) fn answers_replies(&self, name: &str, vhost: &str) -> Answer<bool> {
+        let Some(rest) = name.strip_prefix(DIRECT_REPLY_TO) else { return Ok(false) };
+        match rest.strip_prefix('.') {
+            Some(address) if self.reply_consumer(address).is_some() => Ok(true),
+            Some(_) => Err(Refusal::no_queue(name, vhost)),
+            None => Ok(rest.is_empty()),
+        }
+    }
+
     /// Delivers to a direct reply consumer, if it is still there.
     fn reply(&mut self, address: &str, message: &Arc<Message>) {
-        let mut parts = address.splitn(3, '.');
-        let session = parts.next().and_then(|part| part.parse().ok());
-        let number = parts.next().and_then(|part| part.parse::<u16>().ok());
-        let (Some(session), Some(number), Some(key)) = (session, number, parts.next()) else { return };
+        let Some((session, number)) = self.reply_consumer(address) else { return };
         let copy = self.next_id();
         let Some(session) = self.sessions.get_mut(&session) else { return };
         let frame_max = session.frame_max;
         let Some(channel) = session.channels.get_mut(&number) else { return };
-        let Some((tag, _)) = channel.replies.as_ref().filter(|(_, own)| own == key) else { return };
+        let Some((tag, _)) = &channel.replies else { return };
         channel.next_delivery += 1;
         let routing_key = message.routing_key.as_str().as_bytes();
         encode::deliver(&mut session.out, number, tag, channel.next_delivery, false, b"", routing_key);
@@ -301,7 +319,7 @@ impl State {
         else {
             return Ok(());
         };
-        if !qos.global {
+        if !qos.global || self.deny_deprecated {
             channel.prefetch = qos.prefetch_count;
             return Ok(());
         }

@@ -2,17 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use amq_protocol::{
-    protocol::{AMQPClass, basic},
-    types::ShortString,
-};
+use amq_protocol::protocol::basic;
 use bytes::BytesMut;
 
 use super::{
     QueueId,
     message::Stored,
     refusal::{Answer, Refusal},
-    state::Session,
 };
 use crate::wire::{encode, properties::ContentHeader};
 
@@ -100,33 +96,6 @@ impl Channel {
         if confirms.sent < confirms.last {
             encode::ack(out, number, confirms.last, confirms.last - confirms.sent > 1);
             confirms.sent = confirms.last;
-        }
-    }
-}
-
-impl Session {
-    /// Tells the client that its consumer is gone (RabbitMQ, consumer cancel notification).
-    pub fn consumer_cancelled(&mut self, number: u16, tag: &Arc<str>) {
-        if let Some(channel) = self.channels.get_mut(&number) {
-            channel.consumers.remove(tag);
-        }
-        if self.notify_cancel {
-            let cancel = basic::Cancel {
-                consumer_tag: ShortString::try_new(&**tag).unwrap_or_default(),
-                nowait: true,
-            };
-            self.send(number, &AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
-        }
-    }
-
-    pub fn send(&mut self, number: u16, method: &AMQPClass) {
-        encode::method(&mut self.out, number, method);
-        self.wake.notify_one();
-    }
-
-    pub fn flush_confirms(&mut self) {
-        for (number, channel) in &mut self.channels {
-            channel.flush_confirms(&mut self.out, *number);
         }
     }
 }

@@ -14,7 +14,8 @@ use super::{
     channel::{Channel, Confirms, Content},
     exchange::Destination,
     refusal::{Answer, Refusal},
-    state::{Stage, State},
+    session::Stage,
+    state::State,
 };
 use crate::wire::{
     frame::{Frame, Violation},

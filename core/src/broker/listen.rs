@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Broker, Shared, session};
+use super::{Broker, Shared, connection, io::Io};
 use crate::{
     Error, ErrorKind,
     options::Host,
@@ -23,19 +23,6 @@ use crate::{
 
 /// So many bytes are on their way between client and broker in one process, each way.
 const PIPE: usize = 256 * 1024;
-
-/// Both halves of a connection, seen from the broker.
-pub(super) struct Io {
-    pub read: Box<dyn AsyncRead + Send + Unpin>,
-    pub write: Box<dyn AsyncWrite + Send + Unpin>,
-}
-
-impl Io {
-    pub fn new(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
-        let (read, write) = tokio::io::split(io);
-        Self { read: Box::new(read), write: Box::new(write) }
-    }
-}
 
 /// A port the broker is served on; dropping it closes the port, and leaves the connections made through it.
 #[derive(Debug)]
@@ -104,12 +91,12 @@ impl Broker {
                         None => {
                             let (read, write) = tcp.into_split();
                             let io = Io { read: Box::new(read), write: Box::new(write) };
-                            session::serve(shared, io, false).await;
+                            connection::serve(shared, io, false).await;
                         }
                         Some(tls) => {
                             let Ok(stream) = tls.accept(tcp).await else { return };
                             let certificate = stream.get_ref().1.peer_certificates().is_some();
-                            session::serve(shared, Io::new(stream), certificate).await;
+                            connection::serve(shared, Io::new(stream), certificate).await;
                         }
                     }
                 });
@@ -133,7 +120,7 @@ impl Broker {
     /// Serves one connection over any byte stream: the broker's end of a pipe that a test has its hands on.
     pub fn serve(&self, io: impl AsyncRead + AsyncWrite + Send + 'static) {
         // A stream within the process is as good as a client certificate.
-        tokio::spawn(session::serve(self.0.clone(), Io::new(io), true));
+        tokio::spawn(connection::serve(self.0.clone(), Io::new(io), true));
     }
 }
 

@@ -11,7 +11,7 @@ use amq_protocol::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{arguments::text, frames::IntoClass, listen::Io, refusal::Refusal, state::State};
+use super::{arguments::text, frames::IntoClass, io::Io, refusal::Refusal, state::State};
 use crate::wire::{
     encode::{self, PROTOCOL_HEADER},
     frame::{Frame, FrameReader},
@@ -20,6 +20,8 @@ use crate::wire::{
 
 const FRAME_MAX: u32 = 128 * 1024;
 const FRAME_MIN: u32 = 4096;
+/// Of RabbitMQ 4.1 and later.
+const FRAME_MIN_WITHOUT_DEPRECATED: u32 = 8192;
 const CHANNEL_MAX: u16 = 2047;
 const HEARTBEAT_SECS: u16 = 60;
 
@@ -81,6 +83,10 @@ pub(super) async fn open(
     .await?;
     let Method::TuneOk(tuned) = peer.read().await? else { return peer.unexpected().await };
     let frame_max = if tuned.frame_max == 0 { FRAME_MAX } else { tuned.frame_max };
+    let deny = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner).deny_deprecated;
+    if deny && frame_max < FRAME_MIN_WITHOUT_DEPRECATED {
+        return None;
+    }
     if !(FRAME_MIN..=FRAME_MAX).contains(&frame_max) {
         let text = format!("negotiated frame_max = {frame_max} is not in {FRAME_MIN}..{FRAME_MAX}");
         return peer.refuse(&Refusal::new(530, text)).await;

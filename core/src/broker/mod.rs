@@ -17,7 +17,7 @@
 //!
 //! # Where it differs from RabbitMQ
 //!
-//! | matter | RabbitMQ 3.10 | here |
+//! | matter | RabbitMQ 3.10 to 4 | here |
 //! |---|---|---|
 //! | durability | on disk | in memory: [`Broker::restart`] keeps what a restart of RabbitMQ would keep |
 //! | transactions | class `tx` | refused with 540; use publisher confirms |
@@ -26,14 +26,16 @@
 //! | permissions | per user and virtual host | every user may do everything |
 //! | SASL EXTERNAL | the user is named by the certificate | [`Broker::external_user`] names the one user |
 //! | policies, plugins, management, metrics | yes | none |
+//! | deprecated features | denied by configuration, or by later versions | denied by [`Broker::deny_deprecated`] |
 //! | alarms, consumer timeout | by memory, disk, time | alarms only by [`Broker::block`]; no consumer timeout |
 //! | exchange and routing key that are not UTF-8 | relayed | 502 |
 //! | messages of a queue with `x-expires`, memory, flow control | paging, credit flow | everything stays in memory |
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `listen` | how clients get in: in-process, TCP, TLS |
-//! | `login`, `session` | a connection: opening it, and its task |
+//! | `listen`, `io` | how clients get in: in-process, TCP, TLS |
+//! | `login`, `connection` | a connection: opening it, and its task |
+//! | `session` | a connection as the rest knows it |
 //! | `frames`, `basic`, `topology` | what methods do |
 //! | `state` | all that the broker knows, and time |
 //! | `queue`, `exchange`, `channel`, `message` | its parts |
@@ -43,9 +45,11 @@
 mod arguments;
 mod basic;
 mod channel;
+mod connection;
 mod deliver;
 mod exchange;
 mod frames;
+mod io;
 mod listen;
 mod login;
 mod message;
@@ -58,10 +62,7 @@ mod topology;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use amq_protocol::{
-    protocol::connection::{AMQPMethod, Blocked, Unblocked},
-    types::ShortString,
-};
+use amq_protocol::protocol::connection::{AMQPMethod, Unblocked};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -70,7 +71,8 @@ pub use observe::Observed;
 
 use frames::IntoClass;
 use refusal::Refusal;
-use state::{Session, Stage, State};
+use session::Stage;
+use state::State;
 
 type QueueId = u64;
 type SessionId = u64;
@@ -187,6 +189,17 @@ impl Broker {
 
 /// Faults, for tests.
 impl Broker {
+    /// Denies what `RabbitMQ` 4 deprecates or no longer takes, so that programs can be tried against it:
+    ///
+    /// * a transient queue that is not exclusive ends the connection with 541
+    ///   (`deprecated_features.permit.transient_nonexcl_queues = false`);
+    /// * a prefetch limit of the channel (`basic.qos` with `global`) is taken as one for each later consumer, as by
+    ///   `RabbitMQ` 4.3;
+    /// * a `frame_max` below 8192 ends the connection without a word, as by `RabbitMQ` 4.1.
+    pub fn deny_deprecated(&self, deny: bool) {
+        self.0.lock().deny_deprecated = deny;
+    }
+
     /// Closes every connection with a reply code and text, as `rabbitmqctl close_all_connections` does with 320.
     pub fn close_connections(&self, code: u16, text: &str) {
         let mut state = self.0.lock();
@@ -276,17 +289,5 @@ impl Broker {
     /// Whether new connections are refused, as by a broker that is down.
     pub fn refuse_connections(&self, refuse: bool) {
         self.0.lock().refuse_connections = refuse;
-    }
-}
-
-impl Session {
-    fn tell_blocked(&mut self, reason: &str) {
-        if self.notify_blocked
-            && self.stage == Stage::Open
-            && !std::mem::replace(&mut self.told_blocked, true)
-        {
-            let reason = ShortString::try_new(reason).unwrap_or_default();
-            self.send(0, &AMQPMethod::Blocked(Blocked { reason }).into_class());
-        }
     }
 }

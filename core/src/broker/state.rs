@@ -6,21 +6,18 @@ use std::{
 };
 
 use amq_protocol::types::FieldTable;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
     QueueId, SessionId,
-    channel::Channel,
     exchange::{Destination, Exchange, Kind},
     message::{Message, Stored},
     observe::{Observed, Observer},
     queue::{Declared, Queue},
     refusal::Refusal,
+    session::Session,
 };
-
-/// So many bytes may wait for a connection before its consumers get no more.
-pub(super) const OUT_HIGH_WATER: usize = 1024 * 1024;
 
 /// Why a message leaves its queue unconsumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,48 +65,6 @@ impl Vhost {
     }
 }
 
-/// How far a connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Open,
-    /// `connection.close` was sent; only its answer counts.
-    Closing,
-    /// Nothing more will come from it; it ends when its last bytes are written.
-    Closed,
-    /// To be ended without a word.
-    Dropped,
-}
-
-/// A connection, as the broker knows it.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub vhost: Arc<str>,
-    pub user: Arc<str>,
-    pub frame_max: u32,
-    pub channel_max: u16,
-    pub notify_cancel: bool,
-    pub notify_blocked: bool,
-    pub stage: Stage,
-    /// Bytes on their way to the client.
-    pub out: Vec<u8>,
-    /// Bytes that its task has taken and not written yet.
-    pub writing: usize,
-    /// Wakes the task of the connection.
-    pub wake: Arc<Notify>,
-    pub channels: BTreeMap<u16, Channel>,
-    /// Whether it has published: only then does an alarm concern it.
-    pub publishes: bool,
-    pub told_blocked: bool,
-    /// Queues that had something for it when too much was waiting already.
-    pub starved: BTreeSet<QueueId>,
-}
-
-impl Session {
-    pub fn has_room(&self) -> bool {
-        self.stage == Stage::Open && self.out.len() + self.writing < OUT_HIGH_WATER
-    }
-}
-
 pub(super) struct State {
     pub vhosts: BTreeMap<Arc<str>, Vhost>,
     pub queues: BTreeMap<QueueId, Queue>,
@@ -122,6 +77,8 @@ pub(super) struct State {
     /// The reason of the alarm, while there is one.
     pub blocked: Option<String>,
     pub stalled: bool,
+    /// Whether the features are denied that RabbitMQ 4 deprecates.
+    pub deny_deprecated: bool,
     pub observer: Option<Observer>,
     /// When which queue must be looked at.
     due: BTreeSet<(Instant, QueueId)>,
@@ -146,6 +103,7 @@ impl State {
             refuse_connections: false,
             blocked: None,
             stalled: false,
+            deny_deprecated: false,
             observer: None,
             due: BTreeSet::new(),
             dirty: BTreeSet::new(),

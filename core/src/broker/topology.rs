@@ -59,6 +59,11 @@ impl State {
         match method {
             QueueMethod::Declare(declare) => {
                 let nowait = declare.nowait;
+                if self.answers_replies(declare.queue.as_str(), &self.vhost_of(id))? {
+                    let reply =
+                        queue::DeclareOk { queue: declare.queue, message_count: 0, consumer_count: 1 };
+                    return Ok((!nowait).then(|| QueueMethod::DeclareOk(reply).into_class()));
+                }
                 let (name, queue) = self.declare_queue(id, number, declare, now)?;
                 let queue = self.queues.get(&queue);
                 let reply = queue::DeclareOk {
@@ -98,14 +103,15 @@ impl State {
             }
             QueueMethod::Unbind(unbind) => {
                 let name = self.queue_name(id, number, &unbind.queue)?;
-                let destination = Destination::Queue(self.usable_queue(id, &name)?);
-                self.unbind(
-                    id,
-                    unbind.exchange.as_str(),
-                    unbind.routing_key.as_str(),
-                    destination,
-                    &unbind.arguments,
-                )?;
+                check_not_default(unbind.exchange.as_str())?;
+                let vhost = self.vhost_of(id);
+                // What is not there is not bound, and whose queue it is does not matter (RabbitMQ).
+                if let Some(queue) =
+                    self.vhosts.get(&vhost).and_then(|host| host.queues.get(name.as_str())).copied()
+                {
+                    let (source, key) = (unbind.exchange.as_str(), unbind.routing_key.as_str());
+                    self.remove_binding(&vhost, source, key, Destination::Queue(queue), &unbind.arguments);
+                }
                 Ok(Some(QueueMethod::UnbindOk(queue::UnbindOk {}).into_class()))
             }
             _ => Err(Refusal::new(503, "an answer from a client")),
@@ -136,6 +142,9 @@ impl State {
         let name = if name.is_empty() { self.generated_name("amq.gen-") } else { name.to_owned() };
         if !declare.queue.as_str().is_empty() && name.starts_with("amq.") {
             return Err(Refusal::access(format!("queue name '{name}' contains reserved prefix 'amq.*'")));
+        }
+        if self.deny_deprecated && !declare.durable && !declare.exclusive {
+            return Err(Refusal::new(541, "Feature `transient_nonexcl_queues` is deprecated."));
         }
         let what = format!("queue '{name}' in vhost '{vhost}'");
         let settings = Settings::parse(&declare.arguments, &what)?;
@@ -246,9 +255,11 @@ impl State {
                 Ok((!bind.nowait).then(|| ExchangeMethod::BindOk(exchange::BindOk {}).into_class()))
             }
             ExchangeMethod::Unbind(unbind) => {
-                let destination = self.destination_exchange(&vhost, unbind.destination.as_str())?;
                 let (source, key) = (unbind.source.as_str(), unbind.routing_key.as_str());
-                self.unbind(id, source, key, destination, &unbind.arguments)?;
+                check_not_default(source)?;
+                check_not_default(unbind.destination.as_str())?;
+                let destination = Destination::Exchange(unbind.destination.as_str().to_owned());
+                self.remove_binding(&vhost, source, key, destination, &unbind.arguments);
                 Ok((!unbind.nowait).then(|| ExchangeMethod::UnbindOk(exchange::UnbindOk {}).into_class()))
             }
             _ => Err(Refusal::new(503, "an answer from a client")),
@@ -313,23 +324,6 @@ impl State {
         let exchange = self.vhosts.get_mut(&vhost).and_then(|host| host.exchanges.get_mut(source));
         let exchange = exchange.ok_or_else(|| Refusal::no_exchange(source, &vhost))?;
         exchange.bindings.insert(BindingKey::new(key, destination, &arguments), arguments);
-        Ok(())
-    }
-
-    fn unbind(
-        &mut self,
-        id: SessionId,
-        source: &str,
-        key: &str,
-        destination: Destination,
-        arguments: &FieldTable,
-    ) -> Answer {
-        check_not_default(source)?;
-        let vhost = self.vhost_of(id);
-        if !self.vhosts.get(&vhost).is_some_and(|host| host.exchanges.contains_key(source)) {
-            return Err(Refusal::no_exchange(source, &vhost));
-        }
-        self.remove_binding(&vhost, source, key, destination, arguments);
         Ok(())
     }
 }

@@ -47,6 +47,64 @@ async fn a_body_over_the_limit_fails_its_own_publish() {
 }
 
 #[tokio::test]
+async fn what_rabbitmq_4_deprecates_can_be_denied() {
+    let name = unique("denied");
+    let broker = Broker::named(&name);
+    let uri = format!("memory://{name}");
+    let client = Client::connect(&uri).await.unwrap();
+    let transient = |name: &str| Queue::new(name).durable(false);
+    client.declare_queue(&transient("before")).await.unwrap();
+    broker.deny_deprecated(true);
+    client.declare_queue(&transient("mine").exclusive(true)).await.unwrap();
+    client.declare_queue(&Queue::new("durable")).await.unwrap();
+    let options = murano_messaging::Options::from_uri(&uri).unwrap();
+    let error = within("the refusal", STEP, options.clone().frame_max(4096).connect()).await.unwrap_err();
+    assert!(error.to_string().contains("8192"), "{error}");
+    options.frame_max(8192).connect().await.unwrap();
+
+    // Of a client that does not reconnect the connection is seen to end.
+    let recovery = murano_messaging::Recovery { enabled: false, ..murano_messaging::Recovery::default() };
+    let options = murano_messaging::Options::from_uri(&uri).unwrap().recovery(recovery);
+    let once = options.connect().await.unwrap();
+    let error = within("the refusal", STEP, once.declare_queue(&transient("other"))).await.unwrap_err();
+    assert!(error.to_string().contains("transient_nonexcl_queues"), "{error}");
+    assert!(once.is_closed());
+}
+
+/// A limit of the channel is one for each consumer then.
+#[tokio::test]
+async fn a_global_prefetch_is_per_consumer_where_it_is_denied() {
+    for deny in [false, true] {
+        let broker = Broker::new();
+        broker.deny_deprecated(deny);
+        let listening = broker.listen(("127.0.0.1", 0)).await.unwrap();
+        let uri = format!("amqp://guest:guest@{}", listening.address());
+        let client = Client::connect(&uri).await.unwrap();
+        client.declare_queue(&Queue::new("q")).await.unwrap();
+        for _ in 0..20 {
+            client.publish("", "q", Message::text("x")).await.unwrap();
+        }
+        let connection =
+            lapin::Connection::connect(&uri, lapin::ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        channel.basic_qos(5, lapin::options::BasicQosOptions { global: true }).await.unwrap();
+        let mut consumers = Vec::new();
+        for _ in 0..2 {
+            let (options, arguments) = (Default::default(), Default::default());
+            consumers.push(channel.basic_consume("q".into(), "".into(), options, arguments).await.unwrap());
+        }
+        let expected = if deny { 10 } else { 5 };
+        murano_testkit::eventually("the limit is reached", STEP, || async {
+            broker.queue_depth("q").unwrap().unacked == expected
+        })
+        .await;
+        // Behind everything that was to be delivered.
+        channel.basic_qos(5, lapin::options::BasicQosOptions::default()).await.unwrap();
+        assert_eq!(broker.queue_depth("q").unwrap().unacked, expected);
+    }
+}
+
+#[tokio::test]
 async fn a_forgotten_name_is_a_new_broker() {
     let name = unique("forgotten");
     let uri = format!("memory://{name}");

@@ -17,6 +17,7 @@ contract!(
     a_second_consumer_of_answers_that_ends_leaves_the_first,
     a_large_request_is_not_interrupted,
     direct_reply_to_is_refused_locally_when_it_cannot_work,
+    a_passive_declare_of_direct_reply_to_is_answered,
 );
 
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
@@ -117,6 +118,25 @@ async fn requests_fail_on_their_own(env: &Env) {
     gone.close().await.unwrap();
     let reply_to = asked.properties().reply_to().clone().unwrap();
     client.publish("", reply_to.as_str(), Message::text("too late")).await.unwrap();
+}
+
+/// How libraries for RPC find out whether whoever asked is still there.
+async fn a_passive_declare_of_direct_reply_to_is_answered(env: &Env) {
+    let (client, gone) = (env.client().await, env.client().await);
+    let queue = env.queue(&client).await;
+    let info = client.queue_info(REPLY_TO).await.unwrap();
+    assert_eq!((info.name.as_str(), info.message_count, info.consumer_count), (REPLY_TO, 0, 1));
+    let _answers = gone.consume(REPLY_TO).no_ack(true).start().await.unwrap();
+    gone.publish("", &queue, request("?")).await.unwrap();
+    let asked = client.get(&queue, true).await.unwrap().unwrap();
+    let address = asked.properties().reply_to().clone().unwrap();
+    let info = client.queue_info(address.as_str()).await.unwrap();
+    assert_eq!((info.message_count, info.consumer_count), (0, 1));
+    gone.close().await.unwrap();
+    murano_testkit::eventually("the address is gone", crate::env::STEP, || async {
+        client.queue_info(address.as_str()).await.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+    })
+    .await;
 }
 
 async fn a_large_request_is_not_interrupted(env: &Env) {

@@ -21,6 +21,8 @@ contract!(
     an_auto_delete_exchange_goes_with_its_last_binding,
     an_internal_exchange_takes_no_publish,
     a_binding_to_what_is_not_there_is_404,
+    unbinding_what_is_not_there_is_no_error,
+    what_only_another_type_of_queue_has_is_the_brokers_to_refuse,
     fault_10_refused_operations_fail_alone_among_hundreds_of_others,
 );
 
@@ -285,6 +287,43 @@ async fn a_binding_to_what_is_not_there_is_404(env: &Env) {
     assert_refused(client.bind(&between).await, not_found, 404, &[&no_exchange]);
     // Like deleting, unbinding what is not bound is no error.
     client.unbind(&Binding::queue(queue.as_str(), "amq.direct").routing_key("never")).await.unwrap();
+}
+
+async fn unbinding_what_is_not_there_is_no_error(env: &Env) {
+    let (client, other) = (env.client().await, env.client().await);
+    let (missing, queue) = (env.unique("missing"), env.queue(&client).await);
+    let locked = env.queue_with(&other, |queue| queue.exclusive(true)).await;
+    for binding in [
+        Binding::queue(missing.as_str(), "amq.direct"),
+        Binding::queue(queue.as_str(), missing.as_str()),
+        Binding::queue(missing.as_str(), missing.as_str()),
+        Binding::queue(locked.as_str(), "amq.direct"),
+        Binding::exchange(missing.as_str(), "amq.direct"),
+        Binding::exchange("amq.direct", missing.as_str()),
+        Binding::exchange("amq.direct", "amq.topic").routing_key("never"),
+    ] {
+        client.unbind(&binding).await.unwrap_or_else(|error| panic!("{binding:?}: {error}"));
+    }
+    assert_eq!(client.stats().reconnects, 0);
+}
+
+async fn what_only_another_type_of_queue_has_is_the_brokers_to_refuse(env: &Env) {
+    let client = env.client().await;
+    let name = env.unique("q");
+    let (kind, queue) = (ErrorKind::PreconditionFailed, || Queue::new(name.as_str()));
+    // The virtual host's default is classic here.
+    let limited = client.declare_queue(&queue().delivery_limit(5)).await;
+    assert_refused(
+        limited,
+        kind,
+        406,
+        &["invalid arg 'x-delivery-limit'", "of queue type rabbit_classic_queue"],
+    );
+    let aged = client.declare_queue(&queue().max_age(std::time::Duration::from_secs(5))).await;
+    assert_refused(aged, kind, 406, &["invalid arg 'x-max-age'", "of queue type rabbit_classic_queue"]);
+    let of_a_plugin = client.declare_queue(&queue().argument("x-queue-type", "x-nope")).await;
+    assert_refused(of_a_plugin, kind, 406, &["x-queue-type"]);
+    client.declare_queue(&queue()).await.unwrap();
 }
 
 /// One task of many: operations that succeed, each of which must have taken effect.

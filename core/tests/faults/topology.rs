@@ -115,3 +115,15 @@ async fn a_thousand_queues_and_consumers_are_recovered_pipelined() {
     assert_eq!((restored.queues, restored.consumers), (COUNT, COUNT));
     assert_eq!(client.stats().reconnects, 1);
 }
+
+/// A virtual host may have another default type than classic: what only quorum queues have is not refused here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_limit_without_a_type_is_taken_where_quorum_is_the_default() {
+    let node = Node::start().await;
+    let added = node.ctl(&["add_vhost", "replicated", "--default-queue-type", "quorum"]).await;
+    added.expect("rabbitmqctl knows the option since 3.10");
+    node.ctl(&["set_permissions", "-p", "replicated", "guest", ".*", ".*", ".*"]).await.unwrap();
+    let client = Client::connect(&format!("{}/replicated", node.uri())).await.unwrap();
+    client.declare_queue(&Queue::new("q").delivery_limit(5)).await.unwrap();
+    client.publish("", "q", Message::text("x")).await.unwrap();
+}
