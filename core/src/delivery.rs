@@ -127,9 +127,10 @@ impl Delivery {
         self.nack(false)
     }
 
-    /// Puts the message back into its queue, at its old place if possible.
+    /// Puts the message back into its queue, at its old place if possible, as one that could not be handled. A quorum queue
+    /// counts this toward its delivery limit; since RabbitMQ 4.3 it does not count [`nack`](Self::nack).
     pub fn requeue(&self) -> Result<()> {
-        self.nack(true)
+        self.settle(Settle::Failed)
     }
 
     /// Gives back what was never handed out, so that nobody can have settled it.

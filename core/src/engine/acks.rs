@@ -15,7 +15,12 @@ use crate::{Error, ErrorKind, Result, wire::encode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Settle {
     Ack,
-    Nack { requeue: bool },
+    /// A requeue is no failed attempt: since `RabbitMQ` 4.3 it does not count toward the delivery limit of a quorum queue.
+    Nack {
+        requeue: bool,
+    },
+    /// `basic.reject` with `requeue`: the attempt failed, and counts toward the delivery limit in every version.
+    Failed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +38,7 @@ struct State {
     first: u64,
     marks: VecDeque<Mark>,
     acked: Vec<u64>,
-    nacked: Vec<(u64, bool)>,
+    nacked: Vec<(u64, Settle)>,
     queued: bool,
     /// The channel is gone: what was not settled, the broker delivers again.
     stale: bool,
@@ -95,9 +100,9 @@ impl ChannelAcks {
                 *mark = Mark::Acked;
                 state.acked.push(tag);
             }
-            Settle::Nack { requeue } => {
+            Settle::Nack { .. } | Settle::Failed => {
                 *mark = Mark::Sent;
-                state.nacked.push((tag, requeue));
+                state.nacked.push((tag, how));
             }
         }
         self.link.count_settled();
@@ -117,8 +122,12 @@ impl ChannelAcks {
             return;
         }
         // Before any `multiple` ack, because that may cover their tags.
-        for (tag, requeue) in state.nacked.drain(..) {
-            encode::nack(out, self.channel, tag, false, requeue);
+        for (tag, how) in state.nacked.drain(..) {
+            match how {
+                Settle::Nack { requeue } => encode::nack(out, self.channel, tag, false, requeue),
+                Settle::Failed => encode::reject(out, self.channel, tag, true),
+                Settle::Ack => unreachable!("acks are in a list of their own"),
+            }
         }
         let (mut run, mut last) = (0, 0);
         while let Some(mark @ (Mark::Acked | Mark::Sent)) = state.marks.front() {

@@ -99,6 +99,15 @@ pub(crate) fn ack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: 
     end(out, payload);
 }
 
+/// `basic.reject`.
+pub(crate) fn reject(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, requeue: bool) {
+    let payload = begin(out, METHOD, channel);
+    out.extend_from_slice(&[0, 60, 0, 90]);
+    out.extend_from_slice(&delivery_tag.to_be_bytes());
+    out.push(u8::from(requeue));
+    end(out, payload);
+}
+
 /// `basic.nack` (RabbitMQ extension).
 pub(crate) fn nack(out: &mut Vec<u8>, channel: u16, delivery_tag: u64, multiple: bool, requeue: bool) {
     let payload = begin(out, METHOD, channel);

@@ -15,6 +15,8 @@ contract!(
     a_dropped_message_is_dead_lettered,
     a_refused_publish_is_dead_lettered_and_nacked,
     a_quorum_queue_gives_up_after_its_delivery_limit,
+    a_nack_counts_toward_the_delivery_limit_before_4_3,
+    a_lost_connection_counts_toward_the_delivery_limit,
     deaths_are_counted_per_queue_and_reason,
     a_dead_letter_keeps_its_key_unless_the_queue_has_another,
     a_dead_letter_to_nowhere_is_dropped,
@@ -152,6 +154,39 @@ async fn a_quorum_queue_gives_up_after_its_delivery_limit(env: &Env) {
     until_ready(&client, &dead, 1).await;
     assert_died(&get(&client, &dead).await, "delivery_limit", &queue, &queue);
     assert_eq!(client.queue_info(&queue).await.unwrap().message_count, 0);
+}
+
+/// Since 4.3, only a delivery that failed (`requeue`) counts, and one that was given back (`nack`) does not.
+async fn a_nack_counts_toward_the_delivery_limit_before_4_3(env: &Env) {
+    let client = env.client().await;
+    let properties = |queue: Queue| queue.queue_type(QueueType::Quorum).delivery_limit(2);
+    let (queue, dead) = pair(env, &client, properties).await;
+    send(&client, &queue, ["given back"]).await;
+    let consumer = client.consume(queue.as_str()).start().await.unwrap();
+    for _ in 0..3 {
+        next(&consumer).await.nack(true).unwrap();
+    }
+    if env.since(4, 3) {
+        next(&consumer).await.ack().unwrap();
+    } else {
+        until_ready(&client, &dead, 1).await;
+    }
+}
+
+/// Whatever was delivered and unacked counts, also what the application has not seen.
+async fn a_lost_connection_counts_toward_the_delivery_limit(env: &Env) {
+    let client = env.client().await;
+    let properties = |queue: Queue| queue.queue_type(QueueType::Quorum).delivery_limit(2);
+    let (queue, dead) = pair(env, &client, properties).await;
+    send(&client, &queue, ["prefetched"]).await;
+    for _ in 0..3 {
+        let other = env.client().await;
+        let consumer = other.consume(queue.as_str()).start().await.unwrap();
+        let _held = next(&consumer).await;
+        // With a delivery in hand, closing gives nothing back: the broker does when the connection is gone.
+        other.close().await.unwrap();
+    }
+    until_ready(&client, &dead, 1).await;
 }
 
 async fn deaths_are_counted_per_queue_and_reason(env: &Env) {
