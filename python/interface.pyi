@@ -5,6 +5,8 @@
 # `**options: Group` are the keyword arguments of the class `Group`.
 # ruff: noqa: F821
 
+import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -14,6 +16,7 @@ from typing import Any, Generic, Literal, TypeVar, Union, final
 
 from typing_extensions import Buffer, Self, TypeAlias, deprecated
 
+from ._processing import Processing
 from ._types import QueueDepth, QueueInfo, Recovery, ServerInfo, Stats
 from .errors import MessagingError
 from .events import Event
@@ -225,6 +228,32 @@ class Client:
     def update_secret(self, secret: str, reason: str = "", *, timeout: _Duration | None = None) -> None: ...
     def close(self, timeout: _Duration | None = None) -> None: ...
     def drain(self, timeout: _Duration | None = None) -> None: ...
+    @sync
+    def run(
+        self,
+        queue: str,
+        handler: Callable[[Delivery], object],
+        *,
+        concurrency: int = 1,
+        requeue: bool = False,
+        prefetch: int | None = None,
+        stop: threading.Event | None = None,
+        drain_timeout: float = 30.0,
+        **options: Any,
+    ) -> None: ...
+    @aio
+    def run(
+        self,
+        queue: str,
+        handler: Callable[[Delivery], object],
+        *,
+        concurrency: int = 1,
+        requeue: bool = False,
+        prefetch: int | None = None,
+        stop: asyncio.Event | None = None,
+        drain_timeout: float = 30.0,
+        **options: Any,
+    ) -> None: ...
     @plain
     @sync
     def on_event(self, callback: Callable[[Event], object]) -> None: ...
@@ -378,6 +407,8 @@ class Delivery:
     def text(self) -> str: ...
     @plain
     def json(self) -> Any: ...
+    @plain
+    def process(self, *, requeue: bool = False) -> Processing[Self]: ...
     @settles
     def ack(self) -> None: ...
     @settles

@@ -37,7 +37,7 @@ except ImportError as _error:
         "murano_messaging does not support subinterpreters: import it in the main interpreter (mod_wsgi runs those "
         "programs there that have `WSGIApplicationGroup %{GLOBAL}`)"
     ) from _error
-from . import _overwritten, errors, events
+from . import _features, _overwritten, errors, events  # noqa: F401 (it gives classes their methods)
 from ._native import Broker, Client, Confirmation, Consumer, Delivery, Events, __version__, connect, wait_all
 from ._types import QueueDepth, QueueInfo, Recovery, Returned, ServerInfo, Stats
 from .errors import (
