@@ -31,6 +31,8 @@ pub struct ConsumeBuilder {
     client: Client,
     request: ConsumerRequest,
     tag: Option<String>,
+    /// Whether its direct reply-to address is for [`Client::request`] alone.
+    of_requests: bool,
     defect: Option<Error>,
 }
 
@@ -54,6 +56,7 @@ impl Client {
                 stream: false,
             },
             tag: None,
+            of_requests: false,
             defect: None,
         }
     }
@@ -113,6 +116,12 @@ impl ConsumeBuilder {
         self
     }
 
+    /// Keeps other requests with direct reply-to from being answered here.
+    pub(crate) fn of_requests(mut self) -> Self {
+        self.of_requests = true;
+        self
+    }
+
     /// Starts consuming. Errors: [`crate::ErrorKind::NotFound`], [`crate::ErrorKind::AccessRefused`],
     /// [`crate::ErrorKind::ResourceLocked`], [`crate::ErrorKind::InvalidArgument`].
     pub async fn start(mut self) -> Result<Consumer> {
@@ -144,7 +153,9 @@ impl ConsumeBuilder {
             let options = &client.0.options;
             let requests = Publishing::on_shared_channel(options.window_messages, options.window_bytes);
             requests.attach(&client.0.main);
-            client.0.set_requests(requests.clone());
+            if !self.of_requests {
+                client.0.set_requests(requests.clone());
+            }
             requests
         });
         let name = format!("consume queue '{}'", self.request.queue);
@@ -183,6 +194,16 @@ impl Consumer {
     /// A delivery that is there already, without waiting; `Pending` when there is none yet.
     pub fn try_next(&self) -> Poll<Option<Result<Delivery>>> {
         self.incoming.try_next()
+    }
+
+    /// What publishes that are answered here go through, for a consumer of direct reply-to.
+    pub(crate) fn requests(&self) -> Option<Arc<Publishing>> {
+        self.incoming.requests.clone()
+    }
+
+    /// Whether nobody else has its client.
+    pub(crate) fn is_last_handle(&self) -> bool {
+        Arc::strong_count(&self.client.0) == 1
     }
 
     /// The consumer tag.

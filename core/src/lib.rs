@@ -28,6 +28,7 @@
 //! | [`client`] | [`Client`]: topology, publishing, getting, closing |
 //! | [`options`], [`tls`], [`credentials`] | how to connect |
 //! | [`message`], [`publisher`] | messages and the way out |
+//! | `request` | [`Client::request`]: request and reply |
 //! | [`consumer`], [`delivery`] | the way in |
 //! | [`topology`] | queues, exchanges, bindings |
 //! | [`events`], [`stats`] | what happened |
@@ -56,6 +57,7 @@ pub mod message;
 pub mod murano;
 pub mod options;
 pub mod publisher;
+mod request;
 pub mod stats;
 pub mod tls;
 pub mod topology;

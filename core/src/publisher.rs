@@ -1,6 +1,6 @@
 //! Publishing along one route.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use amq_protocol::types::ShortString;
 
@@ -15,24 +15,43 @@ use crate::{
 };
 
 /// Publishes to one exchange with one routing key. Cheap to make and to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Publisher {
     client: Client,
     exchange: Arc<str>,
     routing_key: Arc<str>,
     timeout: Option<Duration>,
+    /// The window of a request, which goes with the consumer of its reply.
+    via: Option<Arc<Publishing>>,
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("client", &self.client)
+            .field("exchange", &self.exchange)
+            .field("routing_key", &self.routing_key)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Publisher {
     pub(crate) fn new(client: Client, exchange: Arc<str>, routing_key: Arc<str>) -> Self {
         let timeout = Some(client.timeout());
-        Self { client, exchange, routing_key, timeout }
+        Self { client, exchange, routing_key, timeout, via: None }
     }
 
     /// The deadline of a publish, from the call to the confirm; `None` waits for ever. The default is the client's
     /// operation timeout.
     pub fn timeout(mut self, timeout: Option<Duration>) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Publishes through this window.
+    pub(crate) fn via(mut self, publishing: Arc<Publishing>) -> Self {
+        self.via = Some(publishing);
         self
     }
 
@@ -90,7 +109,10 @@ impl Publisher {
         check_short("routing key", &self.routing_key)?;
         message.check()?;
         let client = &self.client.0;
-        let publishing = client.publishing_for(&message)?;
+        let publishing = match &self.via {
+            Some(publishing) => publishing.clone(),
+            None => client.publishing_for(&message)?,
+        };
         // To RabbitMQ the address of an answer is not a queue: mandatory, the answer would arrive and come back as well.
         let may_be_lost =
             |exchange: &str| client.is_fanout(exchange) || is_answer(exchange, &self.routing_key);

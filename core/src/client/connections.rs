@@ -19,6 +19,7 @@ use crate::{
     ids::Ids,
     message::Message,
     options::Options,
+    request::Requests,
     stats::Counters,
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     pub fanouts: RwLock<BTreeSet<String>>,
     /// The windows of the direct reply consumers, closed ones too until there is another.
     requests: Mutex<Vec<Arc<Publishing>>>,
+    pub direct_requests: Requests,
 }
 
 impl Inner {
@@ -106,6 +108,11 @@ impl Inner {
                 || self.fanouts.read().unwrap_or_else(PoisonError::into_inner).contains(exchange))
     }
 
+    /// Has the client's runtime run a task.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
+    }
+
     pub fn next_consumer(&self) -> u64 {
         self.next_consumer.fetch_add(1, Ordering::Relaxed)
     }
@@ -159,6 +166,7 @@ impl Options {
             next_consumer: AtomicU64::new(1),
             fanouts: RwLock::default(),
             requests: Mutex::default(),
+            direct_requests: Requests::default(),
         });
         let client = Client(inner, None);
         let (first, connected) = oneshot::channel();

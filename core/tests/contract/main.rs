@@ -48,6 +48,7 @@ mod prefetch;
 mod properties;
 mod publishing;
 mod replies;
+mod requests;
 mod routing;
 mod streams;
 mod topology;

@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`publishing`] | publishes and their route |
+//! | [`requesting`] | requests and their replies |
 //! | [`consuming`] | consumers and single gets |
 //! | [`topology`] | queues, exchanges, bindings |
 //! | [`connection`] | state, events, counters, the end |
@@ -10,6 +11,7 @@
 mod connection;
 mod consuming;
 mod publishing;
+mod requesting;
 mod topology;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

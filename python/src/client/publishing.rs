@@ -24,7 +24,7 @@ pub struct LastRoute {
     publisher: Publisher,
 }
 
-fn with_mandatory(message: Message, mandatory: Option<&Bound<'_, PyAny>>) -> PyResult<Message> {
+pub fn with_mandatory(message: Message, mandatory: Option<&Bound<'_, PyAny>>) -> PyResult<Message> {
     Ok(match mandatory {
         Some(mandatory) => message.mandatory(flag("mandatory", mandatory)?),
         None => message,
@@ -32,7 +32,7 @@ fn with_mandatory(message: Message, mandatory: Option<&Bound<'_, PyAny>>) -> PyR
 }
 
 /// An argument that is a str, the empty one if it was left out.
-fn route<'a, 'py>(
+pub fn route<'a, 'py>(
     py: Python<'py>,
     what: &str,
     given: Option<&'a Bound<'py, PyAny>>,
