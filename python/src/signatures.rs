@@ -4,11 +4,11 @@ macro_rules! signature {
     (publish) => {
         "publish($self, body, *, exchange='', routing_key='', mandatory=None, timeout=None, persistent=True, headers=None, content_type=None, content_encoding=None, priority=None, correlation_id=None, reply_to=None, expiration=None, message_id=None, timestamp=None, type=None, user_id=None, app_id=None, cluster_id=None)\n--\n"
     };
-    (request) => {
-        "request($self, body, *, exchange='', routing_key='', mandatory=None, timeout=None, persistent=True, headers=None, content_type=None, content_encoding=None, priority=None, correlation_id=None, reply_to=None, expiration=None, message_id=None, timestamp=None, type=None, user_id=None, app_id=None, cluster_id=None)\n--\n"
-    };
     (publish_nowait) => {
         "publish_nowait($self, body, *, exchange='', routing_key='', mandatory=None, timeout=None, persistent=True, headers=None, content_type=None, content_encoding=None, priority=None, correlation_id=None, reply_to=None, expiration=None, message_id=None, timestamp=None, type=None, user_id=None, app_id=None, cluster_id=None)\n--\n"
+    };
+    (request) => {
+        "request($self, body, *, exchange='', routing_key='', mandatory=None, timeout=None, persistent=True, headers=None, content_type=None, content_encoding=None, priority=None, correlation_id=None, reply_to=None, expiration=None, message_id=None, timestamp=None, type=None, user_id=None, app_id=None, cluster_id=None)\n--\n"
     };
     (consume) => {
         "consume($self, queue, *, prefetch=100, no_ack=False, exclusive=False, tag=None, priority=None, stream_offset=None, resume=False, arguments=None, timeout=None)\n--\n"
