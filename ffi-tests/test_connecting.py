@@ -177,6 +177,54 @@ def test_the_first_connect_can_be_retried(uri):
     assert connected
 
 
+def test_what_gives_up_says_after_how_many_attempts(caplog):
+    """And that it does not succeed is said at Python's default level, with the reason, once."""
+    recovery = mm.Recovery(max_attempts=3, initial_delay=0.01, max_delay=0.02)
+    with pytest.raises(mm.ConnectFailedError, match=r"^gave up after 3 attempts in \d+\.\d s; the last one: .*127.0.0.1"):
+        mm.connect(f"amqp://127.0.0.1:{dead_port()}", retry_initial=True, recovery=recovery)
+
+    def warnings():
+        return [record for record in caplog.records if record.levelname == "WARNING"]
+
+    eventually(warnings)
+    (warning,) = warnings()
+    assert "trying again" in warning.getMessage() and "127.0.0.1" in warning.getMessage()
+    # One attempt is not worth a count.
+    with pytest.raises(mm.ConnectFailedError, match=r"^127.0.0.1"):
+        mm.connect(f"amqp://127.0.0.1:{dead_port()}")
+
+
+LISTED = (
+    mm.ConnectFailedError,
+    mm.ConnectionLostError,
+    mm.ConnectionForcedError,
+    mm.ProtocolError,
+    mm.AuthenticationError,
+    mm.VhostRefusedError,
+    mm.TlsError,
+    mm.LimitReachedError,
+)
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"AMQP\0\1\0\0"])
+def test_a_peer_that_is_no_amqp_server_raises_what_is_documented(answer):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            peer, _ = listener.accept()
+            with peer:
+                peer.recv(100)
+                peer.sendall(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        with pytest.raises(LISTED) as caught:
+            mm.connect(hosts=listener.getsockname(), connect_timeout=30)
+        server.join()
+    documented = mm.connect.__doc__.rpartition("Raises")[2]
+    assert f"`{type(caught.value).__name__}`" in documented, caught.value
+
+
 def forward(source: socket.socket, target: socket.socket) -> None:
     try:
         while data := source.recv(65536):

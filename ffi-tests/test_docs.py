@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import doctest
 import inspect
 import pathlib
 import re
+import time
+from typing import Any
 
 import pytest
 
 import murano_messaging as mm
 from murano_messaging import aio, errors, events
+from proxy import Proxy
 
 MODULES = [mm, aio, errors, events]
 
@@ -71,6 +75,56 @@ def test_examples_run(uri, queue, name):
         output: list[str] = []
         doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example, out=output.append)
         assert not output, "".join(output)
+
+
+def test_the_recipes_for_health_checks(uri):
+    text = (pathlib.Path(__file__).parent.parent / "docs" / "health.md").read_text(encoding="utf-8")
+    blocking, asynchronous = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    proxy = Proxy(uri)
+    names: dict[str, Any] = {"mm": mm}
+    with mm.connect(proxy.uri, recovery=False) as client:
+        exec(blocking, names)
+        assert names["ready"](client) is True
+        # Connected, and silent.
+        proxy.stall()
+        assert client.connected and names["ready"](client) is False
+        proxy.resume()
+        assert names["ready"](client) is True
+        proxy.cut()
+        until = time.monotonic() + 30
+        while client.connected:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert names["ready"](client) is False
+
+    async def main():
+        exec(asynchronous, names)
+        async with aio.connect(uri) as client:
+            assert await names["ready"](client) is True
+        assert await names["ready"](client) is False
+
+    asyncio.run(main())
+    proxy.close()
+
+
+def test_what_other_clients_are_told_is_there(uri):
+    """docs/from-other-clients.md names methods and arguments that exist."""
+    text = (pathlib.Path(__file__).parent.parent / "docs" / "from-other-clients.md").read_text(encoding="utf-8")
+    rows = [row.split("|") for row in text.splitlines() if row.startswith("| ")]
+    assert len(rows) > 40
+    with mm.connect(uri) as client:
+        for row in rows:
+            ours = row[-2]
+            for name in re.findall(r"\bclient\.(\w+)", ours):
+                assert hasattr(client, name), name
+            for name in re.findall(r"\b(?:mm|aio)\.(\w+)", ours):
+                assert hasattr(mm, name) or hasattr(aio, name), name
+            for method, arguments in re.findall(r"\bclient\.(\w+)\(([^()]*)\)", ours):
+                known = inspect.signature(getattr(client, method)).parameters
+                for argument in re.findall(r"\b(\w+)=", arguments):
+                    assert argument in known, (method, argument)
+            for delivery in re.findall(r"\bdelivery\.(\w+)", ours):
+                assert hasattr(mm.Delivery, delivery), delivery
 
 
 def test_the_program_of_the_readme_runs(uri, unique, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import signal
+import socket
 
 import pytest
 
@@ -32,6 +33,44 @@ def test_hello(uri):
 
 def test_work_queue(uri):
     assert children.run(program("work_queue.py"), uri) == "1000 squares\n"
+
+
+@pytest.mark.parametrize("name", ["service.py", "asyncio_service.py"])
+def test_without_arguments_a_service_says_which_it_wants(name):
+    with children.start(program(name)) as service:
+        out, err = service.communicate(timeout=60)
+    assert (out, err.strip(), service.returncode) == ("", f"usage: python {name} URI QUEUE", 1)
+
+
+def interrupted(example):
+    """Ctrl-C, and nothing but the end."""
+    example.send_signal(signal.SIGINT)
+    out, err = example.communicate(timeout=60)
+    assert err == "", err
+    return out
+
+
+@pytest.mark.parametrize("name", ["service.py", "asyncio_service.py"])
+def test_ctrl_c_ends_a_service_without_a_traceback(uri, queue, name):
+    with children.start(program(name), uri, queue) as service:
+        while service.line() != "ready":
+            pass
+        service.until_it_sleeps()
+        assert "ended" in interrupted(service).splitlines()
+        assert service.returncode == 0
+    with mm.connect(uri) as client:
+        client.delete_queue(queue)
+
+
+@pytest.mark.parametrize("name", ["service.py", "asyncio_service.py"])
+def test_ctrl_c_ends_a_service_that_waits_for_its_broker(name, queue):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dead = listener.getsockname()[1]
+    with children.start(program(name), f"amqp://127.0.0.1:{dead}", queue) as service:
+        # Its first failed attempt is said.
+        assert service.line().startswith("not connected: trying again")
+        assert "Traceback" not in interrupted(service)
+        assert service.returncode == 130
 
 
 @pytest.mark.parametrize("name", ["service.py", "asyncio_service.py"])

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import pathlib
+import re
+import shutil
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -49,3 +55,103 @@ def test_what_is_awaited_has_a_type(tmp_path, monkeypatch):
     arguments = ["--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}", str(path)]
     said, failed, code = api.run(arguments)
     assert code == 0, said + failed
+
+
+WRONG = """
+    import murano_messaging as mm
+    from murano_messaging import aio
+
+
+    async def main(client: aio.Client, consumer: aio.Consumer, confirmation: aio.Confirmation) -> None:
+        client.publish(b"")  # forgotten
+        client.publish_nowait(b"")  # forgotten
+        client.get("q")  # forgotten
+        client.declare_queue("q")  # forgotten
+        client.queue_info("q")  # forgotten
+        client.delete_queue("q")  # forgotten
+        client.purge_queue("q")  # forgotten
+        client.declare_exchange("x")  # forgotten
+        client.check_exchange("x")  # forgotten
+        client.delete_exchange("x")  # forgotten
+        client.bind("q", "x")  # forgotten
+        client.unbind("q", "x")  # forgotten
+        client.bind_exchange("x", "y")  # forgotten
+        client.unbind_exchange("x", "y")  # forgotten
+        client.update_secret("s")  # forgotten
+        client.close()  # forgotten
+        client.drain()  # forgotten
+        consumer.get()  # forgotten
+        consumer.get_many(5)  # forgotten
+        consumer.cancel()  # forgotten
+        consumer.set_prefetch(5)  # forgotten
+        consumer.recover()  # forgotten
+        confirmation.result()  # forgotten
+        confirmation.exception()  # forgotten
+        aio.wait_all([confirmation])  # forgotten
+        # These are done at once, and may be awaited.
+        delivery = await consumer.get()
+        if delivery is not None:
+            delivery.ack()
+            await delivery.ack()
+            delivery.nack(requeue=False)
+            delivery.reject()
+            delivery.requeue()
+        client.forget("q")
+        confirmation.cancel()
+        client.on_event(print)
+"""
+
+
+def written(tmp_path, program):
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(program), encoding="utf-8")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return path, {number for number, line in enumerate(lines, 1) if "# forgotten" in line}
+
+
+def test_mypy_names_every_forgotten_await(tmp_path, monkeypatch):
+    path, forgotten = written(tmp_path, WRONG)
+    monkeypatch.setenv("MYPYPATH", str(PACKAGE))
+    said, failed, _ = api.run(["--strict", "--config-file=", f"--cache-dir={tmp_path / 'cache'}", str(path)])
+    named = {int(number) for number in re.findall(r"program\.py:(\d+): error: .*unused-coroutine", said)}
+    others = re.findall(r"program\.py:\d+: error: (?!.*unused-coroutine).*", said)
+    assert (named, others) == (forgotten, []), said + failed
+
+
+def test_pyright_names_every_forgotten_await(tmp_path):
+    pyright = shutil.which("pyright") or shutil.which("pyright", path=str(pathlib.Path(sys.executable).parent))
+    if pyright is None:
+        pytest.skip("pyright is not here: pip install pyright, or npm install --global pyright")
+    path, forgotten = written(tmp_path, WRONG)
+    config = {"include": [str(path)], "extraPaths": [str(PACKAGE)], "reportUnusedCoroutine": "error"}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config))
+    said = subprocess.run([pyright, "--outputjson", "-p", str(tmp_path)], capture_output=True, text=True, timeout=100)
+    found = json.loads(said.stdout)["generalDiagnostics"]
+    named = {one["range"]["start"]["line"] + 1 for one in found if one.get("rule") == "reportUnusedCoroutine"}
+    others = [one["message"] for one in found if one.get("rule") != "reportUnusedCoroutine" and one["severity"] == "error"]
+    assert (named, others) == (forgotten, [])
+
+
+def test_every_method_that_is_awaited_is_in_the_wrong_program():
+    """Add the method to WRONG; unless forgetting its await does no harm."""
+    stub = ast.parse((PACKAGE / "murano_messaging" / "_native.pyi").read_text(encoding="utf-8"))
+    for item in stub.body:
+        if not isinstance(item, ast.ClassDef) or item.name not in ("AioClient", "AioConsumer", "AioConfirmation"):
+            continue
+        for member in item.body:
+            if not isinstance(member, ast.FunctionDef) or member.name.startswith("_") or member.returns is None:
+                continue
+            is_old = any("deprecated" in ast.unparse(mark) for mark in member.decorator_list)
+            if ast.unparse(member.returns).startswith("Coroutine") and not is_old:
+                assert f".{member.name}(" in WRONG, f"{item.name}.{member.name}"
+
+
+def test_an_editor_reads_docstrings_in_the_stub():
+    stub = ast.parse((PACKAGE / "murano_messaging" / "_native.pyi").read_text(encoding="utf-8"))
+    names = {"Client", "Confirmation", "Consumer", "Delivery", "Events"}
+    classes = [item for item in stub.body if isinstance(item, ast.ClassDef) and item.name.removeprefix("Aio") in names]
+    assert len(classes) == 2 * len(names)
+    for item in classes:
+        for member in item.body:
+            if isinstance(member, ast.FunctionDef) and not member.name.startswith("_"):
+                assert ast.get_docstring(member), f"{item.name}.{member.name}"

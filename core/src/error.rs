@@ -12,6 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 // Reply codes of the broker (AMQP 0-9-1 section 1.2).
 pub(crate) const ACCESS_REFUSED: u16 = 403;
 pub(crate) const NOT_FOUND: u16 = 404;
+pub(crate) const RESOURCE_LOCKED: u16 = 405;
 pub(crate) const PRECONDITION_FAILED: u16 = 406;
 pub(crate) const COMMAND_INVALID: u16 = 503;
 
@@ -160,6 +161,12 @@ impl Error {
         Self(Arc::new(inner))
     }
 
+    /// The same error in other words.
+    pub(crate) fn with_message(self, message: String) -> Self {
+        let Inner { kind, details, .. } = &*self.0;
+        Self(Arc::new(Inner { kind: *kind, message, details: details.clone() }))
+    }
+
     pub(crate) fn with_source(self, source: impl StdError + Send + Sync + 'static) -> Self {
         self.with(|d| d.source = Some(Arc::new(source)))
     }
@@ -189,13 +196,26 @@ impl Error {
             402 => ErrorKind::VhostRefused,
             ACCESS_REFUSED => ErrorKind::AccessRefused,
             NOT_FOUND => ErrorKind::NotFound,
-            405 => ErrorKind::ResourceLocked,
+            RESOURCE_LOCKED => ErrorKind::ResourceLocked,
             PRECONDITION_FAILED => ErrorKind::PreconditionFailed,
             501..=505 => ErrorKind::Protocol,
             _ => ErrorKind::Refused,
         };
-        Self::new(kind, format!("{what}: the broker answered {} {}", reply.code, reply.text))
-            .with_reply(reply)
+        let text = format!("{what}: the broker answered {} {}{}", reply.code, reply.text, advice(&reply));
+        Self::new(kind, text).with_reply(reply)
+    }
+
+    /// As [`Self::from_reply`], for the method of an operation. That the broker does not know what was asked for, an exchange
+    /// type for instance, is no fault of the connection, although it closes the connection over it: whoever retries what a
+    /// lost connection fails must not retry that.
+    pub(crate) fn refusal(what: &str, reply: Reply) -> Self {
+        let error = Self::from_reply(what, reply);
+        if error.kind() != ErrorKind::Protocol {
+            return error;
+        }
+        let reply = error.reply().cloned();
+        let refused = Self::new(ErrorKind::Refused, error.to_string());
+        reply.map_or(error, |reply| refused.with_reply(reply))
     }
 
     /// What kind of error this is.
@@ -237,6 +257,25 @@ impl Error {
     /// Whether the operation may have taken effect all the same (a publish that was written but not confirmed).
     pub fn outcome_unknown(&self) -> bool {
         self.0.details.outcome_unknown
+    }
+}
+
+/// What to do about a refusal.
+fn advice(reply: &Reply) -> &'static str {
+    let says = |text: &str| reply.text.contains(text);
+    match reply.code {
+        NOT_FOUND if says("no queue") || says("no exchange") => {
+            "; declare it first, or check the name and the virtual host"
+        }
+        PRECONDITION_FAILED if says("inequivalent arg") => {
+            "; it exists with another value for that argument: declare it with the same, or delete it first"
+        }
+        PRECONDITION_FAILED if says("timed out") || says("timeout") => {
+            "; settle deliveries sooner, or raise consumer_timeout at the broker"
+        }
+        ACCESS_REFUSED if says("exclusive use") => "; another consumer has it for itself",
+        RESOURCE_LOCKED => "; it belongs to the connection that declared it as exclusive",
+        _ => "",
     }
 }
 

@@ -20,7 +20,8 @@ async def main(uri: str, queue: str) -> None:
         def drain() -> None:
             drains.add(asyncio.ensure_future(client.drain(timeout=30)))
 
-        loop.add_signal_handler(signal.SIGTERM, drain)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, drain)
         log.info("ready")
         async for delivery in client.consume(queue, prefetch=10):
             log.info("done: %s", delivery.text())
@@ -29,4 +30,10 @@ async def main(uri: str, queue: str) -> None:
     log.info("ended")
 
 
-asyncio.run(main(*sys.argv[1:]))
+if len(sys.argv) != 3:
+    sys.exit("usage: python asyncio_service.py URI QUEUE")
+try:
+    asyncio.run(main(*sys.argv[1:]))
+except KeyboardInterrupt:
+    # While it still waits for its broker.
+    sys.exit(130)

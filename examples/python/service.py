@@ -1,4 +1,4 @@
-"""A service that ends well: SIGTERM drains it, so that no delivery is done half.
+"""A service that ends well: SIGTERM and Ctrl-C drain it, so that no delivery is done half.
 
 ``python examples/python/service.py URI QUEUE``
 """
@@ -25,6 +25,7 @@ def main(uri: str, queue: str) -> None:
             threading.Thread(target=client.drain, kwargs={"timeout": 30}).start()
 
         signal.signal(signal.SIGTERM, drain)
+        signal.signal(signal.SIGINT, drain)
         log.info("ready")
         # Ends when the drain begins.
         for delivery in client.consume(queue, prefetch=10):
@@ -33,4 +34,10 @@ def main(uri: str, queue: str) -> None:
     log.info("ended")
 
 
-main(*sys.argv[1:])
+if len(sys.argv) != 3:
+    sys.exit("usage: python service.py URI QUEUE")
+try:
+    main(*sys.argv[1:])
+except KeyboardInterrupt:
+    # While it still waits for its broker.
+    sys.exit(130)

@@ -85,6 +85,30 @@ async def test_unknown_arguments_are_type_errors(face, broker, queue):
                 await call(queue, ttl=1)
 
 
+async def test_an_exchange_type_that_is_not_known_is_refused_and_no_connection_error(face, broker, unique):
+    """The broker ends the connection over it, but trying again, as one does after the loss of a connection, is no help."""
+    async with face.connect(broker) as client:
+        with pytest.raises(mm.RefusedError, match="unknown exchange type") as caught:
+            await client.declare_exchange(unique("x"), "nonsense")
+        assert not isinstance(caught.value, ConnectionError)
+        assert caught.value.reply_code == 503
+        # The client is usable.
+        await client.check_exchange("amq.direct", timeout=30)
+
+
+async def test_refusals_say_what_to_do(face, broker, queue):
+    async with face.connect(broker) as client:
+        with pytest.raises(mm.NotFoundError, match="declare it first"):
+            await client.queue_info(queue)
+        await client.declare_queue(queue, expires=60)
+        with pytest.raises(mm.PreconditionFailedError, match="declare it with the same, or delete it first"):
+            await client.declare_queue(queue, expires=61)
+        deliveries = await client.consume(queue)
+        await client.delete_queue(queue)
+        with pytest.raises(mm.ConsumerCancelledError, match="resume"):
+            await deliveries.get(timeout=30)
+
+
 async def test_routing_through_exchanges(face, broker, queue, unique):
     async with face.connect(broker) as client:
         topic, fanout, other = unique("topic"), unique("fanout"), unique("other")

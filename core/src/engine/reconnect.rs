@@ -38,6 +38,16 @@ fn verdict(kind: ErrorKind) -> Verdict {
     }
 }
 
+/// The error of the last attempt, which says how many there were.
+fn gave_up(error: Error, attempts: u32, elapsed: Duration) -> Error {
+    if attempts == 1 {
+        return error;
+    }
+    let text =
+        format!("gave up after {attempts} attempts in {:.1} s; the last one: {error}", elapsed.as_secs_f64());
+    error.with_message(text)
+}
+
 impl Engine {
     /// Connects, for as long as the options say. Commands are taken meanwhile; a close ends it, unless
     /// publishes wait for their outcome.
@@ -99,7 +109,7 @@ impl Engine {
                         || recovery.max_attempts.is_some_and(|max| attempt >= max)
                         || recovery.max_elapsed.is_some_and(|max| began.elapsed() >= max)
                     {
-                        return Err(error);
+                        return Err(gave_up(error, attempt, began.elapsed()));
                     }
                     tracing::debug!(role = %self.role, attempt, %error, "connecting failed");
                     self.next_host = (self.next_host + 1) % self.options.hosts.len().max(1);

@@ -104,8 +104,10 @@ fn connecting(
 ///   publishers, is logged at DEBUG.
 /// * `seed`: makes message ids, consumer tags and delays the same again.
 ///
-/// Raises `ConnectFailedError`, `AuthenticationError`, `VhostRefusedError`, `TlsError`, `LimitReachedError`,
-/// `InvalidArgumentError`. No error contains the password.
+/// Raises `ConnectFailedError` (nobody answers), `ConnectionLostError` or `ConnectionForcedError` (a peer that accepts and closes),
+/// `ProtocolError` (no AMQP server), `TlsError`, `LimitReachedError`, all of them a `ConnectionError`; `AuthenticationError`,
+/// `VhostRefusedError`, `InvalidArgumentError`. With `retry_initial` the former are retried for as long as `recovery` says, and a
+/// login or virtual host that is refused raises at once all the same. No error contains the password.
 #[pyfunction]
 #[pyo3(signature = (uri=None, **options), text_signature = None)]
 pub fn connect<'py>(

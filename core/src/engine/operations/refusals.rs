@@ -76,7 +76,7 @@ impl Engine {
     pub(in crate::engine) fn fail_waiter(&mut self, rpc: Rpc, reply: Option<&Reply>) {
         let host = self.live.host.clone();
         let error = |name: &str| match reply {
-            Some(reply) => Error::from_reply(name, reply.clone()),
+            Some(reply) => Error::refusal(name, reply.clone()),
             None => no_channel(&host, name),
         };
         match rpc.expected {
