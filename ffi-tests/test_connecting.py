@@ -194,6 +194,13 @@ def test_what_gives_up_says_after_how_many_attempts(caplog):
         mm.connect(f"amqp://127.0.0.1:{dead_port()}")
 
 
+def test_a_login_that_is_refused_is_not_retried_at_first(uri):
+    with pytest.raises(mm.AuthenticationError):
+        mm.connect(uri, username="guest", password="wrong", retry_initial=True)
+    with pytest.raises(mm.VhostRefusedError):
+        mm.connect(uri, vhost="missing", retry_initial=True)
+
+
 LISTED = (
     mm.ConnectFailedError,
     mm.ConnectionLostError,

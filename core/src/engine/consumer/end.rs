@@ -119,7 +119,8 @@ pub(super) fn cancelled_by_broker(queue: &str) -> Error {
     Error::new(
         ErrorKind::ConsumerCancelled,
         format!(
-            "the broker cancelled the consumer of queue '{queue}': the queue was deleted or its node failed"
+            "the broker cancelled the consumer of queue '{queue}': the queue was deleted or its node failed; consume it \
+             again when it is there, or with resume, which does that by itself"
         ),
     )
 }
