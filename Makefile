@@ -55,10 +55,10 @@ else
 	@scripts/python.sh bench $(PYTHON_ARGS)
 endif
 
-simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1; TRACE=1 with one seed shows what happened)
+simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1); SEEDS=1 FIRST=17 TRACE=1 replays one in the debug build and shows its frames and events
 	@scripts/setup.sh
 	@SEEDS='$(or $(SEEDS),100000)' FIRST_SEED='$(or $(FIRST),1)' TRACE='$(or $(TRACE),0)' \
-		cargo test --release -p murano-messaging --test simulation -- --nocapture nothing_is_lost
+		cargo test $(if $(filter 1,$(TRACE)),,--release) -p murano-messaging --test simulation -- --nocapture nothing_is_lost
 
 docs: ## Build the documentation of the crate
 	@scripts/setup.sh

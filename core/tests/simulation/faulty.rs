@@ -15,7 +15,10 @@ use tokio::{
     time::sleep,
 };
 
-use crate::ledger::Ledger;
+use crate::{
+    ledger::Ledger,
+    watch::{Frames, is_tracing},
+};
 
 /// Where a connection breaks: after so many bytes in one direction.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,8 @@ struct Pipe {
     chop: usize,
     cut: Option<Cut>,
     wakers: Vec<Waker>,
+    /// From the client and to it.
+    frames: [Frames; 2],
 }
 
 struct Net {
@@ -139,6 +144,7 @@ impl Connector for Network {
                 chop: net.chop,
                 cut: net.cuts.pop(),
                 wakers: Vec::new(),
+                frames: Default::default(),
             };
             net.pipes.insert(number, pipe);
             drop(net);
@@ -162,6 +168,16 @@ impl Drop for Line {
 }
 
 impl Line {
+    /// Bytes have passed.
+    fn note_frames(&self, reading: bool, bytes: &[u8]) {
+        if is_tracing() {
+            let mut net = self.network.lock();
+            let Some(pipe) = net.pipes.get_mut(&self.number) else { return };
+            let towards = if reading { "<-" } else { "->" };
+            pipe.frames[usize::from(reading)].note(bytes, self.number, towards, &self.network.ledger);
+        }
+    }
+
     /// Moves bytes through `pass`, as many as the faults of the moment let through.
     fn transfer(
         &self,
@@ -215,6 +231,7 @@ impl Line {
 
 impl AsyncRead for Line {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         let polled = self.transfer(cx, true, |inner, cx, most| {
             let mut part = vec![0; most.min(buf.remaining())];
             let mut part_buf = ReadBuf::new(&mut part);
@@ -228,13 +245,19 @@ impl AsyncRead for Line {
                 Poll::Pending => Poll::Pending,
             }
         });
+        self.note_frames(true, &buf.filled()[before..]);
         polled.map_ok(|_| ())
     }
 }
 
 impl AsyncWrite for Line {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.transfer(cx, false, |inner, cx, most| inner.poll_write(cx, &buf[..most.min(buf.len())]))
+        let polled =
+            self.transfer(cx, false, |inner, cx, most| inner.poll_write(cx, &buf[..most.min(buf.len())]));
+        if let Poll::Ready(Ok(count)) = polled {
+            self.note_frames(false, &buf[..count]);
+        }
+        polled
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
+    fmt::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -25,6 +25,25 @@ pub enum Target {
     Full,
     /// No queue.
     Nowhere,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Confirmed => f.write_str("confirmed"),
+            Self::Failed(kind) => write!(f, "{kind:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "a queue",
+            Self::Full => "the full queue",
+            Self::Nowhere => "a name without a queue",
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -118,10 +137,10 @@ impl Ledger {
         if let Some(published) = book.published.get_mut(id) {
             let took = published.began.elapsed();
             if took > self.longest {
-                let _ = write!(wrong, "the publish of {id} took {took:?}; ");
+                let _ = write!(wrong, "the publish of {id} took {took:?}, longer than its deadline; ");
             }
             if published.outcome.replace(outcome).is_some() {
-                let _ = write!(wrong, "{id} has two outcomes; ");
+                let _ = write!(wrong, "the publish of {id} ended twice; ");
             }
             let target = published.target;
             let stored = !published.copies.is_empty();
@@ -133,7 +152,11 @@ impl Ledger {
                 Outcome::Failed(_) => false,
             };
             if !expected {
-                let _ = write!(wrong, "{id} for {target:?} ended as {outcome:?}, stored: {stored}; ");
+                let stored = if stored { "stored it" } else { "did not store it" };
+                let _ = write!(
+                    wrong,
+                    "the publish of {id} to {target} ended as {outcome}, and the broker {stored}; "
+                );
             }
         }
         if !wrong.is_empty() {
@@ -157,12 +180,12 @@ impl Ledger {
         let mut book = self.book();
         let mut wrong = String::new();
         let Some(published) = book.published.get_mut(id) else {
-            return Self::violation(&mut book, format!("{id} was received and never published"));
+            return Self::violation(&mut book, format!("{id} was received, but never published"));
         };
         published.received += 1;
         // Of a single copy, only the first delivery has no flag.
         if published.received > 1 && published.copies.len() == 1 && !redelivered {
-            let _ = write!(wrong, "{id} came twice without the redelivered flag; ");
+            let _ = write!(wrong, "{id} was received twice, the second time without the redelivered flag; ");
         }
         let first = published.received == 1;
         let (publisher, sequence) = id.split_once('-').unwrap();
@@ -170,7 +193,11 @@ impl Ledger {
         if first && self.ordered {
             let last = book.last_seen.insert(publisher.to_owned(), sequence);
             if last.is_some_and(|last| last > sequence) {
-                let _ = write!(wrong, "{id} came first after {publisher}-{}; ", last.unwrap_or(0));
+                let _ = write!(
+                    wrong,
+                    "{id} was received for the first time after {publisher}-{}; ",
+                    last.unwrap_or(0)
+                );
             }
         }
         if !wrong.is_empty() {
@@ -186,7 +213,7 @@ impl Ledger {
     /// An operation that is not a publish took so long.
     pub fn took(&self, what: &str, duration: Duration) {
         if duration > self.longest {
-            self.fail(format!("{what} took {duration:?}"));
+            self.fail(format!("{what} took {duration:?}, longer than its deadline"));
         }
     }
 
@@ -203,21 +230,24 @@ impl Ledger {
                     published.copies.push(copy);
                     let (copies, ends) = (published.copies.len(), published.ends);
                     if copies as u32 > 1 + ends {
-                        let _ =
-                            write!(wrong, "{copies} copies of {message_id}, unconfirmed at {ends} cuts; ");
+                        let _ = write!(
+                            wrong,
+                            "the broker stored {message_id} {copies} times, although only {ends} connections ended while it was unconfirmed; "
+                        );
                     }
                 }
             }
             Observed::Delivered { copy, redelivered, .. } => {
                 let copy = book.copies.entry(copy).or_default();
                 if copy.acked {
-                    let _ = write!(wrong, "{} was delivered after its ack; ", copy.id);
+                    let _ = write!(wrong, "the broker delivered {} after its ack; ", copy.id);
                 }
                 if redelivered != (copy.deliveries > 0) {
                     let _ = write!(
                         wrong,
-                        "{}: redelivered is {redelivered} at delivery {}; ",
-                        copy.id, copy.deliveries
+                        "delivery {} of {} had the redelivered flag {redelivered}; ",
+                        copy.deliveries + 1,
+                        copy.id
                     );
                 }
                 copy.deliveries += 1;
@@ -227,7 +257,7 @@ impl Ledger {
                 copy.acked = true;
                 let id = copy.id.clone();
                 if !book.acked_by_app.contains(&id) {
-                    let _ = write!(wrong, "{id} was acked and the application did not; ");
+                    let _ = write!(wrong, "{id} was acked to the broker, but not by the application; ");
                 }
             }
             _ => {}
@@ -251,10 +281,10 @@ impl Ledger {
         for (id, published) in &book.published {
             let confirmed = published.outcome == Some(Outcome::Confirmed);
             if confirmed && published.target == Target::Queue && published.received == 0 {
-                wrong.push(format!("{id} was confirmed and never received"));
+                wrong.push(format!("{id} was confirmed, but never received"));
             }
             if published.outcome.is_none() {
-                wrong.push(format!("{id} has no outcome"));
+                wrong.push(format!("the publish of {id} never ended"));
             }
         }
         for text in wrong {

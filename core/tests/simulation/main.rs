@@ -6,11 +6,13 @@
 //! | [`faulty`] | byte streams that are cut, stalled and chopped |
 //! | [`ledger`] | what happened, and whether it may |
 //! | [`run`] | one run of a plan |
+//! | [`watch`] | the frames in a trace |
 
 mod faulty;
 mod ledger;
 mod plan;
 mod run;
+mod watch;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -90,12 +92,18 @@ fn nothing_is_lost_whatever_the_seed() {
     let rate = count as f64 / began.elapsed().as_secs_f64();
     println!("{count} seeds from {first}, {rate:.0} a second, {} failed", failed.len());
     for (seed, violations) in failed.iter().take(5) {
-        println!("seed {seed}: replay with: make simulate SEEDS=1 FIRST={seed} TRACE=1");
+        println!(
+            "Seed {seed} broke {} promises. Replay it with: make simulate SEEDS=1 FIRST={seed} TRACE=1",
+            violations.len()
+        );
         for violation in violations.iter().take(10) {
-            println!("    {violation}");
+            println!("    {}.", violation.trim_end_matches("; "));
         }
     }
-    if count == 1 && number("TRACE", 0) == 1 {
+    if count == 1 && watch::is_tracing() {
+        println!(
+            "The trace: the time in the run, then what happened; '3 -> channel 1' is a frame to the broker on connection 3."
+        );
         println!("{}", run::run(first).trace.join("\n"));
     }
     assert!(failed.is_empty(), "failed seeds: {:?}", failed.iter().map(|(seed, _)| seed).collect::<Vec<_>>());

@@ -106,7 +106,7 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     let broker = Broker::seeded(seed);
     ledger.watch(&broker);
     let network = Network::new(broker.clone(), ledger.clone(), seed, plan.chop);
-    let client = connect(seed, &plan, &network).await;
+    let client = connect(seed, &plan, &network, ledger).await;
     let queues: Vec<String> = (0..plan.queues).map(|number| format!("q{number}")).collect();
     for queue in &queues {
         client.declare_queue(&Queue::new(queue)).await.unwrap();
@@ -117,7 +117,8 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     let mut consumers = Vec::new();
     for number in 0..plan.consumers {
         // The first have the client of the publishers, which is what most programs do.
-        let client = if number < 2 { client.clone() } else { connect(seed ^ 0xc0, &plan, &network).await };
+        let client =
+            if number < 2 { client.clone() } else { connect(seed ^ 0xc0, &plan, &network, ledger).await };
         let consumer = client
             .consume(queues[number % queues.len()].as_str())
             .prefetch(plan.prefetch)
@@ -182,8 +183,8 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     }
 }
 
-async fn connect(seed: u64, plan: &Plan, network: &Network) -> Client {
-    Options::new()
+async fn connect(seed: u64, plan: &Plan, network: &Network, ledger: &Ledger) -> Client {
+    let client = Options::new()
         .connector(Arc::new(network.clone()))
         .seed(seed)
         .heartbeat(plan.heartbeat)
@@ -194,7 +195,15 @@ async fn connect(seed: u64, plan: &Plan, network: &Network) -> Client {
         .recovery(Recovery { max_delay: Duration::from_secs(1), ..Recovery::default() })
         .connect()
         .await
-        .unwrap()
+        .unwrap();
+    // Not only for a trace: with another task the run would be another one.
+    let (mut events, ledger) = (client.events(), ledger.clone());
+    tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            ledger.note(&format!("engine: {event:?}"));
+        }
+    });
+    client
 }
 
 /// Publishes in turn, some waiting for the confirm and some not. Returns the tasks that wait for the rest.
