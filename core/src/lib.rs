@@ -88,5 +88,5 @@ pub use wire::{
 };
 
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("readme.md")]
 struct Readme;

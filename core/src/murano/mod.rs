@@ -2,6 +2,7 @@
 //! results, the queues they travel through, and signatures (feature `murano`).
 //!
 //! ```
+//! # #[cfg(feature = "broker")]
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 //! use murano_messaging::{Client, murano::{self, ExecutionPlan, ExecutionResult}};
 //!
