@@ -32,6 +32,26 @@ def publish(uri: str, queue: str, messages: int, persistent: bool) -> None:
     uvloop.run(main())
 
 
+def publish_gather(uri: str, queue: str, messages: int, persistent: bool) -> None:
+    async def main() -> None:
+        async with await aio_pika.connect(uri) as connection:
+            channel = await connection.channel(publisher_confirms=True)
+            exchange = channel.default_exchange
+            await exchange.publish(message(persistent), queue)
+            at_once = asyncio.Semaphore(WINDOW)
+
+            async def one() -> None:
+                async with at_once:
+                    await exchange.publish(message(persistent), queue)
+
+            meter = Meter()
+            meter.start()
+            await asyncio.gather(*(one() for _ in range(messages)))
+            meter.stop(messages)
+
+    uvloop.run(main())
+
+
 def publish_wait(uri: str, queue: str, messages: int, persistent: bool) -> None:
     async def main() -> None:
         async with await aio_pika.connect(uri) as connection:

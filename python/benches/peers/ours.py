@@ -23,6 +23,16 @@ def publish(uri: str, queue: str, messages: int, persistent: bool) -> None:
         meter.stop(messages)
 
 
+def publish_batch(uri: str, queue: str, messages: int, persistent: bool) -> None:
+    with mm.connect(uri) as client:
+        client.publish(BODY, routing_key=queue, persistent=persistent)
+        meter = Meter()
+        meter.start()
+        for _ in range(messages // WINDOW):
+            mm.wait_all([client.publish_nowait(BODY, routing_key=queue, persistent=persistent) for _ in range(WINDOW)])
+        meter.stop(messages)
+
+
 def publish_wait(uri: str, queue: str, messages: int, persistent: bool) -> None:
     with mm.connect(uri) as client:
         client.publish(BODY, routing_key=queue, persistent=persistent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 import uvloop
@@ -22,6 +23,24 @@ def publish(uri: str, queue: str, messages: int, persistent: bool) -> None:
                     await pending.popleft()
                 pending.append(await client.publish_nowait(BODY, routing_key=queue, persistent=persistent))
             await aio.wait_all(pending)
+            meter.stop(messages)
+
+    uvloop.run(main())
+
+
+def publish_gather(uri: str, queue: str, messages: int, persistent: bool) -> None:
+    async def main() -> None:
+        async with aio.connect(uri) as client:
+            await client.publish(BODY, routing_key=queue, persistent=persistent)
+            at_once = asyncio.Semaphore(WINDOW)
+
+            async def one() -> None:
+                async with at_once:
+                    await client.publish(BODY, routing_key=queue, persistent=persistent)
+
+            meter = Meter()
+            meter.start()
+            await asyncio.gather(*(one() for _ in range(messages)))
             meter.stop(messages)
 
     uvloop.run(main())

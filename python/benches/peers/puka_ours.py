@@ -8,6 +8,6 @@ import murano_messaging.compat.puka
 
 sys.modules["puka"] = murano_messaging.compat.puka
 
-from puka_peer import consume, publish, publish_wait  # noqa: E402
+from puka_peer import consume, publish, publish_batch, publish_wait  # noqa: E402
 
-__all__ = ["consume", "publish", "publish_wait"]
+__all__ = ["consume", "publish", "publish_batch", "publish_wait"]

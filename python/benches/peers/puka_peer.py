@@ -31,6 +31,18 @@ def publish(uri: str, queue: str, messages: int, persistent: bool) -> None:
     meter.stop(messages)
 
 
+def publish_batch(uri: str, queue: str, messages: int, persistent: bool) -> None:
+    client = connected(uri)
+    body, headers = BODY.decode(), {"delivery_mode": 2 if persistent else 1}
+    client.wait(client.basic_publish("", queue, headers=headers, body=body))
+    meter = Meter()
+    meter.start()
+    for _ in range(messages // WINDOW):
+        for promise in [client.basic_publish("", queue, headers=headers, body=body) for _ in range(WINDOW)]:
+            client.wait(promise)
+    meter.stop(messages)
+
+
 def publish_wait(uri: str, queue: str, messages: int, persistent: bool) -> None:
     client = connected(uri)
     body, headers = BODY.decode(), {"delivery_mode": 2 if persistent else 1}
