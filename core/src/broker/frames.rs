@@ -327,6 +327,8 @@ impl State {
         now: Instant,
     ) {
         if refusal.is_hard() {
+            // An error of the broker itself names no method.
+            let method = if refusal.code == 541 { (0, 0) } else { method };
             return self.close_connection(id, refusal, method);
         }
         self.flush_confirms(id);

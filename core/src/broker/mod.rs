@@ -286,6 +286,17 @@ impl Broker {
         self.0.lock().refuse_logins = refuse;
     }
 
+    /// Whether the declaration of this queue ends the connection with 541, without the name of the method: what RabbitMQ
+    /// does where it fails itself, for instance over an argument that it does not check.
+    pub fn break_at_declare(&self, queue: &str, breaks: bool) {
+        let mut state = self.0.lock();
+        if breaks {
+            state.breaks_at.insert(queue.to_owned());
+        } else {
+            state.breaks_at.remove(queue);
+        }
+    }
+
     /// Whether new connections are refused, as by a broker that is down.
     pub fn refuse_connections(&self, refuse: bool) {
         self.0.lock().refuse_connections = refuse;

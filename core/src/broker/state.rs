@@ -74,6 +74,8 @@ pub(super) struct State {
     pub external_user: Option<String>,
     pub refuse_logins: bool,
     pub refuse_connections: bool,
+    /// Queues whose declaration ends the connection.
+    pub breaks_at: BTreeSet<String>,
     /// The reason of the alarm, while there is one.
     pub blocked: Option<String>,
     pub stalled: bool,
@@ -101,6 +103,7 @@ impl State {
             external_user: None,
             refuse_logins: false,
             refuse_connections: false,
+            breaks_at: BTreeSet::new(),
             blocked: None,
             stalled: false,
             deny_deprecated: false,

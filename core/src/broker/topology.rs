@@ -133,6 +133,9 @@ impl State {
             self.renew(queue, now);
             return Ok((name, queue));
         }
+        if self.breaks_at.contains(name) {
+            return Err(Refusal::new(541, "an error in the broker"));
+        }
         let existing = self.vhosts.get(&vhost).and_then(|host| host.queues.get(name)).copied();
         if let Some(existing) = existing {
             self.check_redeclared(id, existing, &declare)?;

@@ -153,6 +153,23 @@ impl Command {
         }
     }
 
+    /// Whether the command waits until the topology is back.
+    pub fn relies_on_topology(&self) -> bool {
+        match self {
+            Command::Call(_)
+            | Command::Get(_)
+            | Command::Consume { .. }
+            | Command::SetPrefetch { .. }
+            | Command::Recover { .. }
+            | Command::AwaitRestored { .. } => true,
+            Command::Cancel { .. }
+            | Command::Release { .. }
+            | Command::Forget { .. }
+            | Command::UpdateSecret { .. }
+            | Command::Close { .. } => false,
+        }
+    }
+
     /// Whether nobody waits any more for something that was asked for with its answer. A consumer that is given up is
     /// cancelled by its handle.
     pub fn is_given_up(&self) -> bool {

@@ -312,11 +312,8 @@ impl Engine {
         let (class, id) = (close.class_id, close.method_id);
         let what = format!("connection to {}", self.live.host);
         let error = refusal(&what, close.reply_code, &close.reply_text.to_string(), class, id);
-        // The broker names the method that it could not stand: that one must not be tried again.
         let on_publish = (class, id) == (60, 40) || matches!(close.reply_code, 501 | 502 | 505);
-        if (class, id) != (0, 0) {
-            self.fail_culprit((class, id), &error);
-        }
+        self.fail_culprit(&error);
         Ended::Lost { error, suspect: on_publish }
     }
 

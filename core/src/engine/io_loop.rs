@@ -315,6 +315,7 @@ impl Engine {
 
     /// Moves on what only waits for the state of the engine: the steps of a close.
     fn advance(&mut self) -> Option<Ended> {
+        self.advance_carefully();
         self.advance_close()
     }
 

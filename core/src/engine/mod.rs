@@ -78,6 +78,9 @@ pub(crate) enum Ended {
 pub(crate) struct ConnectionState {
     channels: Channels,
     control: Control,
+    /// One operation at a time, because one of those on the last connection has ended it.
+    careful: bool,
+    frame_max: usize,
     /// Encoded methods and acks that wait for the writer.
     out: Vec<u8>,
     /// Consumers that got deliveries since the last wake-up.
@@ -130,6 +133,8 @@ pub(crate) struct Engine {
     armed: Option<Instant>,
     /// Consumers and queues to try again, and when.
     retries: Vec<replay::Retry>,
+    /// The next connection does one operation at a time: it is not known which of several has ended the last one.
+    careful_next: bool,
     /// What was not restored because the broker ended the connection over it; the event of the next recovery tells.
     given_up: Vec<NotRestored>,
     rng: fastrand::Rng,
@@ -162,6 +167,7 @@ impl Engine {
             closing: None,
             armed: None,
             retries: Vec::new(),
+            careful_next: false,
             given_up: Vec::new(),
             rng,
             next_host: 0,
@@ -224,6 +230,8 @@ impl Engine {
         self.opened_at = Some(Instant::now());
         let host = opened.stream.peer.clone();
         self.live = ConnectionState::new(opened.channel_max, host.clone());
+        self.live.frame_max = opened.frame_max as usize;
+        self.live.careful = std::mem::take(&mut self.careful_next);
         self.link.set_server(opened.server);
         self.link.lock_writer().attach(opened.stream.write, opened.frame_max);
         self.link.set_connected(true);
@@ -347,6 +355,8 @@ impl ConnectionState {
         Self {
             channels: Channels::new(channel_max),
             control: Control::default(),
+            careful: false,
+            frame_max: usize::MAX,
             out: Vec::new(),
             to_wake: Vec::new(),
             replay: None,

@@ -45,6 +45,20 @@ impl Rpc {
 }
 
 impl ExpectedReply {
+    /// Whether the method is sent again when the connection was lost before its answer: one that ends connections would end
+    /// one after the other.
+    pub fn comes_again(&self) -> bool {
+        match self {
+            ExpectedReply::Call(_)
+            | ExpectedReply::Get(_)
+            | ExpectedReply::Consume(_)
+            | ExpectedReply::Replay(_)
+            | ExpectedReply::Bind(_)
+            | ExpectedReply::Locked { .. } => true,
+            ExpectedReply::Step | ExpectedReply::Cancel(_) | ExpectedReply::Recovered(_) => false,
+        }
+    }
+
     /// Whether nobody waits for the answer to a call or a get any more.
     pub fn is_given_up(&self) -> bool {
         match self {

@@ -40,6 +40,7 @@ mod acks;
 mod consuming;
 mod dead_letters;
 mod ending;
+mod ending_connections;
 mod env;
 mod in_flight;
 mod lifecycle;

@@ -66,6 +66,38 @@ refused! {
     } => 503, "publishes nothing";
 }
 
+// ---- calls ---------------------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_never_answered_holds_up_no_later_one() {
+    let server = Server::start(async move |mut peer| {
+        peer.open().await;
+        let unanswered = peer.until(DECLARE).await;
+        let behind = peer.until(DECLARE).await;
+        assert_eq!(behind.channel, unanswered.channel);
+        // After the deadline of the first, the one behind it comes again, and then what is asked later.
+        for _ in 0..2 {
+            let declare = peer.until(DECLARE).await;
+            assert_ne!(declare.channel, unanswered.channel);
+            peer.answer(&declare).await;
+        }
+        peer.stay().await;
+    })
+    .await;
+    let options = server.options().operation_timeout(Duration::from_secs(2));
+    let client = within("connecting", LONG, options.connect()).await.unwrap();
+    let other = client.clone();
+    let unanswered = tokio::spawn(async move { other.queue_info("q").await });
+    // The one behind it has a later deadline.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let behind = client.queue_info("q").await.unwrap();
+    assert_eq!(behind.name, "q");
+    let error = within("the deadline", LONG, unanswered).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    within("a later call", LONG, client.queue_info("q")).await.unwrap();
+    drop(client);
+}
+
 // ---- publishing ----------------------------------------------------------------------------------------------
 
 /// A server whose client publishes three messages, which it answers with what `evil` makes of the channel.

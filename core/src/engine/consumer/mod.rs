@@ -147,6 +147,11 @@ impl Engine {
         self.consumer_event(id, Happened::Refused(error.clone()));
     }
 
+    /// The broker ended the connection over `basic.consume`.
+    pub(super) fn consumer_broke(&mut self, id: u64, error: Error) {
+        self.consumer_event(id, Happened::Broke(error));
+    }
+
     /// `basic.cancel` from the broker (RabbitMQ, consumer cancel notification).
     pub(super) fn cancelled_by_broker(&mut self, number: u16, tag: &str) {
         let Some(ChannelKind::Consume { incoming, .. }) =

@@ -3,6 +3,7 @@
 use amq_protocol::protocol::AMQPClass;
 
 use crate::{
+    Error,
     engine::{
         Engine,
         channel::ChannelKind,
@@ -21,7 +22,18 @@ impl Engine {
 
     /// Sends a method and remembers who waits for its reply.
     pub(in crate::engine) fn request(&mut self, number: u16, method: AMQPClass, expected: ExpectedReply) {
+        let before = self.live.out.len();
         encode::method(&mut self.live.out, number, &method);
+        let size = self.live.out.len() - before;
+        if size > self.live.frame_max {
+            self.live.out.truncate(before);
+            if matches!(expected, ExpectedReply::Consume(_)) {
+                self.close_channel(number);
+            }
+            let frame_max = self.live.frame_max;
+            self.fail_waiter_with(Rpc { method, expected }, &|name| too_large(name, size, frame_max));
+            return;
+        }
         if let Some(channel) = self.live.channels.get(number) {
             channel.rpcs.push_back(Rpc { method, expected });
         }
@@ -67,4 +79,11 @@ impl Engine {
             self.on_command(command);
         }
     }
+}
+
+/// AMQP has no way to send a method in several frames (section 2.3.5.2): the broker would end the connection.
+fn too_large(name: &str, size: usize, frame_max: usize) -> Error {
+    Error::invalid(format!(
+        "{name}: with its arguments it takes a frame of {size} bytes, and frame_max is {frame_max} bytes"
+    ))
 }

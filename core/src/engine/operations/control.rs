@@ -54,7 +54,8 @@ impl Engine {
                 // The opening of the channel is nothing to wait for.
                 channel.rpcs.len() - usize::from(channel.rpcs.front().is_some_and(Rpc::is_step))
             });
-            if waiting >= self.live.control.limit {
+            let most = if self.live.careful { 1 } else { self.live.control.limit };
+            if waiting >= most {
                 return;
             }
             if let Some(rpc) = self.live.control.unsent.pop_front() {

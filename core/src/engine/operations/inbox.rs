@@ -53,12 +53,32 @@ impl Engine {
     }
 
     pub(in crate::engine) fn on_command(&mut self, command: Command) {
+        let waits = self.live.replay.is_some() || self.live.careful;
+        if waits && command.relies_on_topology() {
+            self.deferred.push_back(command);
+        } else {
+            self.perform(command);
+        }
+    }
+
+    /// On a connection that does one operation at a time: begins the next, once the one before has its answer.
+    pub(in crate::engine) fn advance_carefully(&mut self) {
+        while self.live.careful && self.live.replay.is_none() && self.is_quiet() {
+            match self.deferred.pop_front() {
+                Some(command) => self.perform(command),
+                None => self.live.careful = false,
+            }
+        }
+    }
+
+    /// Begins what a command asks for.
+    fn perform(&mut self, command: Command) {
         match command {
+            command if command.is_given_up() => {}
             Command::Release { acks } => self.release(&acks),
             Command::Forget { name } => self.forget(&name),
             Command::Close { drain, reply } => self.begin_close(drain, reply),
             Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
-            command if command.is_given_up() => {}
             Command::UpdateSecret { mut reply, .. } if self.closing.is_some() => reply.answer(Err(closed())),
             Command::UpdateSecret { secret, reason, reply } => {
                 let method = connection::AMQPMethod::UpdateSecret(connection::UpdateSecret {
@@ -68,8 +88,6 @@ impl Engine {
                 encode::method(&mut self.live.out, 0, &AMQPClass::Connection(method));
                 self.live.secrets.push_back(reply);
             }
-            // Everything else relies on the topology, which is on its way back.
-            command if self.live.replay.is_some() => self.deferred.push_back(command),
             command if self.closing.is_some() => command.fail(closed()),
             Command::Call(call) => self.call(call),
             Command::Get(get) => self.get(get),

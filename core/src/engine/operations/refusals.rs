@@ -7,6 +7,7 @@ use crate::{
         channel::ChannelKind,
         record::Item,
         refusal,
+        replay::Replay,
         rpc::{ExpectedReply, Rpc},
     },
     error::Reply,
@@ -75,10 +76,14 @@ impl Engine {
     /// Tells whoever waits for a method that it was refused.
     pub(in crate::engine) fn fail_waiter(&mut self, rpc: Rpc, reply: Option<&Reply>) {
         let host = self.live.host.clone();
-        let error = |name: &str| match reply {
+        self.fail_waiter_with(rpc, &|name| match reply {
             Some(reply) => Error::refusal(name, reply.clone()),
             None => no_channel(&host, name),
-        };
+        });
+    }
+
+    /// Tells whoever waits for a method why it was not done.
+    pub(super) fn fail_waiter_with(&mut self, rpc: Rpc, error: &dyn Fn(&str) -> Error) {
         match rpc.expected {
             ExpectedReply::Step | ExpectedReply::Cancel(_) => {}
             ExpectedReply::Call(mut call) => {
@@ -113,30 +118,100 @@ impl Engine {
         }
     }
 
-    /// Fails the one operation that the broker closed the connection for.
-    pub(in crate::engine) fn fail_culprit(&mut self, culprit: (u16, u16), error: &Error) {
-        if culprit == (60, 20) {
-            self.connection_ended_over_consume(error);
-            return;
+    /// The broker has ended the connection with an error: fails the operation that it did so over. Otherwise it would be
+    /// sent again on the next connection, and end that one too.
+    pub(in crate::engine) fn fail_culprit(&mut self, error: &Error) {
+        let told = |replay: &Option<Replay>| replay.as_ref().map_or(0, |replay| replay.restored.failed.len());
+        let before = told(&self.live.replay);
+        self.find_culprit(error);
+        // The event that ends this recovery will not come.
+        if let Some(replay) = &mut self.live.replay {
+            self.given_up.extend(replay.restored.failed.drain(before..));
         }
-        let refused = self
-            .live
+    }
+
+    fn find_culprit(&mut self, error: &Error) {
+        let Some(reply) = error.reply().cloned() else {
+            return;
+        };
+        if (reply.class_id, reply.method_id) == CONSUME {
+            // Which of several consumers it is over is the consumers' to find out.
+            self.connection_ended_over_consume(error);
+        } else if let Some(culprit) = self.take_named(&reply) {
+            self.give_up(culprit, &reply, false);
+        } else if reply.code >= LEAST_HARD_ERROR && (reply.class_id, reply.method_id) == (0, 0) {
+            // An error of the broker itself, and one of a frame, name no method.
+            let mut suspects = self.suspects();
+            match (suspects.next(), suspects.next()) {
+                (Some(channel), None) => {
+                    drop(suspects);
+                    if let Some(culprit) = self.take_suspect(channel) {
+                        self.give_up(culprit, &reply, true);
+                    }
+                }
+                (Some(_), Some(_)) => {
+                    drop(suspects);
+                    self.careful_next = true;
+                }
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// The channels of the methods without an answer that would be sent again.
+    fn suspects(&mut self) -> impl Iterator<Item = u16> {
+        self.live.channels.iter_mut().flat_map(|(number, channel)| {
+            channel.rpcs.iter().filter(|rpc| rpc.expected.comes_again()).map(move |_| number)
+        })
+    }
+
+    fn take_suspect(&mut self, number: u16) -> Option<Rpc> {
+        let rpcs = &mut self.live.channels.get(number)?.rpcs;
+        let place = rpcs.iter().position(|rpc| rpc.expected.comes_again())?;
+        rpcs.remove(place)
+    }
+
+    /// The method that the broker names.
+    fn take_named(&mut self, reply: &Reply) -> Option<Rpc> {
+        let named = (reply.class_id, reply.method_id);
+        self.live
             .channels
             .iter_mut()
             .map(|(_, channel)| channel)
-            .find(|channel| channel.rpcs.front().is_some_and(|rpc| ids(&rpc.method) == culprit))
-            .and_then(|channel| channel.rpcs.pop_front());
-        match refused {
-            Some(Rpc { expected: ExpectedReply::Replay(item), .. }) => {
-                // Declared again after the next reconnect, it would end that connection too.
-                self.forget_item(&item);
-                self.given_up.push(NotRestored { what: item.to_string(), error: error.clone() });
+            .find(|channel| channel.rpcs.front().is_some_and(|rpc| ids(&rpc.method) == named))
+            .and_then(|channel| channel.rpcs.pop_front())
+    }
+
+    /// Tells of an operation that has ended the connection; what is recorded is not declared again.
+    fn give_up(&mut self, culprit: Rpc, reply: &Reply, unknown: bool) {
+        let error = |name: &str| {
+            let error = Error::refusal(name, reply.clone());
+            if unknown { error.with_outcome_unknown() } else { error }
+        };
+        match &culprit.expected {
+            ExpectedReply::Replay(item) => {
+                self.record.forget_item(item);
+                self.count_record();
+                let what = item.to_string();
+                let error = error(&format!("{what}, again"));
+                self.given_up.push(NotRestored { what, error });
             }
-            Some(rpc) => self.fail_waiter(rpc, error.reply()),
-            None => {}
+            ExpectedReply::Consume(id) => self.consumer_broke(*id, error("consume")),
+            _ => self.fail_waiter_with(culprit, &error),
         }
     }
+
+    /// Whether no operation waits for its answer.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.live.control.unsent.is_empty() && self.suspects().next().is_none()
+    }
 }
+
+/// `basic.consume`.
+const CONSUME: (u16, u16) = (60, 20);
+
+/// The reply codes from here on are errors of the connection (AMQP 0-9-1 section 1.2).
+const LEAST_HARD_ERROR: u16 = 501;
 
 /// The error of what needs a channel when none is free.
 fn no_channel(host: &str, name: &str) -> Error {

@@ -21,35 +21,38 @@ use super::{
 use crate::{
     ErrorKind, Result,
     events::{Event, NotRestored, Restored},
-    topology::{Binding, Exchange},
+    topology::Binding,
 };
 
 impl Engine {
     pub(in crate::engine) fn start_replay(&mut self) {
         let given_up = std::mem::take(&mut self.given_up);
         self.live.replay = Some(Replay::new(self.epoch == 1, given_up));
-        let exchanges: Vec<_> = self.record.exchanges().map(Exchange::declare).collect();
-        let queues: Vec<_> =
-            self.record.queues().map(|(name, recorded)| (name.clone(), recorded.queue.declare())).collect();
-        for declare in exchanges {
-            let item = Item::Exchange(declare.exchange.to_string());
-            self.replay(item, AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare)));
-        }
-        for (name, declare) in queues {
-            self.replay(Item::Queue(name), AMQPClass::Queue(queue::AMQPMethod::Declare(declare)));
-        }
+        let exchanges = self.record.exchanges().map(|exchange| {
+            let declare = exchange::AMQPMethod::Declare(exchange.declare());
+            (Item::Exchange(exchange.name().to_owned()), AMQPClass::Exchange(declare))
+        });
+        let queues = self.record.queues().map(|(name, recorded)| {
+            let declare = queue::AMQPMethod::Declare(recorded.queue.declare());
+            (Item::Queue(name.clone()), AMQPClass::Queue(declare))
+        });
+        let entities = exchanges.chain(queues).collect();
+        self.replay(entities);
         self.advance_replay();
     }
 
-    fn replay(&mut self, item: Item, method: AMQPClass) {
+    fn replay(&mut self, items: Vec<(Item, AMQPClass)>) {
         if let Some(replay) = &mut self.live.replay {
-            replay.sent();
+            replay.sent(items.len());
         }
-        self.request_on_control(method, ExpectedReply::Replay(item));
+        for (item, method) in items {
+            self.request_on_control(method, ExpectedReply::Replay(item));
+        }
     }
 
     /// Begins the next step once the replies of this one are in.
     fn advance_replay(&mut self) {
+        self.start_next_consumers();
         while let Some(phase) = self.live.replay.as_mut().and_then(Replay::next_phase) {
             match phase {
                 Phase::Entities => {}
@@ -65,12 +68,10 @@ impl Engine {
         let locked = self.locked_queues();
         let is_locked =
             |binding: &Binding| binding.destination_is_queue() && locked.contains_key(binding.destination());
-        let bindings: Vec<Binding> =
-            self.record.bindings().filter(|binding| !is_locked(binding)).cloned().collect();
-        for binding in bindings {
-            let method = binding.bind_method();
-            self.replay(Item::Binding(binding), method);
-        }
+        let bindings = self.record.bindings().filter(|binding| !is_locked(binding));
+        let bindings =
+            bindings.map(|binding| (Item::Binding(binding.clone()), binding.bind_method())).collect();
+        self.replay(bindings);
         for (name, since) in locked {
             self.retry_queue_later(name, since);
         }
@@ -85,9 +86,14 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         if let Some(replay) = &mut self.live.replay {
-            replay.starts(ids.iter().copied());
+            replay.will_start(ids);
         }
-        for id in ids {
+        self.start_next_consumers();
+    }
+
+    fn start_next_consumers(&mut self) {
+        let careful = self.live.careful;
+        while let Some(id) = self.live.replay.as_mut().and_then(|replay| replay.next_consumer(careful)) {
             self.start_consumer(id);
         }
     }
