@@ -45,6 +45,8 @@ pub struct Plan {
     pub lag: Duration,
     /// A publisher rests this long at most, now and then.
     pub pause: Duration,
+    /// Whether some operations end the connection.
+    pub ending: bool,
     pub faults: Vec<(Duration, Fault)>,
 }
 
@@ -70,6 +72,7 @@ impl Plan {
             body: *pick(rng, &[0, 50, 50, 5000]),
             lag: Duration::from_millis(*pick(rng, &[0, 0, 10, 50, 200])),
             pause: Duration::from_millis(*pick(rng, &[20, 100, 400])),
+            ending: !faults.is_empty() && rng.u32(0..3) == 0,
             faults,
         }
     }

@@ -37,6 +37,8 @@ pub struct Coverage {
     pub redeliveries: usize,
     pub reconnects: usize,
     pub republished: usize,
+    /// Operations over which the broker ended the connection.
+    pub ended: usize,
 }
 
 impl Coverage {
@@ -50,6 +52,7 @@ impl Coverage {
         self.redeliveries += other.redeliveries;
         self.reconnects += other.reconnects;
         self.republished += other.republished;
+        self.ended += other.ended;
     }
 
     pub fn assert_all(&self) {
@@ -63,6 +66,7 @@ impl Coverage {
             ("redelivered", self.redeliveries),
             ("reconnected", self.reconnects),
             ("republished", self.republished),
+            ("ended by an operation", self.ended),
         ] {
             assert!(count > 0, "no run had anything {what}");
         }
@@ -144,7 +148,8 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
             tokio::spawn(publish(number, client, ledger, plan, queues.clone(), rng))
         })
         .collect();
-    let churn = tokio::spawn(churn(client.clone(), ledger.clone(), rng.fork(), done.clone()));
+    broker.break_at_declare(ENDING, plan.ending);
+    let churn = tokio::spawn(churn(client.clone(), ledger.clone(), plan.ending, rng.fork(), done.clone()));
 
     let lag = tokio::spawn(network.clone().lag(plan.lag));
     faults(&plan, &network, &broker, ledger).await;
@@ -162,7 +167,7 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     for consumer in consumers {
         consumer.await.unwrap();
     }
-    churn.await.unwrap();
+    coverage.ended = churn.await.unwrap();
     let stats = client.stats();
     coverage.reconnects = stats.reconnects as usize;
     coverage.republished = stats.republished as usize;
@@ -327,8 +332,39 @@ async fn set_prefetch(consumer: &Consumer, ledger: &Ledger, rng: &mut fastrand::
     }
 }
 
-/// Operations of all kinds, which may fail for want of time and for nothing else.
-async fn churn(client: Client, ledger: Ledger, mut rng: fastrand::Rng, done: Arc<AtomicBool>) {
+/// The queue over whose declaration the broker ends the connection.
+const ENDING: &str = "ending";
+
+/// Declares a queue over which the broker ends the connection, and something else at the same time. Returns whether the
+/// declaration was refused; otherwise it had no time.
+async fn end_the_connection(client: &Client, ledger: &Ledger) -> bool {
+    let began = Instant::now();
+    let ending = Queue::new(ENDING);
+    let (ended, other) = tokio::join!(client.declare_queue(&ending), client.queue_info("full"));
+    ledger.took("the operation that ends the connection", began.elapsed());
+    if let Err(error) = other
+        && error.kind() != ErrorKind::Timeout
+    {
+        ledger.fail(format!("look up beside the operation that ends the connection: {error}"));
+    }
+    match ended {
+        Ok(_) => ledger.fail("the operation that ends the connection succeeded".into()),
+        Err(error) if error.kind() == ErrorKind::Timeout => {}
+        Err(error) if error.reply_code() == Some(541) && error.outcome_unknown() => return true,
+        Err(error) => ledger.fail(format!("the operation that ends the connection: {error}")),
+    }
+    false
+}
+
+/// Operations of all kinds, which may fail for want of time and for nothing else; some end the connection. Returns how many
+/// of those were refused.
+async fn churn(
+    client: Client,
+    ledger: Ledger,
+    ending: bool,
+    mut rng: fastrand::Rng,
+    done: Arc<AtomicBool>,
+) -> usize {
     async fn check<T>(
         what: &str,
         ledger: &Ledger,
@@ -348,9 +384,12 @@ async fn churn(client: Client, ledger: Ledger, mut rng: fastrand::Rng, done: Arc
             }
         }
     }
-    let mut number = 0;
+    let (mut number, mut ended) = (0, 0);
     while !done.load(Ordering::Relaxed) {
         number += 1;
+        if ending && ended < 5 && rng.u32(0..4) == 0 {
+            ended += usize::from(end_the_connection(&client, &ledger).await);
+        }
         let name = format!("churn-{number}");
         let exchange = murano_messaging::Exchange::fanout(format!("x-{number}"));
         let binding = murano_messaging::Binding::queue(name.as_str(), exchange_name(number).as_str());
@@ -372,6 +411,7 @@ async fn churn(client: Client, ledger: Ledger, mut rng: fastrand::Rng, done: Arc
         check("delete", &ledger, client.delete_queue(&name)).await;
         check("delete exchange", &ledger, client.delete_exchange(&exchange_name(number))).await;
     }
+    ended
 }
 
 fn exchange_name(number: u32) -> String {
