@@ -387,7 +387,7 @@ async fn churn(
     let (mut number, mut ended) = (0, 0);
     while !done.load(Ordering::Relaxed) {
         number += 1;
-        if ending && ended < 5 && rng.u32(0..4) == 0 {
+        if ending && ended < 2 && rng.u32(0..4) == 0 {
             ended += usize::from(end_the_connection(&client, &ledger).await);
         }
         let name = format!("churn-{number}");
