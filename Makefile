@@ -1,6 +1,6 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo develop test test-rust test-python test-rabbitmq4 lint wheel bench docs simulate
+.PHONY: help demo develop test test-rust test-python test-rabbitmq4 lint wheel bench docs simulate instructions
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1); SEEDS=1 FIRST=17 
 	@scripts/setup.sh
 	@SEEDS='$(or $(SEEDS),100000)' FIRST_SEED='$(or $(FIRST),1)' TRACE='$(or $(TRACE),0)' \
 		cargo test $(if $(filter 1,$(TRACE)),,--release) -p murano-messaging --test simulation -- --nocapture nothing_is_lost
+
+instructions: ## Count the instructions of a publish, a confirm and a delivery (valgrind), and compare with those on file
+	@scripts/setup.sh
+	@UPDATE='$(UPDATE)' scripts/instructions.sh
 
 docs: ## Build the documentation of the crate
 	@scripts/setup.sh

@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
     let publisher = client.publisher("", "work");
     let mut confirmations = Vec::new();
     for number in 0..TASKS {
-        confirmations.push(publisher.publish_nowait(Message::json(&Task { number })?).await?);
+        confirmations.push(publisher.publish_deferred(Message::json(&Task { number })?).await?);
     }
     for confirmation in confirmations {
         confirmation.await?;

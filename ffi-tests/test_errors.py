@@ -34,6 +34,7 @@ BUILT_IN = {
     "OperationTimeoutError": TimeoutError,
     "PreconditionFailedError": Exception,
     "ProtocolError": ConnectionError,
+    "PublishCancelledError": Exception,
     "RefusedError": Exception,
     "ResourceLockedError": PermissionError,
     "TlsError": ConnectionError,

@@ -1,7 +1,7 @@
 //! The handle that everything starts from.
 
 mod closing;
-mod connections;
+pub(crate) mod connections;
 mod topology;
 
 use std::{
@@ -23,7 +23,7 @@ use crate::{
     engine::{
         closed,
         command::{Command, Get, Pending},
-        publishing::Confirmation,
+        publish::Confirmation,
     },
     events::Events,
     message::{Message, check_short},
@@ -76,8 +76,18 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// The pseudo-queue of RabbitMQ's direct reply-to.
-pub(crate) const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+impl Options {
+    /// Connects with these options.
+    ///
+    /// Must be called within a tokio runtime, whose tasks then drive the connection. Errors: as [`Client::connect`].
+    pub async fn connect(self) -> Result<Client> {
+        let (inner, connected) = Inner::start(self)?;
+        // From here on dropping the client, also by giving up this wait, ends the engine.
+        let client = Client(inner, None);
+        connected.await.unwrap_or_else(|_| Err(closed()))?;
+        Ok(client)
+    }
+}
 
 impl Client {
     /// Connects to the broker that `uri` names, e.g. `amqps://user:secret@rabbit-1,rabbit-2/vhost?heartbeat=10`.
@@ -131,7 +141,7 @@ impl Client {
     /// A handle that publishes to one exchange with one routing key. `exchange` "" is the default exchange, whose
     /// routing keys are queue names.
     pub fn publisher(&self, exchange: impl Into<Arc<str>>, routing_key: impl Into<Arc<str>>) -> Publisher {
-        Publisher::new(self.clone(), exchange.into(), routing_key.into())
+        Publisher::new(self.0.clone(), exchange.into(), routing_key.into(), self.timeout())
     }
 
     /// Publishes a message and returns when the broker has taken responsibility for it (RabbitMQ, publisher confirms).
@@ -140,31 +150,50 @@ impl Client {
     /// Publishing does not renew a queue's TTL (`expires`); consuming does.
     ///
     /// Errors: [`crate::ErrorKind::Unroutable`] (with the message), [`crate::ErrorKind::Nacked`],
-    /// [`crate::ErrorKind::NotFound`] (no such exchange), [`crate::ErrorKind::Timeout`] (outcome unknown),
-    /// [`crate::ErrorKind::Blocked`], [`crate::ErrorKind::InvalidArgument`] (nothing was sent).
-    pub async fn publish(&self, exchange: &str, routing_key: &str, message: Message) -> Result<()> {
+    /// [`crate::ErrorKind::NotFound`] (no such exchange), [`crate::ErrorKind::AccessRefused`],
+    /// [`crate::ErrorKind::Timeout`], [`crate::ErrorKind::Blocked`], [`crate::ErrorKind::InvalidArgument`] (nothing was
+    /// sent). [`crate::Error::outcome_unknown`] says whether the broker may have taken the message all the same.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: impl Into<Message>,
+    ) -> Result<()> {
         self.publisher(exchange, routing_key).publish(message).await
     }
 
     /// Publishes a message; the broker's answer is awaited later. Waits only while the window is full.
+    pub async fn publish_deferred(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        message: impl Into<Message>,
+    ) -> Result<Confirmation> {
+        self.publisher(exchange, routing_key).publish_deferred(message).await
+    }
+
+    /// As [`Self::publish_deferred`].
+    #[deprecated = "renamed to `publish_deferred`"]
     pub async fn publish_nowait(
         &self,
         exchange: &str,
         routing_key: &str,
-        message: Message,
+        message: impl Into<Message>,
     ) -> Result<Confirmation> {
-        self.publisher(exchange, routing_key).publish_nowait(message).await
+        self.publish_deferred(exchange, routing_key, message).await
     }
 
     /// Writes what [`Publisher::enqueue`] has queued, from this thread if nothing else is being written; otherwise the
     /// engine does. For a caller that is about to wait for one of these publishes.
+    #[doc(hidden)]
     pub fn flush(&self) {
-        self.0.publishing.flush_from_caller();
+        self.0.publishing.flush();
     }
 
     /// Has the engine send what [`Publisher::enqueue`] has queued.
+    #[doc(hidden)]
     pub fn flush_later(&self) {
-        self.0.publishing.wake_engine();
+        self.0.publishing.flush_later();
     }
 
     // ---- consuming -------------------------------------------------------------------------------------------

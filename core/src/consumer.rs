@@ -13,12 +13,12 @@ use tokio::time::Instant;
 
 use crate::{
     Client, Error, Result,
-    client::{DIRECT_REPLY_TO, existing_queue},
+    client::{connections::DIRECT_REPLY_TO, existing_queue},
     delivery::Delivery,
     engine::{
         command::{Command, Pending},
         delivery_queue::{ConsumerRequest, DeliveryQueue},
-        publishing::Publishing,
+        publish::Publishing,
     },
     message::{IntoValue, with_entry},
     topology::check_stream_offset,
@@ -151,8 +151,11 @@ impl ConsumeBuilder {
         let client = self.client;
         let requests = direct.then(|| {
             let options = &client.0.options;
-            let requests = Publishing::on_shared_channel(options.window_messages, options.window_bytes);
-            requests.attach(&client.0.main);
+            let requests = Publishing::on_shared_channel(
+                options.window_messages,
+                options.window_bytes,
+                client.0.main.outbox().clone(),
+            );
             if !self.of_requests {
                 client.0.set_requests(requests.clone());
             }
@@ -187,6 +190,7 @@ impl Consumer {
 
     /// Polls for the next delivery, as [`Self::next`]; for faces that bring their own way of waiting. Only the waker of the
     /// last poll is woken: where several wait at a time, each calls [`Self::next`].
+    #[doc(hidden)]
     pub fn poll_next_delivery(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         self.incoming.poll_next(cx)
     }

@@ -30,6 +30,8 @@ pub enum ErrorKind {
     ConnectionForced,
     /// The client was closed by its owner.
     Closed,
+    /// The publish was cancelled by its owner.
+    Cancelled,
     /// The broker refused the login.
     Authentication,
     /// The virtual host does not exist, or the user may not enter it.
@@ -38,7 +40,7 @@ pub enum ErrorKind {
     LimitReached,
     /// The TLS handshake failed; [`Error::tls_failure`] says at which check.
     Tls,
-    /// The deadline passed. For a publish the outcome is unknown.
+    /// The deadline passed; [`Error::outcome_unknown`] says whether the operation may have taken effect.
     Timeout,
     /// The broker blocks publishers (memory or disk alarm) and the deadline passed.
     Blocked,
@@ -254,7 +256,11 @@ impl Error {
         self.0.details.tls
     }
 
-    /// Whether the operation may have taken effect all the same (a publish that was written but not confirmed).
+    /// Whether the operation may have taken effect all the same.
+    ///
+    /// For a publish, `false` means that the broker certainly never saw the message, or certainly refused it. Everything
+    /// else is `true`: a publish that was sent, on this connection or on one before, and whose confirm never came. A
+    /// `basic.nack` counts as a refusal, although a message that is routed to several queues may be in those that took it.
     pub fn outcome_unknown(&self) -> bool {
         self.0.details.outcome_unknown
     }

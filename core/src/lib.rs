@@ -70,7 +70,7 @@ pub use client::Client;
 pub use consumer::{ConsumeBuilder, Consumer};
 pub use credentials::{Credentials, Mechanism};
 pub use delivery::Delivery;
-pub use engine::publishing::Confirmation;
+pub use engine::publish::Confirmation;
 pub use error::{Error, ErrorKind, Reply, Result, TlsFailure};
 pub use events::{Event, Events};
 pub use message::{FieldTable, IntoValue, Message, Properties, Returned, Value};

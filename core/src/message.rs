@@ -87,8 +87,12 @@ impl Message {
         self
     }
 
-    /// Whether the publish fails when no queue takes the message (`mandatory` of `basic.publish`). Unset, the publisher
-    /// decides: mandatory, except to fanout exchanges and for answers to `amq.rabbitmq.reply-to`.
+    /// Whether the publish fails when no queue takes the message (`mandatory` of `basic.publish`).
+    ///
+    /// Unset, [`Publisher::mandatory`](crate::Publisher::mandatory) and then
+    /// [`Options::mandatory`](crate::Options::mandatory) decide; where nothing is said, a publish is mandatory, to whatever
+    /// exchange. Two publishes are not, because RabbitMQ returns them although they arrive: a message with an `x-delay`
+    /// header above 0 (the delayed message exchange), and an answer to a `amq.rabbitmq.reply-to` address.
     pub fn mandatory(mut self, mandatory: bool) -> Self {
         self.mandatory = Some(mandatory);
         self
@@ -228,6 +232,24 @@ impl Message {
         Ok(serde_json::from_slice(&self.body)?)
     }
 
+    /// Whether the delayed message exchange would keep it for a while (`x-delay`, in milliseconds).
+    pub(crate) fn is_delayed(&self) -> bool {
+        match self.header_value("x-delay") {
+            Some(Value::ShortShortInt(delay)) => *delay > 0,
+            Some(Value::ShortShortUInt(delay)) => *delay > 0,
+            Some(Value::ShortInt(delay)) => *delay > 0,
+            Some(Value::ShortUInt(delay)) => *delay > 0,
+            Some(Value::LongInt(delay)) => *delay > 0,
+            Some(Value::LongUInt(delay)) => *delay > 0,
+            Some(Value::LongLongInt(delay)) => *delay > 0,
+            Some(Value::Float(delay)) => *delay > 0.0,
+            Some(Value::Double(delay)) => *delay > 0.0,
+            Some(Value::LongString(delay)) => std::str::from_utf8(delay.as_bytes())
+                .is_ok_and(|delay| delay.trim().parse().is_ok_and(|delay: f64| delay > 0.0)),
+            _ => false,
+        }
+    }
+
     /// Refuses what the broker would answer by closing the channel or the connection.
     pub(crate) fn check(&self) -> Result<()> {
         check::check_message(self)
@@ -243,6 +265,48 @@ impl Message {
 
     fn note(&mut self, defect: String) {
         self.defect.get_or_insert_with(|| defect.into());
+    }
+}
+
+/// As [`Message::text`].
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::text(text)
+    }
+}
+
+/// As [`Message::text`].
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::text(text)
+    }
+}
+
+/// As [`Message::new`].
+impl From<Vec<u8>> for Message {
+    fn from(body: Vec<u8>) -> Self {
+        Self::new(body)
+    }
+}
+
+/// As [`Message::new`], with a copy of the body.
+impl From<&[u8]> for Message {
+    fn from(body: &[u8]) -> Self {
+        Self::new(Bytes::copy_from_slice(body))
+    }
+}
+
+/// As [`Message::new`], with a copy of the body.
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(body: &[u8; N]) -> Self {
+        Self::from(&body[..])
+    }
+}
+
+/// As [`Message::new`].
+impl From<Bytes> for Message {
+    fn from(body: Bytes) -> Self {
+        Self::new(body)
     }
 }
 

@@ -103,6 +103,8 @@ pub struct Options {
     pub(crate) channel_max: u16,
     pub(crate) connect_timeout: Duration,
     pub(crate) operation_timeout: Duration,
+    /// `None`: mandatory, but for what RabbitMQ would return although it arrives.
+    pub(crate) mandatory: Option<bool>,
     pub(crate) window_messages: usize,
     pub(crate) window_bytes: usize,
     pub(crate) delivery_buffer: usize,
@@ -156,6 +158,7 @@ impl Options {
             channel_max: 2047,
             connect_timeout: Duration::from_secs(10),
             operation_timeout: Duration::from_secs(30),
+            mandatory: None,
             window_messages: 1000,
             window_bytes: 64 * MIB,
             delivery_buffer: 256 * MIB,
@@ -283,6 +286,13 @@ impl Options {
     /// How long every other operation may take. Default: 30 s.
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
         self.operation_timeout = timeout;
+        self
+    }
+
+    /// Whether a publish fails when no queue takes the message, for messages and publishers that do not say so themselves.
+    /// Default: it does ([`Message::mandatory`](crate::Message::mandatory) has the two exceptions).
+    pub fn mandatory(mut self, mandatory: bool) -> Self {
+        self.mandatory = Some(mandatory);
         self
     }
 

@@ -1,45 +1,55 @@
 //! Publishing along one route.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use amq_protocol::types::ShortString;
 
 use crate::{
-    Client, Error, ErrorKind, Result,
-    client::DIRECT_REPLY_TO,
-    engine::{
-        publishing::{CancelOnDrop, Confirmation, Publishing},
-        window::Outgoing,
-    },
+    Error, ErrorKind, Result,
+    client::connections::{DIRECT_REPLY_TO, Inner},
+    engine::publish::{self, CancelOnDrop, Confirmation, Outgoing, Publishing, SendBy},
     message::{Message, check_short},
 };
 
-/// Publishes to one exchange with one routing key. Cheap to make and to clone.
+/// Publishes to one exchange with one routing key. Cheap to make and to clone; it keeps its client open.
+///
+/// ```
+/// # async fn example() -> murano_messaging::Result<()> {
+/// # use murano_messaging::{Client, Message, Queue};
+/// let client = Client::connect("memory://publisher").await?;
+/// client.declare_queue(&Queue::new("tasks")).await?;
+/// let publisher = client.publisher("", "tasks");
+/// // Returns when the broker has the message.
+/// publisher.publish("one").await?;
+/// // Many in flight: the confirms are awaited later.
+/// let two = publisher.publish_deferred(Message::text("two").priority(3)).await?;
+/// let three = publisher.publish_deferred(vec![0, 1, 2]).await?;
+/// two.await?;
+/// three.await?;
+/// # client.close().await
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Publisher {
-    client: Client,
+    shared: Arc<Inner>,
     exchange: Arc<str>,
     routing_key: Arc<str>,
     timeout: Option<Duration>,
+    mandatory: Option<bool>,
     /// The window of a request, which goes with the consumer of its reply.
     via: Option<Arc<Publishing>>,
 }
 
-impl fmt::Debug for Publisher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Publisher")
-            .field("client", &self.client)
-            .field("exchange", &self.exchange)
-            .field("routing_key", &self.routing_key)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Publisher {
-    pub(crate) fn new(client: Client, exchange: Arc<str>, routing_key: Arc<str>) -> Self {
-        let timeout = Some(client.timeout());
-        Self { client, exchange, routing_key, timeout, via: None }
+    pub(crate) fn new(
+        shared: Arc<Inner>,
+        exchange: Arc<str>,
+        routing_key: Arc<str>,
+        timeout: Duration,
+    ) -> Self {
+        let mandatory = shared.options.mandatory;
+        Self { shared, exchange, routing_key, timeout: Some(timeout), mandatory, via: None }
     }
 
     /// The deadline of a publish, from the call to the confirm; `None` waits for ever. The default is the client's
@@ -55,6 +65,13 @@ impl Publisher {
         self
     }
 
+    /// Whether a publish fails when no queue takes the message, for messages that do not say so themselves
+    /// ([`Message::mandatory`]). The default is the client's ([`crate::Options::mandatory`]).
+    pub fn mandatory(mut self, mandatory: bool) -> Self {
+        self.mandatory = Some(mandatory);
+        self
+    }
+
     /// The exchange.
     pub fn exchange(&self) -> &str {
         &self.exchange
@@ -66,39 +83,51 @@ impl Publisher {
     }
 
     /// Publishes and returns when the broker has confirmed. Dropping the future gives the publish up: it is not
-    /// republished, and its outcome is unknown. Errors: as [`Client::publish`].
-    pub async fn publish(&self, message: Message) -> Result<()> {
-        let (publishing, out) = self.prepare(message)?;
-        let confirmation = CancelOnDrop(publishing.admit(out, self.timeout).await?);
-        publishing.flush_from_caller();
-        confirmation.await
+    /// republished, and its outcome is unknown. Errors: as [`crate::Client::publish`].
+    pub async fn publish(&self, message: impl Into<Message>) -> Result<()> {
+        let (publishing, out) = self.prepare(message.into())?;
+        CancelOnDrop(self.admit(&publishing, out, SendBy::Caller).await?).await
     }
 
     /// Puts the message on its way and returns a [`Confirmation`] to wait for. Waits only while the window is full.
-    pub async fn publish_nowait(&self, message: Message) -> Result<Confirmation> {
-        let (publishing, out) = self.prepare(message)?;
-        let confirmation = publishing.admit(out, self.timeout).await?;
-        publishing.wake_engine();
-        Ok(confirmation)
+    pub async fn publish_deferred(&self, message: impl Into<Message>) -> Result<Confirmation> {
+        let (publishing, out) = self.prepare(message.into())?;
+        self.admit(&publishing, out, SendBy::Engine).await
     }
 
-    /// Queues the message as it is, without a `message_id` of ours, until [`Client::flush`] or [`Client::flush_later`]
-    /// sends it with what else is queued. Never waits: [`crate::ErrorKind::LimitReached`] when the window is full.
-    pub fn enqueue(&self, message: Message) -> Result<Confirmation> {
-        let (publishing, out) = self.checked(message)?;
-        let admitted = publishing.admit_now(out, self.timeout)?;
-        if !Arc::ptr_eq(&publishing, &self.client.0.publishing) {
-            // A request goes with the consumer of its answer, which no flush knows.
-            publishing.wake_engine();
-        }
-        admitted.ok_or_else(|| Error::new(ErrorKind::LimitReached, "the window of publishes is full"))
+    /// As [`Self::publish_deferred`].
+    #[deprecated = "renamed to `publish_deferred`"]
+    pub async fn publish_nowait(&self, message: impl Into<Message>) -> Result<Confirmation> {
+        self.publish_deferred(message).await
+    }
+
+    /// Queues the message as it is, without a `message_id` of ours, until [`crate::Client::flush`] or
+    /// [`crate::Client::flush_later`] sends it with what else is queued. Never waits: [`ErrorKind::LimitReached`] when the
+    /// window is full. For bindings that write when their caller waits.
+    #[doc(hidden)]
+    pub fn enqueue(&self, message: impl Into<Message>) -> Result<Confirmation> {
+        let (publishing, out) = self.checked(message.into())?;
+        // A request goes with the consumer of its answer, which no flush knows.
+        let is_request = !Arc::ptr_eq(&publishing, &self.shared.publishing);
+        let send = if is_request { SendBy::Engine } else { SendBy::Nobody };
+        publish::now(self.admit(&publishing, out, send))?
+            .ok_or_else(|| Error::new(ErrorKind::LimitReached, "the window of publishes is full"))
+    }
+
+    fn admit<'a>(
+        &'a self,
+        publishing: &Arc<Publishing>,
+        out: Outgoing,
+        send: SendBy,
+    ) -> impl Future<Output = Result<Confirmation>> + use<'a> {
+        publishing.admit(out, self.timeout, send, || self.shared.open_publish_link())
     }
 
     /// Checks the message and gives it what it lacks.
     fn prepare(&self, mut message: Message) -> Result<(Arc<Publishing>, Outgoing)> {
         if message.properties.message_id().is_none() {
             // The prefix and the counter are far below 255 bytes.
-            let id = ShortString::try_new(self.client.0.ids.message()).unwrap_or_default();
+            let id = ShortString::try_new(self.shared.ids.message()).unwrap_or_default();
             message.properties = std::mem::take(&mut message.properties).with_message_id(id);
         }
         self.checked(message)
@@ -108,15 +137,14 @@ impl Publisher {
         check_short("exchange name", &self.exchange)?;
         check_short("routing key", &self.routing_key)?;
         message.check()?;
-        let client = &self.client.0;
         let publishing = match &self.via {
             Some(publishing) => publishing.clone(),
-            None => client.publishing_for(&message)?,
+            None => self.shared.publishing_for(&message)?,
         };
-        // To RabbitMQ the address of an answer is not a queue: mandatory, the answer would arrive and come back as well.
-        let may_be_lost =
-            |exchange: &str| client.is_fanout(exchange) || is_answer(exchange, &self.routing_key);
-        let mandatory = message.mandatory.unwrap_or_else(|| !may_be_lost(&self.exchange));
+        let mandatory = message
+            .mandatory
+            .or(self.mandatory)
+            .unwrap_or_else(|| !self.is_answer() && !message.is_delayed());
         let out = Outgoing {
             exchange: self.exchange.clone(),
             routing_key: self.routing_key.clone(),
@@ -125,10 +153,22 @@ impl Publisher {
         };
         Ok((publishing, out))
     }
+
+    /// Whether the route is that of an answer (RabbitMQ, direct reply-to). To RabbitMQ its address is not a queue: mandatory,
+    /// the answer would arrive and come back as well.
+    fn is_answer(&self) -> bool {
+        let address = self.routing_key.strip_prefix(DIRECT_REPLY_TO);
+        self.exchange.is_empty() && address.is_some_and(|address| address.starts_with('.'))
+    }
 }
 
-/// Whether the route is that of an answer (RabbitMQ, direct reply-to).
-fn is_answer(exchange: &str, routing_key: &str) -> bool {
-    exchange.is_empty()
-        && routing_key.strip_prefix(DIRECT_REPLY_TO).is_some_and(|address| address.starts_with('.'))
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher")
+            .field("exchange", &self.exchange)
+            .field("routing_key", &self.routing_key)
+            .field("timeout", &self.timeout)
+            .field("mandatory", &self.mandatory)
+            .finish_non_exhaustive()
+    }
 }

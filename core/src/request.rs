@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::{
     Client, Consumer, Delivery, Error, ErrorKind, Event, Events, Message, Result,
-    client::DIRECT_REPLY_TO,
-    engine::{closed, publishing::Publishing},
+    client::connections::DIRECT_REPLY_TO,
+    engine::{closed, publish::Publishing},
     events::Role,
     options::LONGEST_TIMEOUT,
 };

@@ -64,7 +64,7 @@ async fn what_is_first_published_during_a_drain_is_sent() {
     assert!(within("the end of the consumer", long, deliveries.next()).await.is_none());
     let mut pending = Vec::new();
     for _ in 0..100 {
-        pending.push(client.publish_nowait("", &results, Message::text("done")).await.unwrap());
+        pending.push(client.publish_deferred("", &results, Message::text("done")).await.unwrap());
     }
     delivery.ack().unwrap();
     within("the drain", long, drain).await.unwrap().unwrap();
@@ -84,8 +84,9 @@ async fn a_publish_that_waits_does_not_hold_up_the_close() {
     let long = Duration::from_secs(10);
     let options = Options::from_uri(shared_node().await).unwrap();
     let client = options.window(1, 1).operation_timeout(2 * long).connect().await.unwrap();
-    let admitted = client.publish_nowait("amq.fanout", "", Message::text("x")).await.unwrap();
-    let mut waiting = Box::pin(client.publish_nowait("amq.fanout", "", Message::text("y")));
+    let publisher = client.publisher("amq.fanout", "").mandatory(false);
+    let admitted = publisher.publish_deferred("x").await.unwrap();
+    let mut waiting = Box::pin(publisher.publish_deferred("y"));
     assert!(poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
     within("the close", long, client.close()).await.unwrap();
     admitted.await.unwrap();
@@ -107,7 +108,7 @@ async fn what_was_published_before_the_connection_was_there_is_sent_by_close() {
     client.declare_queue(&Queue::new(&queue).expires(Duration::from_secs(60))).await.unwrap();
     let mut pending = Vec::new();
     for _ in 0..100 {
-        pending.push(client.publish_nowait("", &queue, Message::text("early")).await.unwrap());
+        pending.push(client.publish_deferred("", &queue, Message::text("early")).await.unwrap());
     }
     client.close().await.unwrap();
     for confirmation in pending {
@@ -126,7 +127,7 @@ async fn a_close_does_not_wait_for_a_connection_that_cannot_be_made() {
         .connect()
         .await
         .unwrap();
-    let publish = client.publish_nowait("", "nowhere", Message::text("never")).await.unwrap();
+    let publish = client.publish_deferred("", "nowhere", Message::text("never")).await.unwrap();
     proxy.refuse(true);
     drop(within("the close", Duration::from_secs(10), client.close()).await);
     within("the failure", Duration::from_secs(10), publish).await.unwrap_err();

@@ -93,7 +93,7 @@ async fn the_service_answers_and_sigterm_drains_it() {
     for number in 0..REQUESTS {
         let request =
             Message::json(&number).unwrap().reply_to(answers.as_str()).correlation_id(number.to_string());
-        confirmations.push(client.publish_nowait("", &queue, request).await.unwrap());
+        confirmations.push(client.publish_deferred("", &queue, request).await.unwrap());
     }
     let mut answered = HashSet::new();
     let mut take = async || {

@@ -241,7 +241,7 @@ async fn thousands_of_messages_go_there_and_back(uri: &str) {
         let mut confirmations = Vec::new();
         for number in 0..COUNT {
             let message = Message::text(number.to_string());
-            confirmations.push(pair.ours.publish_nowait("", &pair.queue, message).await.unwrap());
+            confirmations.push(pair.ours.publish_deferred("", &pair.queue, message).await.unwrap());
         }
         for confirmation in confirmations {
             confirmation.await.unwrap();

@@ -113,7 +113,7 @@ async def test_cancelling_wakes_who_waits(face, broker, queue):
         async def wait():
             try:
                 await confirmation.result(timeout=30)
-            except mm.ClosedError:
+            except mm.PublishCancelledError:
                 pass
 
         async def cancel():
@@ -236,8 +236,8 @@ async def test_a_cancelled_confirmation_fails_and_frees_its_place(face, broker, 
         await client.declare_queue(queue, expires=60)
         confirmation = await client.publish_nowait(b"x", routing_key=queue)
         if confirmation.cancel():
-            assert isinstance(await confirmation.exception(), mm.ClosedError)
-            with pytest.raises(mm.ClosedError):
+            assert isinstance(await confirmation.exception(), mm.PublishCancelledError)
+            with pytest.raises(mm.PublishCancelledError):
                 await confirmation.result(timeout=5)
         await client.publish(b"y", routing_key=queue)
         assert client.stats().in_flight == 0

@@ -123,10 +123,11 @@ async def test_routing_through_exchanges(face, broker, queue, unique):
         await client.publish(b"2", exchange=fanout, routing_key="a.b.c")
         with pytest.raises(mm.UnroutableError):
             await client.publish(b"3", exchange=topic, routing_key="a.b")
-        # A fanout need not have queues.
-        await client.publish(b"4", exchange=fanout, routing_key="nobody")
+        await client.publish(b"4", exchange=fanout, routing_key="nobody", mandatory=False)
+        with pytest.raises(mm.UnroutableError):
+            await client.publish(b"4", exchange=fanout, routing_key="nobody")
         await client.unbind_exchange(topic, fanout)
-        await client.publish(b"5", exchange=fanout, routing_key="a.b.c")
+        await client.publish(b"5", exchange=fanout, routing_key="a.b.c", mandatory=False)
         await client.unbind(queue, topic, "a.*.c")
         with pytest.raises(mm.UnroutableError):
             await client.publish(b"6", exchange=topic, routing_key="a.b.c")

@@ -99,7 +99,7 @@ class Client:
         * `body`: bytes-like; a `str`, sent as UTF-8 with content type `text/plain`; a dict or list, sent as JSON with content
           type `application/json`.
         * `exchange`, `routing_key`: at most 255 bytes; the default exchange `""` routes to the queue that is called like the key.
-        * `mandatory`: whether a message that no queue takes fails; by default it does, except on fanout exchanges.
+        * `mandatory`: whether a message that no queue takes fails; by default it does, unless it has an `x-delay` header above 0.
         * `timeout`: seconds or `timedelta` until the confirm; the client's `timeout` by default.
         * `persistent`: whether the broker keeps the message on disk, in durable queues.
         * `headers`: a dict of None, bool, int, float, Decimal, str, bytes, datetime, list, dict.
@@ -522,7 +522,7 @@ class AioClient:
         * `body`: bytes-like; a `str`, sent as UTF-8 with content type `text/plain`; a dict or list, sent as JSON with content
           type `application/json`.
         * `exchange`, `routing_key`: at most 255 bytes; the default exchange `""` routes to the queue that is called like the key.
-        * `mandatory`: whether a message that no queue takes fails; by default it does, except on fanout exchanges.
+        * `mandatory`: whether a message that no queue takes fails; by default it does, unless it has an `x-delay` header above 0.
         * `timeout`: seconds or `timedelta` until the confirm; the client's `timeout` by default.
         * `persistent`: whether the broker keeps the message on disk, in durable queues.
         * `headers`: a dict of None, bool, int, float, Decimal, str, bytes, datetime, list, dict.

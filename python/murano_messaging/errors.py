@@ -31,6 +31,7 @@ __all__ = [
     "OperationTimeoutError",
     "PreconditionFailedError",
     "ProtocolError",
+    "PublishCancelledError",
     "RefusedError",
     "ResourceLockedError",
     "TlsError",
@@ -68,6 +69,10 @@ class ConnectionForcedError(MessagingError, ConnectionError):
 
 class ClosedError(MessagingError, ConnectionError):
     """The client was closed by its owner."""
+
+
+class PublishCancelledError(MessagingError):
+    """The publish was cancelled by its owner; ``outcome_unknown`` says whether the broker may have taken it."""
 
 
 class AuthenticationError(MessagingError, PermissionError):

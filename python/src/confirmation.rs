@@ -278,20 +278,14 @@ impl Confirmation {
 
     /// Gives the publish up: it is not sent if it has not been, and never sent again. `False` when its answer is there.
     fn cancel(&self) -> PyResult<bool> {
-        let error = Error::new(ErrorKind::Closed, "the publish was cancelled");
-        let before = {
-            let mut state = self.state()?;
-            match &*state {
-                State::Known(_) => return Ok(false),
-                State::Waiting { core, .. } if core.is_ready() => return Ok(false),
-                State::Waiting { .. } => std::mem::replace(&mut *state, State::Known(Err(error))),
+        match &*self.state()? {
+            State::Waiting { core, .. } if !core.is_ready() => {
+                // Whoever waits for it is woken and finds the result.
+                core.cancel();
+                Ok(true)
             }
-        };
-        if let State::Waiting { core, .. } = before {
-            // Whoever waits for it hears of it.
-            core.cancel();
+            _ => Ok(false),
         }
-        Ok(true)
     }
 
     fn __repr__(&self) -> PyResult<String> {

@@ -18,6 +18,7 @@ fn class_name(kind: ErrorKind) -> &'static str {
         ErrorKind::ConnectionLost => "ConnectionLostError",
         ErrorKind::ConnectionForced => "ConnectionForcedError",
         ErrorKind::Closed => "ClosedError",
+        ErrorKind::Cancelled => "PublishCancelledError",
         ErrorKind::Authentication => "AuthenticationError",
         ErrorKind::VhostRefused => "VhostRefusedError",
         ErrorKind::LimitReached => "LimitReachedError",

@@ -36,7 +36,7 @@ async fn publish(job: &Job) -> Result<Sample, Failure> {
         {
             oldest.await?;
         }
-        in_flight.push_back(publisher.publish_nowait(message.clone()).await?);
+        in_flight.push_back(publisher.publish_deferred(message.clone()).await?);
     }
     for confirmation in in_flight {
         confirmation.await?;

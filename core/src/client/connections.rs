@@ -1,19 +1,20 @@
 //! What all handles of a client share: its connections, and the way to them.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use tokio::sync::oneshot;
 
-use super::{Client, DIRECT_REPLY_TO};
 use crate::{
     Error, Result,
-    engine::{Engine, Setup, closed, link::Link, publishing::Publishing},
+    engine::{
+        Engine, Setup,
+        link::Link,
+        outbox::Outbox,
+        publish::{Publishing, Window},
+    },
     error::PRECONDITION_FAILED,
     events::{EventSender, Role},
     ids::Ids,
@@ -23,18 +24,20 @@ use crate::{
     stats::Counters,
 };
 
+/// The pseudo-queue of RabbitMQ's direct reply-to.
+pub(crate) const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
 pub(crate) struct Inner {
     pub options: Arc<Options>,
     runtime: tokio::runtime::Handle,
     pub main: Arc<Link>,
-    /// The publishes, and the link of the connection that carries them: `main`, or one of their own once there is one.
     pub publishing: Arc<Publishing>,
+    /// The link of the publishing connection, once there is one.
+    publish_link: Mutex<Option<Arc<Link>>>,
     pub events: EventSender,
     pub counters: Arc<Counters>,
     pub ids: Ids,
     next_consumer: AtomicU64,
-    /// Fanout exchanges that this client declared: publishing to them is not mandatory by default.
-    pub fanouts: RwLock<BTreeSet<String>>,
     /// The windows of the direct reply consumers, closed ones too until there is another.
     requests: Mutex<Vec<Arc<Publishing>>>,
     pub direct_requests: Requests,
@@ -49,63 +52,56 @@ impl Inner {
 
     /// The link of the publishing connection, once there is one.
     pub fn publish_link(&self) -> Option<Arc<Link>> {
-        self.publishing.link().filter(|link| !Arc::ptr_eq(link, &self.main))
+        self.lock_publish_link().clone()
     }
 
-    /// The window for a publish, with a connection to carry it.
+    fn lock_publish_link(&self) -> MutexGuard<'_, Option<Arc<Link>>> {
+        self.publish_link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The window for a publish. That of requests is another one.
     pub fn publishing_for(&self, message: &Message) -> Result<Arc<Publishing>> {
-        if let Some(reply_to) = message.properties.reply_to()
-            && reply_to.as_str() == DIRECT_REPLY_TO
+        if message.properties.reply_to().as_ref().is_none_or(|reply_to| reply_to.as_str() != DIRECT_REPLY_TO)
         {
-            let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-            return requests.iter().rfind(|requests| is_open(requests)).cloned().ok_or_else(|| {
-                let text = format!(
-                    "a message with reply_to '{DIRECT_REPLY_TO}' is published after consuming that queue: do that first, with \
-                     no_ack (RabbitMQ, direct reply-to)"
-                );
-                Error::foreseen(PRECONDITION_FAILED, text)
-            });
+            return Ok(self.publishing.clone());
         }
-        if self.publishing.link().is_none_or(|link| link.is_closed()) {
-            self.open_publish_link()?;
-        }
-        Ok(self.publishing.clone())
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().rfind(|requests| is_open(requests)).cloned().ok_or_else(|| {
+            let text = format!(
+                "a message with reply_to '{DIRECT_REPLY_TO}' is published after consuming that queue: do that first, with \
+                 no_ack (RabbitMQ, direct reply-to)"
+            );
+            Error::foreseen(PRECONDITION_FAILED, text)
+        })
     }
 
     /// Starts the publishing connection, at the first publish or after it gave up.
-    fn open_publish_link(&self) -> Result<()> {
-        let opened = self.publishing.attach_anew(|current| {
-            // Under the lock of the link, so that a close that has closed the main connection finds every other that
-            // there will be.
-            if let Some(error) = self.main.why_closed() {
-                return Err(error);
-            }
-            if current.is_some_and(|link| !link.is_closed()) || !self.options.separate_publish_connection {
-                return Ok(None);
-            }
-            Ok(Some(Link::new(self.options.delivery_buffer)))
-        })?;
-        if let Some(link) = opened {
-            let engine = Engine::new(Setup {
-                role: Role::Publish,
-                options: self.options.clone(),
-                link,
-                publishing: Some(self.publishing.clone()),
-                events: self.events.clone(),
-                counters: self.counters.clone(),
-                after: Some(self.main.clone()),
-            });
-            // Nobody waits for the first connection as such: what fails it fails the publishes that wait for it.
-            let (first, _) = oneshot::channel();
-            self.runtime.spawn(engine.run(first));
+    pub fn open_publish_link(&self) -> Result<()> {
+        let mut current = self.lock_publish_link();
+        // Under the lock, so that a close that has closed the main connection finds every other that there will be.
+        if let Some(error) = self.main.why_closed() {
+            return Err(error);
         }
+        if current.as_ref().is_some_and(|link| !link.is_closed()) || !self.options.separate_publish_connection
+        {
+            return Ok(());
+        }
+        let link = Link::with_outbox(self.options.delivery_buffer, self.publishing.outbox().clone());
+        self.publishing.with(Window::serve);
+        let engine = Engine::new(Setup {
+            role: Role::Publish,
+            options: self.options.clone(),
+            link: link.clone(),
+            publishing: Some(self.publishing.clone()),
+            events: self.events.clone(),
+            counters: self.counters.clone(),
+            after: Some(self.main.clone()),
+        });
+        // Nobody waits for the first connection as such: what fails it fails the publishes that wait for it.
+        let (first, _) = oneshot::channel();
+        self.runtime.spawn(engine.run(first));
+        *current = Some(link);
         Ok(())
-    }
-
-    pub fn is_fanout(&self, exchange: &str) -> bool {
-        !exchange.is_empty()
-            && (exchange == "amq.fanout"
-                || self.fanouts.read().unwrap_or_else(PoisonError::into_inner).contains(exchange))
     }
 
     /// Has the client's runtime run a task.
@@ -128,19 +124,18 @@ fn is_open(publishing: &Arc<Publishing>) -> bool {
     !publishing.with(|window| window.is_closed())
 }
 
-impl Options {
-    /// Connects with these options.
-    ///
-    /// Must be called within a tokio runtime, whose tasks then drive the connection. Errors: as [`Client::connect`].
-    pub async fn connect(self) -> Result<Client> {
-        let options = Arc::new(self.complete()?);
+impl Inner {
+    /// Starts the main connection. Dropping what this returns ends its engine; the receiver hears how connecting went.
+    pub fn start(options: Options) -> Result<(Arc<Self>, oneshot::Receiver<Result<()>>)> {
+        let options = Arc::new(options.complete()?);
         let link = Link::new(options.delivery_buffer);
-        let publishing = Publishing::new(options.window_messages, options.window_bytes);
+        let shared = !options.separate_publish_connection;
+        let outbox = if shared { link.outbox().clone() } else { Outbox::new() };
+        let publishing = Publishing::new(options.window_messages, options.window_bytes, outbox);
         let events = EventSender::new(options.short_lived);
         let counters = Arc::new(Counters::default());
-        let shared = !options.separate_publish_connection;
         if shared {
-            publishing.attach(&link);
+            publishing.with(Window::serve);
         }
         let engine = Engine::new(Setup {
             role: Role::Main,
@@ -154,24 +149,21 @@ impl Options {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| Error::invalid("connect() is called outside of a tokio runtime"))?;
         let ids = Ids::new(options.seed);
-        // From here on dropping the client, also by giving up this wait, ends the engine.
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(Self {
             options,
             runtime,
             main: link,
             publishing,
+            publish_link: Mutex::new(None),
             events,
             counters,
             ids,
             next_consumer: AtomicU64::new(1),
-            fanouts: RwLock::default(),
             requests: Mutex::default(),
             direct_requests: Requests::default(),
         });
-        let client = Client(inner, None);
         let (first, connected) = oneshot::channel();
-        client.0.runtime.spawn(engine.run(first));
-        connected.await.unwrap_or_else(|_| Err(closed()))?;
-        Ok(client)
+        inner.runtime.spawn(engine.run(first));
+        Ok((inner, connected))
     }
 }

@@ -1,7 +1,5 @@
 //! Declaring, binding, deleting: one method of the protocol each, answered by the broker.
 
-use std::sync::PoisonError;
-
 use amq_protocol::{
     protocol::{AMQPClass, exchange, queue},
     types::ShortString,
@@ -73,14 +71,7 @@ impl Client {
         exchange.check()?;
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange.declare()));
         let change = TopologyChange::DeclareExchange(exchange.clone());
-        self.call(format!("declare exchange '{}'", exchange.name()), method, change).await?;
-        let mut fanouts = self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner);
-        if exchange.is_fanout() {
-            fanouts.insert(exchange.name().to_owned());
-        } else {
-            fanouts.remove(exchange.name());
-        }
-        Ok(())
+        self.call(format!("declare exchange '{}'", exchange.name()), method, change).await.map(|_| ())
     }
 
     /// Checks that an exchange exists (passive declare); [`crate::ErrorKind::NotFound`] when it does not.
@@ -105,9 +96,7 @@ impl Client {
             exchange::Delete { exchange: short("exchange name", exchange)?, if_unused, nowait: false };
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete));
         let change = TopologyChange::DeleteExchange(exchange.to_owned());
-        self.call(format!("delete exchange '{exchange}'"), method, change).await?;
-        self.0.fanouts.write().unwrap_or_else(PoisonError::into_inner).remove(exchange);
-        Ok(())
+        self.call(format!("delete exchange '{exchange}'"), method, change).await.map(|_| ())
     }
 
     /// Binds a queue or an exchange to an exchange (AMQP 0-9-1 section 1.7.2.3; RabbitMQ exchange-to-exchange bindings).

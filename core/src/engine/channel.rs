@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     acks::{ChannelAcks, Lease},
     delivery_queue::DeliveryQueue,
-    publishing::Publishing,
+    publish::Publishing,
     rpc::Rpc,
 };
 use crate::{

@@ -10,7 +10,7 @@ use std::{
 
 use amq_protocol::types::FieldTable;
 
-use super::{link::Link, publishing::Publishing};
+use super::{link::Link, publish::Publishing};
 use crate::{Error, Result, delivery::Delivery};
 
 /// How a consumer was asked for; what recovery starts it again with.

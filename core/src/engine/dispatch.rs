@@ -374,6 +374,9 @@ impl Engine {
             }
             AMQPClass::Channel(channel_class::AMQPMethod::Flow(flow)) => {
                 let active = flow.active;
+                if let Some(publishing) = &channel.publishing {
+                    publishing.with(|window| window.set_flow(active));
+                }
                 self.live.flows += 1;
                 if self.live.flows > MOST_FLOWS {
                     return Err(self.violated(&Violation::unexpected(format!(

@@ -1,29 +1,22 @@
-//! What a handle and the engine of one connection share: the mailboxes, the write half, the bound on undelivered bytes.
+//! What a handle and the engine of one connection share: the mailboxes, the outbox, the bound on undelivered bytes.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use super::{
-    acks::ChannelAcks,
-    command::Command,
-    mailbox::{EngineWaker, Mailbox},
+    acks::ChannelAcks, command::Command, mailbox::Mailbox, outbox::Outbox, read_budget::ReadBudget,
     writer::Writer,
 };
 use crate::{Error, wire::handshake::ServerInfo};
 
 pub(crate) struct Link {
-    waker: Arc<EngineWaker>,
     commands: Mailbox<Command>,
     /// Channels with acks to send.
     acks: Mailbox<Arc<ChannelAcks>>,
-    writer: Mutex<Writer>,
-    /// Bytes of memory that deliveries take which were received and not handed out.
-    undelivered: AtomicUsize,
-    /// The engine has stopped reading until they are fewer.
-    paused: AtomicBool,
-    delivery_buffer: usize,
+    outbox: Arc<Outbox>,
+    budget: ReadBudget,
     /// A connection is open.
     connected: AtomicBool,
     /// What was declared is there, as far as it is known.
@@ -42,15 +35,16 @@ pub(crate) struct Mail {
 
 impl Link {
     pub fn new(delivery_buffer: usize) -> Arc<Self> {
-        let waker = Arc::<EngineWaker>::default();
+        Self::with_outbox(delivery_buffer, Outbox::new())
+    }
+
+    /// The link of a connection that writes through `outbox`.
+    pub fn with_outbox(delivery_buffer: usize, outbox: Arc<Outbox>) -> Arc<Self> {
         Arc::new(Self {
-            commands: Mailbox::new(waker.clone()),
-            acks: Mailbox::new(waker.clone()),
-            waker,
-            writer: Mutex::default(),
-            undelivered: AtomicUsize::new(0),
-            paused: AtomicBool::new(false),
-            delivery_buffer,
+            commands: Mailbox::new(outbox.waker().clone()),
+            acks: Mailbox::new(outbox.waker().clone()),
+            outbox,
+            budget: ReadBudget::new(delivery_buffer),
             connected: AtomicBool::new(false),
             restored: AtomicBool::new(false),
             settled: AtomicU64::new(0),
@@ -58,14 +52,14 @@ impl Link {
         })
     }
 
-    /// The write half, for the engine.
-    pub fn lock_writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// All that publishing needs of the connection.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
     }
 
-    /// The write half, for a caller; `None` while somebody else writes.
-    pub fn try_lock_writer(&self) -> Option<MutexGuard<'_, Writer>> {
-        self.writer.try_lock().ok()
+    /// The write half, for the engine.
+    pub fn lock_writer(&self) -> MutexGuard<'_, Writer> {
+        self.outbox.lock_writer()
     }
 
     /// Queues a command for the engine; the reason when the engine is gone.
@@ -81,16 +75,16 @@ impl Link {
 
     /// Has the engine take a turn.
     pub fn wake(&self) {
-        self.waker.wake();
+        self.outbox.waker().wake();
     }
 
     /// Waits for [`Self::wake`] and its like.
     pub async fn woken(&self) {
-        self.waker.woken().await;
+        self.outbox.waker().woken().await;
     }
 
     pub fn take_mail(&self) -> Mail {
-        self.waker.rearm();
+        self.outbox.waker().rearm();
         Mail { acks: self.acks.take(), commands: self.commands.take() }
     }
 
@@ -130,25 +124,18 @@ impl Link {
     // ---- undelivered bytes -----------------------------------------------------------------------------------
 
     pub fn arrived(&self, bytes: usize) {
-        self.undelivered.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.arrived(bytes);
     }
 
     pub fn handed_out(&self, bytes: usize) {
-        let before = self.undelivered.fetch_sub(bytes, Ordering::AcqRel);
-        if before - bytes < self.delivery_buffer && self.paused.swap(false, Ordering::AcqRel) {
+        if self.budget.handed_out(bytes) {
             self.wake();
         }
     }
 
-    /// Whether reading must stop. `paused` is set before the second look, so that a hand-out in between is seen by
-    /// one of the two sides.
+    /// Whether reading must stop until more is handed out.
     pub fn must_pause(&self) -> bool {
-        let full = || self.undelivered.load(Ordering::Acquire) >= self.delivery_buffer;
-        if !full() {
-            return false;
-        }
-        self.paused.store(true, Ordering::Release);
-        full()
+        self.budget.must_pause()
     }
 
     pub fn set_restored(&self, restored: bool) {
@@ -168,6 +155,6 @@ impl Link {
     }
 
     pub fn undelivered(&self) -> usize {
-        self.undelivered.load(Ordering::Relaxed)
+        self.budget.undelivered()
     }
 }

@@ -1,41 +1,9 @@
-//! Queues from the handles to the engine, and the waker that has the engine look at them.
+//! Queues from the handles to the engine.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
-
+use super::waker::EngineWaker;
 use crate::Error;
-
-/// Wakes the engine, once for all that happens before it looks.
-#[derive(Default)]
-pub(crate) struct EngineWaker {
-    notify: Notify,
-    /// The engine has been notified and has not looked yet.
-    woken: AtomicBool,
-}
-
-impl EngineWaker {
-    /// Has the engine take a turn.
-    pub fn wake(&self) {
-        if !self.woken.swap(true, Ordering::AcqRel) {
-            self.notify.notify_one();
-        }
-    }
-
-    /// Waits for [`Self::wake`].
-    pub async fn woken(&self) {
-        self.notify.notified().await;
-    }
-
-    /// To be called before the engine looks: what comes later wakes it again. A swap and not a store, so that what was
-    /// queued before a wake-up that is taken back here is seen.
-    pub fn rearm(&self) {
-        self.woken.swap(false, Ordering::AcqRel);
-    }
-}
 
 /// A queue that many fill and the engine empties.
 pub(crate) struct Mailbox<T> {

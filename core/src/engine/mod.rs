@@ -3,8 +3,10 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`link`], [`mailbox`] | what handles and the engine share |
+//! | [`outbox`], [`waker`], [`writer`] | the write half, and the wake-up of the engine |
+//! | [`read_budget`] | the bound on deliveries that were not handed out |
 //! | [`command`] | what handles ask for |
-//! | [`publishing`], [`window`] | publishes, their window and their confirms |
+//! | [`publish`] | publishes, their window and their confirms |
 //! | [`delivery_queue`], [`acks`] | deliveries on their way to the application, and back |
 //! | [`channel`], [`rpc`] | the channels of one connection, and the methods that wait for a reply |
 //! | [`io_loop`] | the turn of the engine: read, write, time |
@@ -13,7 +15,6 @@
 //! | [`consumer`] | the life of a consumer |
 //! | [`record`], [`replay`], [`topology_wait`] | what was declared, and how it is brought back |
 //! | [`reconnect`] | when and where to connect |
-//! | [`writer`] | the write half |
 
 pub(crate) mod acks;
 pub(crate) mod channel;
@@ -25,13 +26,16 @@ mod io_loop;
 pub(crate) mod link;
 mod mailbox;
 mod operations;
-pub(crate) mod publishing;
+pub(crate) mod outbox;
+pub(crate) mod publish;
+mod read_budget;
 mod reconnect;
 pub(crate) mod record;
 pub(crate) mod replay;
 mod rpc;
+mod sync;
 mod topology_wait;
-pub(crate) mod window;
+mod waker;
 pub(crate) mod writer;
 
 use std::{
@@ -51,7 +55,7 @@ use self::{
         closing::{Closing, closed_late},
         control::Control,
     },
-    publishing::Publishing,
+    publish::{Blame, Publishing},
     record::RecordedTopology,
     replay::Replay,
     topology_wait::TopologyWait,
@@ -250,8 +254,9 @@ impl Engine {
             let _ = tokio::time::timeout(std::time::Duration::from_millis(50), goodbye).await;
         }
         let republish = self.options.recovery.enabled && self.options.recovery.republish;
+        let blame = self.blame(error, suspect);
         for publishing in self.windows() {
-            publishing.with(|window| window.disconnect(republish, error, suspect));
+            publishing.with(|window| window.disconnect(republish, error, blame));
         }
         self.retries.clear();
         // Nothing would take it away while there is no connection, and its end would be past and past again.
@@ -273,6 +278,20 @@ impl Engine {
             self.deferred.push_front(command);
         }
         self.suspend_consumers();
+    }
+
+    /// Which publishes the connection may have been lost for.
+    fn blame(&self, error: &Error, suspect: bool) -> Blame {
+        if !suspect {
+            return Blame::None;
+        }
+        let on_wire: usize =
+            self.windows().map(|publishing| publishing.with(|window| window.on_wire())).sum();
+        if on_wire == 1 && error.reply().is_some_and(publish::is_refusal) {
+            Blame::TheOnlyOne
+        } else {
+            Blame::OneOfThem
+        }
     }
 
     /// The windows of all publishes on this connection.

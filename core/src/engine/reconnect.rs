@@ -112,6 +112,9 @@ impl Engine {
                         return Err(gave_up(error, attempt, began.elapsed()));
                     }
                     tracing::debug!(role = %self.role, attempt, %error, "connecting failed");
+                    for publishing in self.windows() {
+                        publishing.with(|window| window.connect_failed(&error));
+                    }
                     self.next_host = (self.next_host + 1) % self.options.hosts.len().max(1);
                     last_error = Some(error);
                 }

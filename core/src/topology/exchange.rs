@@ -93,10 +93,6 @@ impl Exchange {
         self.auto_delete
     }
 
-    pub(crate) fn is_fanout(&self) -> bool {
-        self.kind == "fanout"
-    }
-
     /// The method that declares the exchange. Only for one that passed [`check`](Self::check).
     pub(crate) fn declare(&self) -> exchange::Declare {
         exchange::Declare {

@@ -67,7 +67,7 @@ fn reconnecting_after_the_wait_for_the_topology_was_cut_short() {
         let moody = Arc::new(Moody { serves, asked: AtomicUsize::new(0), served: Mutex::default() });
         let client = Options::new().connector(moody.clone()).connect().await.unwrap();
         let mut events = client.events();
-        let publish = client.publish_nowait("", "q", Message::text("x")).await.unwrap();
+        let publish = client.publish_deferred("", "q", Message::text("x")).await.unwrap();
         wait_for(&mut events, |event| matches!(event, Event::Connected { role: Role::Publish, .. })).await;
         moody.cut(1);
         wait_for(&mut events, |event| matches!(event, Event::Connecting { role: Role::Main, .. })).await;

@@ -112,7 +112,7 @@ async fn use_up(client: &Client, rng: &mut Rng) {
         let mut pending = Vec::new();
         for _ in 0..4 {
             let message = Message::new(vec![b'p'; 5000]);
-            pending.extend(ends("admission", client.publish_nowait("", "q", message)).await);
+            pending.extend(ends("admission", client.publish_deferred("", "q", message)).await);
         }
         for confirmation in pending {
             ends("publish", confirmation).await;

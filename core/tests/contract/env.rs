@@ -34,6 +34,11 @@ impl Env {
         self.shared && broker_version(&self.uri) >= (major, minor)
     }
 
+    /// Whether other tests use the broker at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     pub fn options(&self) -> Options {
         Options::from_uri(&self.uri).unwrap()
     }
@@ -124,7 +129,7 @@ pub async fn send(client: &Client, queue: &str, texts: impl IntoIterator<Item = 
     let publisher = client.publisher("", queue);
     let mut confirmations = Vec::new();
     for text in texts {
-        confirmations.push(publisher.publish_nowait(Message::text(text)).await.unwrap());
+        confirmations.push(publisher.publish_deferred(Message::text(text)).await.unwrap());
     }
     for confirmation in confirmations {
         confirmation.await.unwrap();

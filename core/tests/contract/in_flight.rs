@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use murano_messaging::{ErrorKind, Exchange, Message, Overflow};
+use murano_messaging::{Binding, ErrorKind, Exchange, Message, Overflow};
 use murano_testkit::within;
 
 use crate::env::{Env, STEP, all, get, next, numbers, send, take_all, text, until_ready};
@@ -17,6 +17,7 @@ contract!(
     fault_11_unroutable_among_thousands_in_flight_each_fails_its_own,
     fault_12_nacks_among_thousands_in_flight_each_fail_their_own,
     fault_10_a_missing_exchange_fails_only_what_goes_there,
+    an_exchange_deleted_under_thousands_in_flight,
     the_window_bounds_messages_in_flight,
     the_window_bounds_bytes_in_flight,
     thousands_of_gets_without_acks_are_in_flight_among_refused_ones,
@@ -77,7 +78,7 @@ async fn fault_11_unroutable_among_thousands_in_flight_each_fails_its_own(env: &
                 for number in 0..EACH {
                     let key = if number % 5 == task % 5 { &missing } else { &queue };
                     let message = Message::text(format!("{task}.{number}"));
-                    confirmations.push(client.publish_nowait("", key, message).await.unwrap());
+                    confirmations.push(client.publish_deferred("", key, message).await.unwrap());
                 }
                 all_sent.wait().await;
                 for (number, confirmation) in (0..EACH).zip(confirmations) {
@@ -127,7 +128,7 @@ async fn fault_12_nacks_among_thousands_in_flight_each_fail_their_own(env: &Env)
     for number in 0..3_000 {
         let queue = if number % 3 == 0 { &full } else { &open };
         let message = Message::text(number.to_string());
-        confirmations.push((number, client.publish_nowait("", queue, message).await.unwrap()));
+        confirmations.push((number, client.publish_deferred("", queue, message).await.unwrap()));
     }
     let mut taken = Vec::new();
     for (number, confirmation) in confirmations {
@@ -151,7 +152,7 @@ async fn fault_10_a_missing_exchange_fails_only_what_goes_there(env: &Env) {
     for number in 0..600 {
         let (exchange, key) = if number % 200 == 100 { (missing.as_str(), "") } else { ("", queue.as_str()) };
         let message = Message::text(number.to_string());
-        confirmations.push((number, client.publish_nowait(exchange, key, message).await.unwrap()));
+        confirmations.push((number, client.publish_deferred(exchange, key, message).await.unwrap()));
     }
     let mut expected = BTreeSet::new();
     for (number, confirmation) in confirmations {
@@ -174,7 +175,53 @@ async fn fault_10_a_missing_exchange_fails_only_what_goes_there(env: &Env) {
     assert!(copies <= client.stats().republished, "{copies} of {}", client.stats().republished);
     assert_eq!(client.stats().reconnects, 0);
     client.declare_exchange(&Exchange::fanout(missing.as_str())).await.unwrap();
-    client.publish(&missing, "", Message::text("now")).await.unwrap();
+    client.publish(&missing, "", Message::text("now").mandatory(false)).await.unwrap();
+}
+
+/// Some are routed before: what each is told is true of it.
+async fn an_exchange_deleted_under_thousands_in_flight(env: &Env) {
+    let client = env.options().window(10_000, 64 << 20).connect().await.unwrap();
+    let other = env.client().await;
+    let queue = env.queue(&client).await;
+    let exchange = env.unique("deleted");
+    client.declare_exchange(&Exchange::fanout(exchange.as_str())).await.unwrap();
+    client.bind(&Binding::queue(queue.as_str(), exchange.as_str())).await.unwrap();
+    let mut confirmations = Vec::new();
+    let mut deleting = None;
+    for number in numbers(0..5_000) {
+        if number == "1000" {
+            let (other, exchange) = (other.clone(), exchange.clone());
+            deleting = Some(tokio::spawn(async move { other.delete_exchange(&exchange).await.unwrap() }));
+        }
+        let confirmation = client.publish_deferred(&exchange, "", number.as_str()).await.unwrap();
+        confirmations.push((number, confirmation));
+    }
+    deleting.expect("it began").await.unwrap();
+    let (mut confirmed, mut refused, mut unknown) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for (number, confirmation) in confirmations {
+        match within("the outcome", STEP, confirmation).await {
+            Ok(()) => assert!(confirmed.insert(number)),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+                if error.outcome_unknown() {
+                    unknown += 1;
+                } else {
+                    refused.insert(number);
+                }
+            }
+        }
+    }
+    let received: BTreeSet<String> = take_all(&client, &queue).await.into_iter().collect();
+    assert!(confirmed.is_subset(&received), "a confirmed message is lost");
+    assert!(refused.is_disjoint(&received), "a message is there that was refused for certain");
+    println!(
+        "{} confirmed, {} refused, {unknown} unknown, {} received",
+        confirmed.len(),
+        refused.len(),
+        received.len()
+    );
+    send(&client, &queue, ["goes on"]).await;
+    assert_eq!(client.stats().reconnects, 0);
 }
 
 async fn the_window_bounds_messages_in_flight(env: &Env) {
@@ -183,7 +230,7 @@ async fn the_window_bounds_messages_in_flight(env: &Env) {
     let most = AtomicU64::new(0);
     all((0..8).map(|_| async {
         for number in numbers(0..250) {
-            let confirmation = client.publish_nowait("", &queue, Message::text(number)).await.unwrap();
+            let confirmation = client.publish_deferred("", &queue, Message::text(number)).await.unwrap();
             most.fetch_max(client.stats().in_flight, Ordering::Relaxed);
             drop(confirmation);
         }
@@ -200,7 +247,7 @@ async fn the_window_bounds_bytes_in_flight(env: &Env) {
     let most = AtomicU64::new(0);
     all((0..4).map(|_| async {
         for _ in 0..25 {
-            drop(client.publish_nowait("", &queue, Message::new(vec![0; SIZE])).await.unwrap());
+            drop(client.publish_deferred("", &queue, Message::new(vec![0; SIZE])).await.unwrap());
             most.fetch_max(client.stats().in_flight_bytes, Ordering::Relaxed);
         }
     }))

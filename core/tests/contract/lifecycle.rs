@@ -48,7 +48,7 @@ async fn closing_confirms_what_was_published(env: &Env) {
     let queue = env.queue(&client).await;
     let mut confirmations = Vec::new();
     for number in numbers(0..900) {
-        confirmations.push(client.publish_nowait("", &queue, Message::text(number)).await.unwrap());
+        confirmations.push(client.publish_deferred("", &queue, Message::text(number)).await.unwrap());
     }
     within("closing", STEP, client.close()).await.unwrap();
     for confirmation in confirmations {
@@ -79,7 +79,7 @@ async fn closing_ends_everything_else(env: &Env) {
         client.get(&queue, true).await.map(|_| ()),
         client.consume(queue.as_str()).start().await.map(|_| ()),
         publisher.publish(Message::text("x")).await,
-        publisher.publish_nowait(Message::text("x")).await.map(|_| ()),
+        publisher.publish_deferred(Message::text("x")).await.map(|_| ()),
         consumer.set_prefetch(1).await,
     ];
     for outcome in closed {
@@ -139,7 +139,7 @@ async fn dropping_the_last_handle_flushes(env: &Env) {
         delivery.ack().unwrap();
     }
     for number in numbers(10..900) {
-        drop(client.publish_nowait("", &queue, Message::text(number)).await.unwrap());
+        drop(client.publish_deferred("", &queue, Message::text(number)).await.unwrap());
     }
     drop((client, consumer, held));
     // Its acks and publishes have left, and so has its connection.
@@ -154,7 +154,7 @@ async fn dropping_right_after_the_first_publish_flushes(env: &Env) {
         let client = env.client().await;
         for number in numbers(0..100) {
             // The connection that is to carry it is only being made.
-            drop(client.publish_nowait("", &queue, Message::text(number)).await.unwrap());
+            drop(client.publish_deferred("", &queue, Message::text(number)).await.unwrap());
         }
         drop(client);
         until_ready(&other, &queue, round * 100).await;

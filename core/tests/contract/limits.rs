@@ -132,7 +132,7 @@ async fn a_full_queue_nacks_the_publish(env: &Env) {
     let publisher = client.publisher("", queue.as_str());
     let mut outcomes = Vec::new();
     for number in numbers(0..50) {
-        outcomes.push((number.clone(), publisher.publish_nowait(Message::text(number)).await.unwrap()));
+        outcomes.push((number.clone(), publisher.publish_deferred(Message::text(number)).await.unwrap()));
     }
     let mut taken = Vec::new();
     for (number, confirmation) in outcomes {

@@ -14,6 +14,10 @@ contract!(
     an_unroutable_message_comes_back_whole,
     an_unroutable_message_that_is_too_large_to_receive,
     a_message_that_is_not_mandatory_may_be_lost,
+    every_publish_is_mandatory_unless_told_otherwise,
+    a_delayed_message_is_not_mandatory_unless_it_says_so,
+    what_a_message_may_be_made_of,
+    a_cancelled_publish_says_so,
     bodies_of_every_size_arrive,
     a_body_of_64_mib_arrives_or_fails_with_the_brokers_limit,
     one_connection_does_for_publishing_and_consuming,
@@ -40,7 +44,7 @@ async fn a_nowait_publish_is_confirmed_later_and_in_order(env: &Env) {
     assert_eq!((publisher.exchange(), publisher.routing_key()), ("", queue.as_str()));
     let mut confirmations = Vec::new();
     for number in numbers(0..900) {
-        confirmations.push(publisher.publish_nowait(Message::text(number)).await.unwrap());
+        confirmations.push(publisher.publish_deferred(Message::text(number)).await.unwrap());
     }
     // In any order.
     while let Some(confirmation) = confirmations.pop() {
@@ -53,7 +57,7 @@ async fn a_dropped_confirmation_does_not_cancel_its_publish(env: &Env) {
     let client = env.client().await;
     let queue = env.queue(&client).await;
     for number in numbers(0..100) {
-        drop(client.publish_nowait("", &queue, Message::text(number)).await.unwrap());
+        drop(client.publish_deferred("", &queue, Message::text(number)).await.unwrap());
     }
     until_ready(&client, &queue, 100).await;
     assert_eq!(take_all(&client, &queue).await, numbers(0..100));
@@ -99,8 +103,86 @@ async fn a_message_that_is_not_mandatory_may_be_lost(env: &Env) {
     let client = env.client().await;
     let missing = env.unique("missing");
     client.publish("", &missing, Message::text("x").mandatory(false)).await.unwrap();
-    client.publish("amq.fanout", &missing, Message::text("x")).await.unwrap();
+    client.publisher("amq.fanout", missing.as_str()).mandatory(false).publish("x").await.unwrap();
     assert_eq!(client.stats().returned, 0);
+    let client = env.options().mandatory(false).connect().await.unwrap();
+    client.publish("", &missing, "x").await.unwrap();
+    assert_eq!(client.stats().returned, 0);
+}
+
+/// Whatever the exchange and whoever declared it; the message is asked first, then the publisher, then the client.
+async fn every_publish_is_mandatory_unless_told_otherwise(env: &Env) {
+    let client = env.client().await;
+    let (missing, own) = (env.unique("missing"), env.unique("own"));
+    client.declare_exchange(&Exchange::fanout(own.as_str())).await.unwrap();
+    let lenient = env.options().mandatory(false).connect().await.unwrap();
+    let publishers = [
+        client.publisher("", missing.as_str()),
+        client.publisher("amq.fanout", missing.as_str()),
+        client.publisher(own.as_str(), ""),
+        lenient.publisher("", missing.as_str()).mandatory(true),
+    ];
+    for publisher in publishers {
+        // Other tests may have bound a queue to the broker's own fanout.
+        if publisher.exchange() == "amq.fanout" && env.is_shared() {
+            continue;
+        }
+        let error = publisher.publish("x").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unroutable, "{error}");
+        assert!(!error.outcome_unknown(), "{error}");
+        publisher.publish(Message::text("x").mandatory(false)).await.unwrap();
+        let error = publisher.mandatory(false).publish(Message::text("x").mandatory(true)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unroutable, "{error}");
+    }
+}
+
+/// RabbitMQ's delayed message exchange returns every mandatory message, which arrives all the same.
+async fn a_delayed_message_is_not_mandatory_unless_it_says_so(env: &Env) {
+    let client = env.client().await;
+    let missing = env.unique("missing");
+    client.publish("", &missing, Message::text("later").header("x-delay", 5_000)).await.unwrap();
+    client.publish("", &missing, Message::text("later").header("x-delay", "5000")).await.unwrap();
+    for message in [
+        Message::text("now").header("x-delay", 0),
+        Message::text("now").header("x-delay", -5),
+        Message::text("later").header("x-delay", 5_000).mandatory(true),
+    ] {
+        let error = client.publish("", &missing, message).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unroutable, "{error}");
+    }
+}
+
+async fn what_a_message_may_be_made_of(env: &Env) {
+    let client = env.client().await;
+    let queue = env.queue(&client).await;
+    let publisher = client.publisher("", queue.as_str());
+    publisher.publish("str").await.unwrap();
+    publisher.publish(String::from("String")).await.unwrap();
+    publisher.publish(vec![b'V', b'e', b'c']).await.unwrap();
+    publisher.publish(&b"slice"[..]).await.unwrap();
+    publisher.publish(b"array").await.unwrap();
+    client.publish("", &queue, bytes::Bytes::from_static(b"Bytes")).await.unwrap();
+    client.publish_deferred("", &queue, "deferred").await.unwrap().await.unwrap();
+    let texts = ["str", "String", "Vec", "slice", "array", "Bytes", "deferred"];
+    assert_eq!(take_all(&client, &queue).await, texts);
+}
+
+/// Its owner is told so, and whether it may have been taken.
+async fn a_cancelled_publish_says_so(env: &Env) {
+    let client = env.options().window(1, 1 << 20).connect().await.unwrap();
+    let queue = env.queue(&client).await;
+    let confirmation = client.publish_deferred("", &queue, "x").await.unwrap();
+    confirmation.cancel();
+    match within("the result", STEP, confirmation).await {
+        // The broker was faster.
+        Ok(()) => {}
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+            let depth = client.queue_info(&queue).await.unwrap().message_count;
+            assert!(error.outcome_unknown() || depth == 0, "{error}");
+        }
+    }
+    within("the next one", STEP, client.publish("", &queue, "y")).await.unwrap();
 }
 
 async fn bodies_of_every_size_arrive(env: &Env) {

@@ -116,8 +116,8 @@ async fn a_topic_exchange_routes_by_patterns(env: &Env) {
 async fn a_fanout_exchange_routes_everywhere(env: &Env) {
     let client = env.client().await;
     let name = exchange(env, &client, Exchange::fanout).await;
-    // Nobody listens: the default of a fanout is not mandatory.
-    client.publish(&name, "", Message::text("lost")).await.unwrap();
+    // Nobody listens.
+    client.publish(&name, "", Message::text("lost").mandatory(false)).await.unwrap();
     assert!(!routed(&client, &name, "", Message::text("lost")).await);
     let queues = [env.queue(&client).await, env.queue(&client).await, env.queue(&client).await];
     for (number, queue) in queues.iter().enumerate() {

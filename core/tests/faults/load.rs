@@ -60,7 +60,7 @@ impl Load {
                         let id = format!("m{number:08}");
                         number += 1;
                         let message = Message::new(id.clone().into_bytes()).message_id(id.clone());
-                        match publisher.publish_nowait(message).await {
+                        match publisher.publish_deferred(message).await {
                             Ok(confirmation) => pending.push_back((id, confirmation)),
                             Err(error) => published.failed.push(error),
                         }

@@ -8,4 +8,5 @@ mod connecting;
 mod consumers;
 mod load;
 mod network;
+mod refusals;
 mod topology;

@@ -92,7 +92,7 @@ async fn fault_25_full_socket_buffer() {
     let mut pending = Vec::new();
     // The window (64 MiB) fills; publishing waits and nothing grows.
     let full = loop {
-        let publish = publisher.publish_nowait(Message::new(body.clone()));
+        let publish = publisher.publish_deferred(Message::new(body.clone()));
         match tokio::time::timeout(Duration::from_secs(2), publish).await {
             Ok(confirmation) => pending.push(confirmation.unwrap()),
             Err(_) => break client.stats(),

@@ -8,6 +8,7 @@ mod content;
 mod framing;
 mod handshake;
 mod methods;
+mod outcomes;
 mod poison;
 mod pressure;
 mod publishes;

@@ -116,7 +116,7 @@ async fn publishing(evil: impl FnOnce(u16) -> Vec<u8> + Send + 'static) -> (Vec<
     let client = within("connecting", LONG, options.connect()).await.unwrap();
     let mut pending = Vec::new();
     for text in ["a", "b", "c"] {
-        pending.push(client.publish_nowait("", "q", Message::text(text)).await.unwrap());
+        pending.push(client.publish_deferred("", "q", Message::text(text)).await.unwrap());
     }
     let mut results = Vec::new();
     for confirmation in pending {
@@ -209,7 +209,7 @@ async fn confirm_of_a_request_whose_consumer_is_gone() {
     let consumer = client.consume(REPLY_TO).no_ack(true).start();
     let consumer = within("consuming", LONG, consumer).await.unwrap();
     let request = Message::text("?").reply_to(REPLY_TO);
-    let confirmation = client.publish_nowait("", "q", request).await.unwrap();
+    let confirmation = client.publish_deferred("", "q", request).await.unwrap();
     within("the publish", LONG, on_seen).await.unwrap();
     within("the cancel", LONG, consumer.cancel()).await.unwrap();
     assert_eq!(within("the result", LONG, confirmation).await.unwrap_err().kind(), ErrorKind::Closed);

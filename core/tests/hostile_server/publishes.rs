@@ -49,7 +49,7 @@ async fn an_ack_after_only_nacks() {
     let client = client_of(&server).await;
     let mut pending = Vec::new();
     for text in ["a", "b", "c", "d"] {
-        pending.push(client.publish_nowait("", "q", Message::text(text)).await.unwrap());
+        pending.push(client.publish_deferred("", "q", Message::text(text)).await.unwrap());
     }
     let last = pending.pop().unwrap();
     for nacked in pending {
@@ -80,7 +80,7 @@ async fn only_nacks_for_requests() {
     let mut pending = Vec::new();
     for text in ["a", "b", "c"] {
         let request = Message::text(text).reply_to(REPLY_TO);
-        pending.push(client.publish_nowait("", "q", request).await.unwrap());
+        pending.push(client.publish_deferred("", "q", request).await.unwrap());
     }
     for nacked in pending {
         assert_eq!(within("a nack", LONG, nacked).await.unwrap_err().kind(), ErrorKind::Nacked);
@@ -111,8 +111,8 @@ async fn a_publish_that_was_given_up_is_refused() {
     })
     .await;
     let client = client_of(&server).await;
-    let guilty = client.publish_nowait("missing", "", Message::text("x")).await.unwrap();
-    let innocent = client.publish_nowait("", "q", Message::text("y")).await.unwrap();
+    let guilty = client.publish_deferred("missing", "", Message::text("x")).await.unwrap();
+    let innocent = client.publish_deferred("", "q", Message::text("y")).await.unwrap();
     within("both publishes", LONG, on_seen).await.unwrap();
     guilty.cancel();
     given_up.send(()).unwrap();

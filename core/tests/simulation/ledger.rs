@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use murano_messaging::{Broker, ErrorKind, broker::Observed};
+use murano_messaging::{Broker, Error, ErrorKind, broker::Observed};
 use tokio::time::Instant;
 
 /// What became of a publish.
@@ -51,6 +51,8 @@ struct Published {
     target: Target,
     began: Instant,
     outcome: Option<Outcome>,
+    /// It failed, and the broker certainly has no copy.
+    refused: bool,
     /// How often a connection ended while its outcome was open.
     ends: u32,
     copies: Vec<u64>,
@@ -123,6 +125,7 @@ impl Ledger {
             target,
             began: Instant::now(),
             outcome: None,
+            refused: false,
             ends: 0,
             copies: Vec::new(),
             received: 0,
@@ -130,8 +133,11 @@ impl Ledger {
         self.book().published.insert(id.to_owned(), published);
     }
 
-    pub fn publish_ends(&self, id: &str, outcome: Outcome) {
-        self.note(&format!("{id} {outcome:?}"));
+    pub fn publish_ends(&self, id: &str, result: &Result<(), Error>) {
+        let outcome =
+            result.as_ref().map_or_else(|error| Outcome::Failed(error.kind()), |()| Outcome::Confirmed);
+        let refused = result.as_ref().is_err_and(|error| !error.outcome_unknown());
+        self.note(&format!("{id} {outcome:?}{}", if refused { ", for certain" } else { "" }));
         let mut book = self.book();
         let mut wrong = String::new();
         if let Some(published) = book.published.get_mut(id) {
@@ -144,12 +150,20 @@ impl Ledger {
             }
             let target = published.target;
             let stored = !published.copies.is_empty();
+            published.refused = refused;
+            if refused && stored {
+                let _ = write!(wrong, "{id} failed for certain and the broker has it; ");
+            }
+            // A client that leaves early has errors of all kinds.
+            let leaves = id.starts_with('l');
             let expected = match outcome {
                 Outcome::Confirmed => target != Target::Nowhere && stored,
                 Outcome::Failed(ErrorKind::Unroutable) => target == Target::Nowhere,
                 Outcome::Failed(ErrorKind::Nacked) => target == Target::Full,
                 Outcome::Failed(ErrorKind::Timeout | ErrorKind::Blocked) => !self.faultless,
-                Outcome::Failed(_) => false,
+                // Its owner has done that.
+                Outcome::Failed(ErrorKind::Cancelled) => true,
+                Outcome::Failed(_) => leaves,
             };
             if !expected {
                 let stored = if stored { "stored it" } else { "did not store it" };
@@ -228,6 +242,9 @@ impl Ledger {
                 book.copies.insert(copy, Copy { id: message_id.to_owned(), ..Copy::default() });
                 if let Some(published) = book.published.get_mut(message_id) {
                     published.copies.push(copy);
+                    if published.refused {
+                        let _ = write!(wrong, "{message_id} is stored after it had failed for certain; ");
+                    }
                     let (copies, ends) = (published.copies.len(), published.ends);
                     if copies as u32 > 1 + ends {
                         let _ = write!(

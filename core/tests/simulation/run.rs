@@ -148,6 +148,13 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
             tokio::spawn(publish(number, client, ledger, plan, queues.clone(), rng))
         })
         .collect();
+    let leavers: Vec<_> = (0..2)
+        .map(|number| {
+            let options = options(seed ^ (0x1ea << number), &plan, &network);
+            let queue = queues[number as usize % queues.len()].clone();
+            tokio::spawn(leave(number, options, ledger.clone(), plan.clone(), queue, rng.fork()))
+        })
+        .collect();
     broker.break_at_declare(ENDING, plan.ending);
     let churn = tokio::spawn(churn(client.clone(), ledger.clone(), plan.ending, rng.fork(), done.clone()));
 
@@ -159,6 +166,9 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
         for confirm in confirms {
             confirm.await.unwrap();
         }
+    }
+    for leaver in leavers {
+        leaver.await.unwrap();
     }
     settled(&broker, &queues, ledger).await;
     lag.abort();
@@ -189,18 +199,7 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
 }
 
 async fn connect(seed: u64, plan: &Plan, network: &Network, ledger: &Ledger) -> Client {
-    let client = Options::new()
-        .connector(Arc::new(network.clone()))
-        .seed(seed)
-        .heartbeat(plan.heartbeat)
-        .operation_timeout(plan.operation_timeout)
-        .connect_timeout(Duration::from_secs(2))
-        .window(plan.window, 1 << 20)
-        .separate_publish_connection(plan.separate)
-        .recovery(Recovery { max_delay: Duration::from_secs(1), ..Recovery::default() })
-        .connect()
-        .await
-        .unwrap();
+    let client = options(seed, plan, network).connect().await.unwrap();
     // Not only for a trace: with another task the run would be another one.
     let (mut events, ledger) = (client.events(), ledger.clone());
     tokio::spawn(async move {
@@ -209,6 +208,18 @@ async fn connect(seed: u64, plan: &Plan, network: &Network, ledger: &Ledger) -> 
         }
     });
     client
+}
+
+fn options(seed: u64, plan: &Plan, network: &Network) -> Options {
+    Options::new()
+        .connector(Arc::new(network.clone()))
+        .seed(seed)
+        .heartbeat(plan.heartbeat)
+        .operation_timeout(plan.operation_timeout)
+        .connect_timeout(Duration::from_secs(2))
+        .window(plan.window, 1 << 20)
+        .separate_publish_connection(plan.separate)
+        .recovery(Recovery { max_delay: Duration::from_secs(1), ..Recovery::default() })
 }
 
 /// Publishes in turn, some waiting for the confirm and some not. Returns the tasks that wait for the rest.
@@ -233,15 +244,23 @@ async fn publish(
         ledger.publish_begins(&id, target);
         if rng.bool() {
             let result = handle.publish(message).await;
-            ledger.publish_ends(&id, outcome(result));
+            ledger.publish_ends(&id, &result);
         } else {
-            match handle.publish_nowait(message).await {
-                Err(error) => ledger.publish_ends(&id, Outcome::Failed(error.kind())),
-                Ok(confirmation) => {
+            match handle.publish_deferred(message).await {
+                Err(error) => ledger.publish_ends(&id, &Err(error)),
+                Ok(mut confirmation) => {
                     let ledger = ledger.clone();
+                    let patience = (rng.u32(0..10) == 0).then(|| plan.pause.mul_f64(rng.f64()));
                     waiting.push(tokio::spawn(async move {
-                        let result = confirmation.await;
-                        ledger.publish_ends(&id, outcome(result));
+                        if let Some(patience) = patience
+                            && let Ok(result) = timeout(patience, &mut confirmation).await
+                        {
+                            return ledger.publish_ends(&id, &result);
+                        }
+                        if patience.is_some() {
+                            confirmation.cancel();
+                        }
+                        ledger.publish_ends(&id, &confirmation.await);
                     }));
                 }
             }
@@ -257,8 +276,46 @@ async fn publish(
     waiting
 }
 
-fn outcome(result: murano_messaging::Result<()>) -> Outcome {
-    result.map_or_else(|error| Outcome::Failed(error.kind()), |()| Outcome::Confirmed)
+/// A client that gives up reconnecting soon, and is closed before it has all its confirms.
+async fn leave(
+    leaver: u64,
+    options: Options,
+    ledger: Ledger,
+    plan: Plan,
+    queue: String,
+    mut rng: fastrand::Rng,
+) {
+    sleep(plan.pause.mul_f64(rng.f64() * 10.0)).await;
+    let recovery = Recovery { max_attempts: Some(rng.u32(1..4)), ..Recovery::default() };
+    let Ok(client) = options.recovery(recovery).connect().await else { return };
+    let publisher = client.publisher("", queue.as_str());
+    let mut waiting = Vec::new();
+    for sequence in 0..rng.u64(1..20) {
+        let id = format!("l{leaver}-{sequence}");
+        ledger.publish_begins(&id, Target::Queue);
+        let message = Message::new(vec![b'x'; rng.usize(0..=plan.body)]).message_id(id.as_str());
+        match publisher.publish_deferred(message).await {
+            Err(error) => ledger.publish_ends(&id, &Err(error)),
+            Ok(confirmation) => {
+                let ledger = ledger.clone();
+                waiting.push(tokio::spawn(async move {
+                    let result = confirmation.await;
+                    ledger.publish_ends(&id, &result);
+                }));
+            }
+        }
+        if rng.u32(0..4) == 0 {
+            sleep(plan.pause.mul_f64(rng.f64())).await;
+        }
+    }
+    let patience = Duration::from_millis(rng.u64(0..500));
+    let began = Instant::now();
+    // It may take longer than that.
+    drop(client.drain(patience).await);
+    ledger.took("drain", began.elapsed());
+    for confirm in waiting {
+        confirm.await.unwrap();
+    }
 }
 
 /// Takes deliveries and settles them this way and that, until all is done.

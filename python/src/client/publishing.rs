@@ -93,7 +93,7 @@ impl BaseClient {
     /// * `body`: bytes-like; a `str`, sent as UTF-8 with content type `text/plain`; a dict or list, sent as JSON with content
     ///   type `application/json`.
     /// * `exchange`, `routing_key`: at most 255 bytes; the default exchange `""` routes to the queue that is called like the key.
-    /// * `mandatory`: whether a message that no queue takes fails; by default it does, except on fanout exchanges.
+    /// * `mandatory`: whether a message that no queue takes fails; by default it does, unless it has an `x-delay` header above 0.
     /// * `timeout`: seconds or `timedelta` until the confirm; the client's `timeout` by default.
     /// * `persistent`: whether the broker keeps the message on disk, in durable queues.
     /// * `headers`: a dict of None, bool, int, float, Decimal, str, bytes, datetime, list, dict.
@@ -147,7 +147,7 @@ impl BaseClient {
         let message = with_mandatory(message::build(body, properties)?, mandatory)?;
         let publisher = self.publisher(py, exchange, routing_key, timeout)?;
         let api = self.api;
-        let mut work = Box::pin(async move { publisher.publish_nowait(message).await });
+        let mut work = Box::pin(async move { publisher.publish_deferred(message).await });
         if api == Api::Blocking {
             let core = wait::block(py, work.as_mut())?.or_py(py)?;
             runtime::call_back(py);

@@ -37,7 +37,7 @@ impl Engine {
         }
         if let Some(publishing) = channel.publishing.take() {
             let error = refusal("publish", reply.code, &reply.text, reply.class_id, reply.method_id);
-            publishing.with(|window| window.channel_refused(&error, missing_exchange(reply)));
+            publishing.with(|window| window.channel_refused(&error));
         }
         match &channel.kind {
             ChannelKind::Control => {
@@ -222,14 +222,4 @@ fn no_channel(host: &str, name: &str) -> Error {
              or use another client"
         ),
     )
-}
-
-/// The exchange that a 404 or 403 for a publish is about: `NOT_FOUND - no exchange 'x' in vhost '/'`.
-fn missing_exchange(reply: &Reply) -> Option<&str> {
-    if !matches!(reply.code, 403 | 404) {
-        return None;
-    }
-    let (_, rest) = reply.text.split_once("exchange '")?;
-    // Greedy, because the name itself may have a quote in it.
-    rest.rsplit_once("' in vhost").map(|(name, _)| name)
 }

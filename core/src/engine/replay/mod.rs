@@ -15,8 +15,8 @@ pub(crate) use self::{
     retries::{Retry, RetryWhat},
 };
 use super::{
-    Engine, channel::ChannelKind, link::Link, record::Item, rpc::ExpectedReply, topology_wait::TopologyWait,
-    window::Window,
+    Engine, channel::ChannelKind, link::Link, publish::Window, record::Item, rpc::ExpectedReply,
+    topology_wait::TopologyWait,
 };
 use crate::{
     ErrorKind, Result,

@@ -1,0 +1,46 @@
+//! The bound on the memory of deliveries that were received and not handed out, at which the engine stops reading.
+
+use super::sync::{AtomicBool, AtomicUsize, Ordering};
+
+pub(crate) struct ReadBudget {
+    limit: usize,
+    /// Bytes of memory that deliveries take which were received and not handed out.
+    undelivered: AtomicUsize,
+    /// The engine has stopped reading until they are fewer.
+    paused: AtomicBool,
+}
+
+impl ReadBudget {
+    pub fn new(limit: usize) -> Self {
+        Self { limit, undelivered: AtomicUsize::new(0), paused: AtomicBool::new(false) }
+    }
+
+    pub fn arrived(&self, bytes: usize) {
+        self.undelivered.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Deliveries were handed out. Returns whether the engine is to be woken, because it may read again.
+    ///
+    /// This side writes `undelivered` and then looks at `paused`; [`Self::must_pause`] writes `paused` and then looks at
+    /// `undelivered`. One of the two must see the other's write, or the engine sleeps with room in the budget. Release and
+    /// acquire allow both loads to pass the stores; only one order of all four accesses (`SeqCst`) forbids it.
+    #[must_use]
+    pub fn handed_out(&self, bytes: usize) -> bool {
+        let before = self.undelivered.fetch_sub(bytes, Ordering::SeqCst);
+        before - bytes < self.limit && self.paused.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether reading must stop; [`Self::handed_out`] says when it may go on.
+    pub fn must_pause(&self) -> bool {
+        // Most of the time there is room, and nobody needs to be told.
+        if self.undelivered.load(Ordering::Relaxed) < self.limit {
+            return false;
+        }
+        self.paused.store(true, Ordering::SeqCst);
+        self.undelivered.load(Ordering::SeqCst) >= self.limit
+    }
+
+    pub fn undelivered(&self) -> usize {
+        self.undelivered.load(Ordering::Relaxed)
+    }
+}
