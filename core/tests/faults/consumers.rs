@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use murano_messaging::{Binding, ErrorKind, Event, Message, Queue, events::Role};
-use murano_testkit::{Node, unique, within};
+use murano_messaging::{Binding, ErrorKind, Event, Message, Queue, QueueType, events::Role};
+use murano_testkit::{Node, broker_version, unique, within};
 
 use crate::load::{LONG, client_with_queue, expect_event, expect_recovered};
 
@@ -39,6 +39,9 @@ async fn fault_13_consumer_ack_timeout() {
     node.eval("application:set_env(rabbit, consumer_timeout, 3000), application:set_env(rabbit, channel_tick_interval, 500).")
         .await
         .unwrap();
+    if broker_version(&node.uri()) >= (4, 3) {
+        return ack_timeout_of_a_quorum_queue(&node).await;
+    }
     let (slow, quick) = (unique("slow"), unique("quick"));
     let client = client_with_queue(&node.uri(), &Queue::new(slow.as_str())).await;
     client.declare_queue(&Queue::new(quick.as_str())).await.unwrap();
@@ -60,6 +63,29 @@ async fn fault_13_consumer_ack_timeout() {
     let error = within("the end", LONG, ending.next()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PreconditionFailed, "{error}");
     assert_eq!(error.reply_code(), Some(406));
+    assert_eq!(client.stats().reconnects, 0);
+}
+
+/// Since 4.3 the queue watches over this, and only a quorum queue does: it cancels the consumer, within a minute or so.
+async fn ack_timeout_of_a_quorum_queue(node: &Node) {
+    let slow = unique("slow");
+    let declared = Queue::new(slow.as_str()).queue_type(QueueType::Quorum);
+    let client = client_with_queue(&node.uri(), &declared).await;
+    let resuming = client.consume(slow.as_str()).prefetch(1).resume(true).start().await.unwrap();
+    client.publish("", &slow, Message::text("kept too long")).await.unwrap();
+    let first = within("the delivery", LONG, resuming.next()).await.unwrap().unwrap();
+    let second = within("the redelivery", 4 * LONG, resuming.next()).await.unwrap().unwrap();
+    assert!(second.redelivered());
+    // The channel stays, so an ack that comes too late is sent; the broker takes it.
+    first.ack().unwrap();
+    second.ack().unwrap();
+    drop((first, second));
+    resuming.cancel().await.unwrap();
+    let ending = client.consume(slow.as_str()).prefetch(1).start().await.unwrap();
+    client.publish("", &slow, Message::text("y")).await.unwrap();
+    let _held = within("the delivery", LONG, ending.next()).await.unwrap().unwrap();
+    let error = within("the end", 4 * LONG, ending.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConsumerCancelled, "{error}");
     assert_eq!(client.stats().reconnects, 0);
 }
 
