@@ -15,7 +15,7 @@ async fn main() -> Result<()> {
     let queue = client.declare_queue(&Queue::new("hello").expires(Duration::from_secs(60))).await?;
     client.publish("", &queue.name, Message::text("Hello, world")).await?;
 
-    if let Some(delivery) = client.get(&queue.name, false).await? {
+    if let Some(delivery) = client.get_with_ack(&queue.name).await? {
         println!("{}", String::from_utf8_lossy(delivery.body()));
         delivery.ack()?;
     }

@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
     };
     let queue = client.declare_queue(&Queue::server_named().exclusive(true)).await?;
     client.publish("", &queue.name, Message::text("over TLS")).await?;
-    let back = client.get(&queue.name, true).await?;
+    let back = client.get_no_ack(&queue.name).await?;
     println!("{}", back.map_or_else(String::new, |back| String::from_utf8_lossy(back.body()).into_owned()));
     client.close().await
 }

@@ -44,6 +44,29 @@ use crate::{
 /// operation that is awaited outside of it, with another executor, ends only when the runtime is driven again, whatever its
 /// deadline; a service that blocks its runtime stops heartbeats too.
 ///
+/// ```
+/// # #[cfg(feature = "broker")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> murano_messaging::Result<()> {
+/// use murano_messaging::{Client, Message, Queue};
+///
+/// // The embedded broker; amqp://user:password@host/vhost is RabbitMQ.
+/// let client = Client::connect("memory://example").await?;
+/// client.declare_queue(&Queue::new("tasks")).await?;
+/// client.publish("", "tasks", Message::text("to do")).await?;
+///
+/// let tasks = client.consume("tasks").start().await?;
+/// if let Some(delivery) = tasks.next().await {
+///     let delivery = delivery?;
+///     assert_eq!(delivery.body(), b"to do");
+///     delivery.ack()?;
+/// }
+/// client.close().await
+/// # }
+/// # #[cfg(not(feature = "broker"))]
+/// # fn main() {}
+/// ```
+///
 /// Dropping the last handle (client, publishers and consumers) closes it in the background: what was published is
 /// flushed and confirmed first. [`Client::close`] does the same and waits for it.
 #[derive(Clone)]
@@ -153,6 +176,7 @@ impl Client {
     /// [`crate::ErrorKind::NotFound`] (no such exchange), [`crate::ErrorKind::AccessRefused`],
     /// [`crate::ErrorKind::Timeout`], [`crate::ErrorKind::Blocked`], [`crate::ErrorKind::InvalidArgument`] (nothing was
     /// sent). [`crate::Error::outcome_unknown`] says whether the broker may have taken the message all the same.
+    #[doc(alias = "basic_publish")]
     pub async fn publish(
         &self,
         exchange: &str,
@@ -198,9 +222,26 @@ impl Client {
 
     // ---- consuming -------------------------------------------------------------------------------------------
 
-    /// Takes one message off a queue (`basic.get`); `None` when it is empty. With `no_ack` the broker forgets it at
-    /// once; without, the message keeps a channel until it is settled. Consuming is far cheaper for more than one.
+    /// Takes one message off a queue (`basic.get`); `None` when it is empty. It is to be acked, and keeps a channel until
+    /// it is settled. Consuming is far cheaper for more than one.
+    #[doc(alias = "basic_get")]
+    pub async fn get_with_ack(&self, queue: &str) -> Result<Option<Delivery>> {
+        self.basic_get(queue, false).await
+    }
+
+    /// As [`Self::get_with_ack`]; the broker forgets the message at once (`no-ack`), so that it is lost with whoever has
+    /// taken it.
+    pub async fn get_no_ack(&self, queue: &str) -> Result<Option<Delivery>> {
+        self.basic_get(queue, true).await
+    }
+
+    /// Takes one message off a queue, with or without acks.
+    #[deprecated = "use get_with_ack or get_no_ack"]
     pub async fn get(&self, queue: &str, no_ack: bool) -> Result<Option<Delivery>> {
+        self.basic_get(queue, no_ack).await
+    }
+
+    async fn basic_get(&self, queue: &str, no_ack: bool) -> Result<Option<Delivery>> {
         existing_queue(queue)?;
         let queue = queue.to_owned();
         let name = format!("get from queue '{queue}'");

@@ -41,6 +41,7 @@ pub const DEFAULT_PREFETCH: u16 = 100;
 
 impl Client {
     /// Prepares a consumer of `queue`: prefetch 100, acks expected.
+    #[doc(alias = "basic_consume")]
     pub fn consume(&self, queue: impl Into<String>) -> ConsumeBuilder {
         let queue = queue.into();
         ConsumeBuilder {

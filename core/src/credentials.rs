@@ -125,6 +125,7 @@ impl fmt::Debug for CredentialSource {
 
 /// How to log in (`RabbitMQ`, access control: authentication mechanisms).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum Mechanism {
     /// User name and password.
     #[default]

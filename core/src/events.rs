@@ -2,13 +2,17 @@
 
 use std::{
     fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use futures_core::Stream;
 use tokio::{sync::broadcast, time::Instant};
 
 use crate::{Error, wire::properties::HeadersDefect};
@@ -42,6 +46,7 @@ pub struct NotRestored {
 
 /// What a reconnect brought back.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Restored {
     /// Exchanges declared again.
     pub exchanges: usize,
@@ -257,7 +262,7 @@ impl EventSender {
     }
 
     pub fn subscribe(&self) -> Events {
-        Events { receiver: Some(self.listeners.subscribe()), closed: None }
+        Events(Listener::Idle(self.listeners.subscribe()))
     }
 
     /// Whether the broker blocks publishing on any connection.
@@ -302,50 +307,87 @@ impl EventState {
     }
 }
 
-/// The events of a client from the moment it was asked for.
-#[derive(Debug)]
-pub struct Events {
-    /// `None` for a client that was closed before.
-    receiver: Option<broadcast::Receiver<Event>>,
-    /// All that there is to tell of such a client.
-    closed: Option<Event>,
+/// The events of a client from the moment it was asked for; a stream, which ends when the client is gone.
+///
+/// A listener that falls more than 256 events behind loses the oldest.
+pub struct Events(Listener);
+
+enum Listener {
+    /// Nothing is waited for.
+    Idle(broadcast::Receiver<Event>),
+    /// The wait for the next event has the receiver.
+    Waiting(Receiving),
+    /// All that there is to tell of a client that was closed before.
+    Closed(Box<Event>),
+    Ended,
 }
+
+type Received = Result<Event, broadcast::error::RecvError>;
+type Receiving = Pin<Box<dyn Future<Output = (Received, broadcast::Receiver<Event>)> + Send + Sync>>;
 
 impl Events {
     /// The events of a client that is closed: that it is.
     pub(crate) fn of_closed(reason: Option<Error>) -> Self {
-        Self { receiver: None, closed: Some(Event::Closed { role: Role::Main, reason }) }
+        Self(Listener::Closed(Box::new(Event::Closed { role: Role::Main, reason })))
     }
 
-    /// The next event; `None` when the client is gone. A listener that falls more than 256 events behind loses the
-    /// oldest.
+    /// The next event; `None` when the client is gone.
     pub async fn next(&mut self) -> Option<Event> {
-        if let Some(closed) = self.closed.take() {
-            return Some(closed);
-        }
-        loop {
-            match self.receiver.as_mut()?.recv().await {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "a listener of events does not keep up");
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// An event that is there already, without waiting.
+    pub fn try_recv(&mut self) -> Option<Event> {
+        match self.poll_event(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(event) => event,
+            Poll::Pending => None,
         }
     }
 
     /// An event that is there already, without waiting.
+    #[deprecated = "use try_recv"]
     pub fn try_next(&mut self) -> Option<Event> {
-        if let Some(closed) = self.closed.take() {
-            return Some(closed);
-        }
+        self.try_recv()
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
-            match self.receiver.as_mut()?.try_recv() {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => {}
-                Err(_) => return None,
+            let mut receiving: Receiving = match std::mem::replace(&mut self.0, Listener::Ended) {
+                Listener::Idle(mut receiver) => Box::pin(async move { (receiver.recv().await, receiver) }),
+                Listener::Waiting(receiving) => receiving,
+                Listener::Closed(event) => return Poll::Ready(Some(*event)),
+                Listener::Ended => return Poll::Ready(None),
+            };
+            let Poll::Ready((received, receiver)) = receiving.as_mut().poll(cx) else {
+                self.0 = Listener::Waiting(receiving);
+                return Poll::Pending;
+            };
+            match received {
+                Ok(event) => {
+                    self.0 = Listener::Idle(receiver);
+                    return Poll::Ready(Some(event));
+                }
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "a listener of events does not keep up");
+                    self.0 = Listener::Idle(receiver);
+                }
+                Err(broadcast::error::RecvError::Closed) => return Poll::Ready(None),
             }
         }
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_event(cx)
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
     }
 }
 
@@ -389,5 +431,26 @@ mod tests {
             events.send(end);
             assert!(!events.is_blocked());
         }
+    }
+
+    #[tokio::test]
+    async fn events_are_a_stream_that_ends_with_the_client() {
+        let sender = EventSender::new(false);
+        let mut events = sender.subscribe();
+        assert!(events.try_recv().is_none());
+        sender.send(Event::Unblocked { role: Role::Main });
+        assert!(matches!(
+            poll_fn(|cx| Pin::new(&mut events).poll_next(cx)).await,
+            Some(Event::Unblocked { .. })
+        ));
+        for _ in 0..KEPT + 10 {
+            sender.send(Event::Unblocked { role: Role::Publish });
+        }
+        for _ in 0..KEPT {
+            assert!(matches!(events.try_recv(), Some(Event::Unblocked { role: Role::Publish })));
+        }
+        assert!(events.try_recv().is_none(), "the oldest are lost");
+        drop(sender);
+        assert!(events.next().await.is_none() && events.next().await.is_none());
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 /// What a client did since it was made. All of it counts over reconnects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stats {
     /// Publishes that were taken into the window.
     pub published: u64,

@@ -279,19 +279,19 @@ async fn fault_23_poison_that_is_got() {
     raw.publish("", queue.as_bytes(), BARE, b"the last").await;
     raw.expect(ACK).await;
     for (name, properties, reason) in &poison {
-        let delivery = client.get(&queue, false).await.unwrap().unwrap();
+        let delivery = client.get_with_ack(&queue).await.unwrap().unwrap();
         assert_eq!(delivery.body().as_ref(), name.as_bytes());
         let defect = delivery.headers_error().unwrap();
         assert!(defect.reason.contains(reason), "{name}: {}", defect.reason);
         assert_eq!(defect.raw, properties);
         delivery.ack().unwrap();
     }
-    let error = client.get(&queue, false).await.unwrap_err();
+    let error = client.get_with_ack(&queue).await.unwrap_err();
     assert!(error.to_string().contains("1001 bytes"), "{error}");
-    let delivery = client.get(&queue, false).await.unwrap().unwrap();
+    let delivery = client.get_with_ack(&queue).await.unwrap().unwrap();
     assert_eq!(delivery.body().as_ref(), b"the last");
     delivery.ack().unwrap();
-    assert!(client.get(&queue, false).await.unwrap().is_none());
+    assert!(client.get_with_ack(&queue).await.unwrap().is_none());
     assert_eq!(client.stats().reconnects, 0);
     client.delete_queue(&queue).await.unwrap();
 }

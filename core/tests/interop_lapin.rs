@@ -179,11 +179,11 @@ async fn every_property_and_header_from_lapin_arrives(uri: &str) {
     delivery.ack().unwrap();
     consumer.cancel().await.unwrap();
     pair.ready(1).await;
-    let got = pair.ours.get(&pair.queue, true).await.unwrap().unwrap();
+    let got = pair.ours.get_no_ack(&pair.queue).await.unwrap().unwrap();
     assert_eq!(*got.properties(), properties());
     // And the least there can be.
     pair.lapin_publishes(&pair.queue, b"", Properties::default()).await;
-    let got = pair.ours.get(&pair.queue, true).await.unwrap().unwrap();
+    let got = pair.ours.get_no_ack(&pair.queue).await.unwrap().unwrap();
     assert_eq!((got.properties(), got.body().len()), (&Properties::default(), 0));
     pair.close().await;
 }
@@ -220,7 +220,7 @@ async fn bodies_of_every_size_go_both_ways(uri: &str) {
     for size in [0, 1, frame - 1, frame, frame + 1, 2 * frame, 5_000_000] {
         let body: Vec<u8> = (0..size).map(|at| (at % 253) as u8).collect();
         pair.lapin_publishes(&pair.queue, &body, Properties::default()).await;
-        let got = pair.ours.get(&pair.queue, true).await.unwrap().unwrap();
+        let got = pair.ours.get_no_ack(&pair.queue).await.unwrap().unwrap();
         assert!(got.body() == &body, "{size} bytes from lapin");
         pair.ours.publish("", &pair.queue, Message::new(body.clone())).await.unwrap();
         assert!(pair.lapin_gets().await.data == body, "{size} bytes to lapin");
@@ -310,7 +310,7 @@ async fn what_one_requeues_the_other_gets_redelivered(uri: &str) {
     let requeue = BasicNackOptions { requeue: true, multiple: false };
     got.unwrap().delivery.acker.nack(requeue).await.unwrap();
     pair.ready(1).await;
-    let delivery = pair.ours.get(&pair.queue, false).await.unwrap().unwrap();
+    let delivery = pair.ours.get_with_ack(&pair.queue).await.unwrap().unwrap();
     assert!(delivery.redelivered());
     delivery.requeue().unwrap();
     pair.ready(1).await;
@@ -335,7 +335,7 @@ async fn one_answers_what_the_other_asked_by_direct_reply_to(uri: &str) {
     let mut lapins_answers = pair.lapin_consumes(REPLY_TO, true).await;
     let question = Properties::default().with_reply_to(REPLY_TO.into()).with_correlation_id("1".into());
     pair.lapin_publishes(&pair.queue, b"question", question).await;
-    let asked = pair.ours.get(&pair.queue, true).await.unwrap().unwrap();
+    let asked = pair.ours.get_no_ack(&pair.queue).await.unwrap().unwrap();
     let reply_to = asked.properties().reply_to().clone().unwrap();
     pair.ours.publish("", reply_to.as_str(), Message::text("ours").correlation_id("1")).await.unwrap();
     let answer = lapins_next(&mut lapins_answers).await;

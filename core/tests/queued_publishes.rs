@@ -31,7 +31,7 @@ async fn queued_publishes_are_sent_by_a_flush_as_they_are() {
         let later = publisher.enqueue(Message::text("later")).unwrap();
         client.flush_later();
         within("a confirm", SOON, later).await.unwrap();
-        let delivery = client.get(&queue, true).await.unwrap().unwrap();
+        let delivery = client.get_no_ack(&queue).await.unwrap().unwrap();
         assert_eq!(delivery.message_id(), None, "it was queued without one");
         assert_eq!(client.queue_info(&queue).await.unwrap().message_count, 10);
         client.close().await.unwrap();

@@ -262,8 +262,8 @@ async fn what_was_given_up_is_not_done_after_the_reconnect() {
         client.publish("", "q", Message::text("kept")).await.unwrap();
         given_up(&broker, &client, sent, client.delete_queue("q")).await;
         given_up(&broker, &client, sent, client.purge_queue("q")).await;
-        given_up(&broker, &client, sent, client.get("q", true)).await;
-        given_up(&broker, &client, sent, client.get("q", false)).await;
+        given_up(&broker, &client, sent, client.get_no_ack("q")).await;
+        given_up(&broker, &client, sent, client.get_with_ack("q")).await;
         given_up(&broker, &client, sent, client.declare_queue(&Queue::new("given up"))).await;
         given_up(&broker, &client, sent, client.consume("q").start()).await;
         assert_eq!(client.queue_info("q").await.unwrap().message_count, 1, "sent: {sent}");

@@ -26,7 +26,7 @@ async fn ask(broker: &Broker, client: &Client) -> tokio::task::JoinHandle<murano
 }
 
 async fn reply(client: &Client, text: &str) {
-    let request = client.get("q", true).await.unwrap().unwrap();
+    let request = client.get_no_ack("q").await.unwrap().unwrap();
     let to = request.properties().reply_to().clone().unwrap();
     let id = request.properties().correlation_id().clone().unwrap();
     client.publish("", to.as_str(), Message::text(text).correlation_id(id.as_str())).await.unwrap();

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use murano_messaging::{Binding, Client, ConsumeBuilder, Exchange, Overflow, Queue, QueueType, Value};
+use murano_messaging::{
+    Binding, Client, ConsumeBuilder, Delivery, Exchange, Overflow, Queue, QueueType, Value,
+};
 use pyo3::{
     prelude::*,
     types::{PyBool, PyDict, PyInt, PyString},
@@ -17,6 +19,31 @@ use crate::{
 fn arguments(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, Value)>> {
     let table = value::table("arguments", given)?;
     Ok((&table).into_iter().map(|(key, value)| (key.as_str().to_owned(), value.clone())).collect())
+}
+
+/// Deletes a queue with Python's flags.
+pub async fn delete_queue(
+    core: &Client,
+    name: &str,
+    if_unused: bool,
+    if_empty: bool,
+) -> murano_messaging::Result<u32> {
+    match (if_unused, if_empty) {
+        (false, false) => core.delete_queue(name).await,
+        (true, false) => core.delete_queue_if_unused(name).await,
+        (false, true) => core.delete_queue_if_empty(name).await.map(|()| 0),
+        (true, true) => core.delete_queue_if_unused_and_empty(name).await.map(|()| 0),
+    }
+}
+
+/// Deletes an exchange with Python's flag.
+pub async fn delete_exchange(core: &Client, name: &str, if_unused: bool) -> murano_messaging::Result<()> {
+    if if_unused { core.delete_exchange_if_unused(name).await } else { core.delete_exchange(name).await }
+}
+
+/// Takes a message off a queue with Python's flag.
+pub async fn get(core: &Client, queue: &str, no_ack: bool) -> murano_messaging::Result<Option<Delivery>> {
+    if no_ack { core.get_no_ack(queue).await } else { core.get_with_ack(queue).await }
 }
 
 /// A duration that the broker takes in whole milliseconds, and not 0 of them.

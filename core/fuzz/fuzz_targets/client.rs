@@ -44,7 +44,7 @@ async fn use_up(client: Client) {
     let _ = tokio::join!(
         tokio::time::timeout(Duration::from_secs(3), consuming),
         client.declare_queue(&queue),
-        client.get("q", false),
+        client.get_with_ack("q"),
         client.publish("", "q", Message::text("x")),
     );
     let _ = client.close().await;

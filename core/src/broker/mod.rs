@@ -10,7 +10,7 @@
 //! let client = Client::connect("memory://docs").await?;
 //! client.declare_queue(&Queue::new("hello")).await?;
 //! client.publish("", "hello", Message::new("world")).await?;
-//! let got = client.get("hello", true).await?.expect("a message");
+//! let got = client.get_no_ack("hello").await?.expect("a message");
 //! assert_eq!(got.body(), "world");
 //! # Ok::<(), murano_messaging::Error>(()) }).unwrap();
 //! ```

@@ -24,6 +24,7 @@ impl Client {
     /// Errors: [`crate::ErrorKind::PreconditionFailed`] when it exists with other properties,
     /// [`crate::ErrorKind::ResourceLocked`] when it is exclusive to another connection,
     /// [`crate::ErrorKind::InvalidArgument`] for what no broker can serve.
+    #[doc(alias = "queue_declare")]
     pub async fn declare_queue(&self, queue: &Queue) -> Result<QueueInfo> {
         queue.check()?;
         let name = format!("declare queue '{}'", queue.name());
@@ -46,20 +47,42 @@ impl Client {
     }
 
     /// Deletes a queue and returns how many messages went with it. A queue that does not exist counts as deleted.
+    #[doc(alias = "queue_delete")]
     pub async fn delete_queue(&self, queue: &str) -> Result<u32> {
-        self.delete_queue_if(queue, false, false).await
+        self.queue_delete(queue, false, false).await
     }
 
-    /// Deletes a queue only if nobody consumes it (`if_unused`) and it holds nothing (`if_empty`);
-    /// [`crate::ErrorKind::PreconditionFailed`] otherwise.
+    /// Deletes a queue unless somebody consumes it (`if-unused`), which is [`crate::ErrorKind::PreconditionFailed`].
+    pub async fn delete_queue_if_unused(&self, queue: &str) -> Result<u32> {
+        self.queue_delete(queue, true, false).await
+    }
+
+    /// Deletes a queue unless messages wait in it (`if-empty`), which is [`crate::ErrorKind::PreconditionFailed`].
+    pub async fn delete_queue_if_empty(&self, queue: &str) -> Result<()> {
+        self.queue_delete(queue, false, true).await.map(drop)
+    }
+
+    /// Deletes a queue unless somebody consumes it or messages wait in it, which is
+    /// [`crate::ErrorKind::PreconditionFailed`].
+    pub async fn delete_queue_if_unused_and_empty(&self, queue: &str) -> Result<()> {
+        self.queue_delete(queue, true, true).await.map(drop)
+    }
+
+    /// Deletes a queue only if nobody consumes it (`if_unused`) and it holds nothing (`if_empty`).
+    #[deprecated = "use delete_queue, delete_queue_if_unused, delete_queue_if_empty or delete_queue_if_unused_and_empty"]
     pub async fn delete_queue_if(&self, queue: &str, if_unused: bool, if_empty: bool) -> Result<u32> {
+        self.queue_delete(queue, if_unused, if_empty).await
+    }
+
+    async fn queue_delete(&self, queue: &str, if_unused: bool, if_empty: bool) -> Result<u32> {
         let delete = queue::Delete { queue: existing_queue(queue)?, if_unused, if_empty, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Delete(delete));
         let change = TopologyChange::DeleteQueue(queue.to_owned());
         count(self.call(format!("delete queue '{queue}'"), method, change).await?)
     }
 
-    /// Drops the messages of a queue that nobody has in work; returns how many.
+    /// Drops the ready messages of a queue (not those delivered and unacked); returns how many.
+    #[doc(alias = "queue_purge")]
     pub async fn purge_queue(&self, queue: &str) -> Result<u32> {
         let purge = queue::Purge { queue: existing_queue(queue)?, nowait: false };
         let method = AMQPClass::Queue(queue::AMQPMethod::Purge(purge));
@@ -67,6 +90,7 @@ impl Client {
     }
 
     /// Declares an exchange (AMQP 0-9-1 section 1.6.2.1). Errors: as [`Self::declare_queue`].
+    #[doc(alias = "exchange_declare")]
     pub async fn declare_exchange(&self, exchange: &Exchange) -> Result<()> {
         exchange.check()?;
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange.declare()));
@@ -86,12 +110,24 @@ impl Client {
     }
 
     /// Deletes an exchange. One that does not exist counts as deleted.
+    #[doc(alias = "exchange_delete")]
     pub async fn delete_exchange(&self, exchange: &str) -> Result<()> {
-        self.delete_exchange_if(exchange, false).await
+        self.exchange_delete(exchange, false).await
+    }
+
+    /// Deletes an exchange unless something is bound to it (`if-unused`), which is
+    /// [`crate::ErrorKind::PreconditionFailed`].
+    pub async fn delete_exchange_if_unused(&self, exchange: &str) -> Result<()> {
+        self.exchange_delete(exchange, true).await
     }
 
     /// Deletes an exchange only if nothing is bound to it (`if_unused`).
+    #[deprecated = "use delete_exchange or delete_exchange_if_unused"]
     pub async fn delete_exchange_if(&self, exchange: &str, if_unused: bool) -> Result<()> {
+        self.exchange_delete(exchange, if_unused).await
+    }
+
+    async fn exchange_delete(&self, exchange: &str, if_unused: bool) -> Result<()> {
         let delete =
             exchange::Delete { exchange: short("exchange name", exchange)?, if_unused, nowait: false };
         let method = AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete));
@@ -100,6 +136,8 @@ impl Client {
     }
 
     /// Binds a queue or an exchange to an exchange (AMQP 0-9-1 section 1.7.2.3; RabbitMQ exchange-to-exchange bindings).
+    #[doc(alias = "queue_bind")]
+    #[doc(alias = "exchange_bind")]
     pub async fn bind(&self, binding: &Binding) -> Result<()> {
         binding.check()?;
         let name = format!("bind '{}' to exchange '{}'", binding.destination(), binding.source());
@@ -107,6 +145,7 @@ impl Client {
     }
 
     /// Removes a binding.
+    #[doc(alias = "queue_unbind")]
     pub async fn unbind(&self, binding: &Binding) -> Result<()> {
         binding.check()?;
         let name = format!("unbind '{}' from exchange '{}'", binding.destination(), binding.source());

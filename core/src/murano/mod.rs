@@ -12,7 +12,7 @@
 //! client.publish("", &queue, ExecutionPlan::new("Deploy web", "return 'done'").message()?).await?;
 //!
 //! // The agent may boot later.
-//! let delivery = client.get(&queue, false).await?.expect("the plan");
+//! let delivery = client.get_with_ack(&queue).await?.expect("the plan");
 //! let plan = ExecutionPlan::from_delivery(&delivery)?;
 //! let result = ExecutionResult::done(&plan, "done");
 //! delivery.ack()?;

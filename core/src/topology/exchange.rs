@@ -148,17 +148,26 @@ pub struct Binding {
 }
 
 impl Binding {
+    /// Routes the messages with this routing key, or that match this pattern, from `exchange` to `queue`.
+    pub fn new(
+        queue: impl Into<String>,
+        exchange: impl Into<String>,
+        routing_key: impl Into<String>,
+    ) -> Self {
+        Self::queue(queue, exchange).routing_key(routing_key)
+    }
+
     /// Routes messages from `exchange` to `queue`. For a server-named queue give the name its declare answered with.
     pub fn queue(queue: impl Into<String>, exchange: impl Into<String>) -> Self {
-        Self::new(true, queue.into(), exchange.into())
+        Self::of(true, queue.into(), exchange.into())
     }
 
     /// Routes messages from the exchange `source` to the exchange `destination`.
     pub fn exchange(destination: impl Into<String>, source: impl Into<String>) -> Self {
-        Self::new(false, destination.into(), source.into())
+        Self::of(false, destination.into(), source.into())
     }
 
-    fn new(to_queue: bool, destination: String, source: String) -> Self {
+    fn of(to_queue: bool, destination: String, source: String) -> Self {
         Self { to_queue, destination, source, routing_key: String::new(), arguments: Arguments::default() }
     }
 

@@ -20,6 +20,7 @@ use crate::{
 
 /// How a queue keeps its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum QueueType {
     /// On one node; every feature but a delivery limit.
     Classic,
@@ -79,6 +80,10 @@ impl Overflow {
 /// ```
 /// # use std::time::Duration;
 /// # use murano_messaging::topology::Queue;
+/// // Poison messages go to a dead-letter exchange after five deliveries.
+/// let orders = Queue::quorum("orders").delivery_limit(5).dead_letter_exchange("dead");
+/// // One that the broker names, and that goes with the connection.
+/// let answers = Queue::server_named().exclusive(true);
 /// let plans = Queue::new("agent-17").expires(Duration::from_secs(3600)).max_length(1000);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +112,16 @@ impl Queue {
             max_age: None,
             arguments: Arguments::default(),
         }
+    }
+
+    /// A queue that is replicated by consensus, called `name` ([`QueueType::Quorum`]).
+    pub fn quorum(name: impl Into<String>) -> Self {
+        Self::new(name).queue_type(QueueType::Quorum)
+    }
+
+    /// A log that consumers read from an offset, called `name` ([`QueueType::Stream`]).
+    pub fn stream(name: impl Into<String>) -> Self {
+        Self::new(name).queue_type(QueueType::Stream)
     }
 
     /// A queue that the broker names (`amq.gen-...`); the declare answers with the name. After a lost connection it gets
@@ -364,6 +379,7 @@ impl Queue {
 
 /// What a declare or a passive declare tells about a queue (`queue.declare-ok`).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueInfo {
     /// The queue's name; of a server-named queue, the one the broker gave.
     pub name: String,

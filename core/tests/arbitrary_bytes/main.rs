@@ -123,7 +123,7 @@ async fn use_up(client: &Client, rng: &mut Rng) {
         ends("look up", client.queue_info("q")).await;
     };
     let getting = async || {
-        if let Some(Some(delivery)) = ends("get", client.get("q", false)).await {
+        if let Some(Some(delivery)) = ends("get", client.get_with_ack("q")).await {
             // A stale one does nothing.
             let _ = delivery.ack();
         }

@@ -87,7 +87,7 @@ async fn conversation() -> Vec<u8> {
     consumer.next().await.unwrap().unwrap().ack().unwrap();
     consumer.next().await.unwrap().unwrap().requeue().unwrap();
     consumer.next().await.unwrap().unwrap().reject().unwrap();
-    client.get("dead", false).await.unwrap();
+    client.get_with_ack("dead").await.unwrap();
     consumer.cancel().await.unwrap();
     client.delete_queue("q").await.unwrap();
     client.close().await.unwrap();
@@ -176,7 +176,7 @@ fn no_bytes_of_a_client_harm_the_broker() {
 /// Everybody else is served, and what has gone has gone.
 async fn check(broker: &Broker, control: &Client, seed: u64) {
     control.publish("", "mine", Message::text("still there")).await.unwrap();
-    control.get("mine", true).await.unwrap().unwrap();
+    control.get_no_ack("mine").await.unwrap().unwrap();
     // The control has two connections of its own.
     let until = tokio::time::Instant::now() + Duration::from_secs(120);
     while broker.connections() > 2 {

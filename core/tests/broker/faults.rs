@@ -57,7 +57,7 @@ async fn a_restart_keeps_what_is_durable() {
     broker.restart();
     let client = client(&broker).await;
     assert_eq!(client.queue_info("durable").await.unwrap().message_count, 1);
-    let kept = client.get("durable", true).await.unwrap().unwrap();
+    let kept = client.get_no_ack("durable").await.unwrap().unwrap();
     assert_eq!(kept.body(), "kept");
     for gone in ["transient", "exclusive"] {
         assert_eq!(client.queue_info(gone).await.unwrap_err().kind(), ErrorKind::NotFound);
@@ -157,13 +157,13 @@ async fn what_happens_to_a_message_can_be_watched() {
     let client = client(&broker).await;
     client.declare_queue(&Queue::new("q")).await.unwrap();
     client.publish("", "q", Message::text("x").message_id("m")).await.unwrap();
-    let first = client.get("q", false).await.unwrap().unwrap();
+    let first = client.get_with_ack("q").await.unwrap().unwrap();
     first.requeue().unwrap();
     eventually("it is back", STEP, || async {
         broker.queue_depth("q").is_some_and(|depth| depth.ready == 1)
     })
     .await;
-    client.get("q", false).await.unwrap().unwrap().ack().unwrap();
+    client.get_with_ack("q").await.unwrap().unwrap().ack().unwrap();
     client.close().await.unwrap();
     let seen: Vec<_> = seen.try_iter().collect();
     assert_eq!(seen, ["m into q", "delivered, again: false", "requeued", "delivered, again: true", "acked"]);

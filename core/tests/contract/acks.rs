@@ -44,7 +44,7 @@ async fn what_is_acked_is_gone_and_the_rest_comes_back(env: &Env) {
     // Some were handed out, some had arrived, some had not.
     until_ready(&other, &queue, 16).await;
     for number in 4..20 {
-        let delivery = other.get(&queue, true).await.unwrap().unwrap();
+        let delivery = other.get_no_ack(&queue).await.unwrap().unwrap();
         assert_eq!(text(&delivery), number.to_string());
         // Handed out, it was delivered for certain; the last one can never have been.
         assert!(delivery.redelivered() || number >= 10, "{number}");
@@ -208,18 +208,18 @@ async fn recover_puts_back_what_is_unsettled(env: &Env) {
 async fn getting_takes_one_message_at_a_time(env: &Env) {
     let client = env.client().await;
     let queue = env.queue(&client).await;
-    assert!(client.get(&queue, false).await.unwrap().is_none());
+    assert!(client.get_with_ack(&queue).await.unwrap().is_none());
     send(&client, &queue, numbers(0..4)).await;
-    let first = client.get(&queue, false).await.unwrap().unwrap();
+    let first = client.get_with_ack(&queue).await.unwrap().unwrap();
     assert_eq!((text(&first).as_str(), first.message_count()), ("0", Some(3)));
     assert_eq!((first.exchange(), first.routing_key(), first.consumer_tag()), ("", queue.as_str(), ""));
-    let second = client.get(&queue, false).await.unwrap().unwrap();
+    let second = client.get_with_ack(&queue).await.unwrap().unwrap();
     assert_eq!((text(&second).as_str(), second.message_count()), ("1", Some(2)));
     first.ack().unwrap();
     assert_eq!(first.ack().unwrap_err().kind(), ErrorKind::AlreadySettled);
     second.requeue().unwrap();
     until_ready(&client, &queue, 3).await;
-    let again = client.get(&queue, false).await.unwrap().unwrap();
+    let again = client.get_with_ack(&queue).await.unwrap().unwrap();
     assert_eq!((text(&again).as_str(), again.redelivered()), ("1", true));
     // Dropped unsettled, it goes back.
     drop(again);
@@ -233,7 +233,8 @@ async fn gets_with_and_without_acks_mix(env: &Env) {
     let mut held = Vec::new();
     for number in 0..60 {
         let no_ack = number % 3 == 0;
-        let delivery = client.get(&queue, no_ack).await.unwrap().unwrap();
+        let got = if no_ack { client.get_no_ack(&queue).await } else { client.get_with_ack(&queue).await };
+        let delivery = got.unwrap().unwrap();
         assert_eq!(text(&delivery), number.to_string());
         match number % 3 {
             0 => assert_eq!(delivery.ack().unwrap_err().kind(), ErrorKind::InvalidArgument),
@@ -255,7 +256,7 @@ async fn concurrent_gets_take_each_message_once(env: &Env) {
     send(&client, &queue, numbers(0..400)).await;
     let seen = std::sync::Mutex::new(Vec::new());
     all((0..20).map(|_| async {
-        while let Some(delivery) = client.get(&queue, false).await.unwrap() {
+        while let Some(delivery) = client.get_with_ack(&queue).await.unwrap() {
             seen.lock().unwrap().push(text(&delivery).parse::<u32>().unwrap());
             delivery.ack().unwrap();
         }
@@ -270,7 +271,7 @@ async fn concurrent_gets_take_each_message_once(env: &Env) {
 
 /// Takes a message without acks, and has the channel it came on closed, so that its number is free for another.
 async fn got_on_a_channel_that_is_gone(env: &Env, client: &Client, queue: &str) -> Delivery {
-    let delivery = client.get(queue, true).await.unwrap().unwrap();
+    let delivery = client.get_no_ack(queue).await.unwrap().unwrap();
     let error = client.queue_info(&env.unique("missing")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     delivery
@@ -281,7 +282,7 @@ async fn a_message_without_acks_that_is_dropped_harms_no_other(env: &Env) {
     let queue = env.queue(&client).await;
     send(&client, &queue, numbers(0..3)).await;
     let without = got_on_a_channel_that_is_gone(env, &client, &queue).await;
-    let held = client.get(&queue, false).await.unwrap().unwrap();
+    let held = client.get_with_ack(&queue).await.unwrap().unwrap();
     drop(without);
     // Behind the drop in the engine's inbox.
     client.queue_info(&queue).await.unwrap();
@@ -297,12 +298,12 @@ async fn a_message_without_acks_that_is_dropped_during_a_get_harms_no_other(env:
     send(&client, &queue, numbers(0..4)).await;
     let without = got_on_a_channel_that_is_gone(env, &client, &queue).await;
     // The get is asked for first, and as a rule under way at the drop: a broker may also have answered it.
-    let (got, ()) = tokio::join!(biased; client.get(&empty, false), async { drop(without) });
+    let (got, ()) = tokio::join!(biased; client.get_with_ack(&empty), async { drop(without) });
     assert!(got.unwrap().is_none());
-    let first = client.get(&queue, false).await.unwrap().unwrap();
-    let second = client.get(&queue, false).await.unwrap().unwrap();
+    let first = client.get_with_ack(&queue).await.unwrap().unwrap();
+    let second = client.get_with_ack(&queue).await.unwrap().unwrap();
     // The drop requeues its message and no other.
-    let (third, ()) = tokio::join!(biased; client.get(&queue, false), async { drop(first) });
+    let (third, ()) = tokio::join!(biased; client.get_with_ack(&queue), async { drop(first) });
     let third = third.unwrap().unwrap();
     client.queue_info(&queue).await.unwrap();
     assert!(!second.is_stale() && !third.is_stale());

@@ -155,7 +155,7 @@ async fn an_exclusive_consumer_is_alone(env: &Env) {
         assert!(error.reply_text().unwrap().contains(&refusal), "{error}");
     }
     // Getting is not consuming, and RabbitMQ leaves it to anybody.
-    assert!(client.get(&queue, true).await.unwrap().is_none());
+    assert!(client.get_no_ack(&queue).await.unwrap().is_none());
     send(&client, &queue, ["x"]).await;
     assert_eq!(next_text(&alone).await, "x");
     alone.cancel().await.unwrap();
@@ -309,5 +309,5 @@ async fn a_consumer_that_is_given_up_while_it_starts_gives_everything_back(env: 
     until_ready(&client, &queue, 10).await;
     let consumer = client.consume(queue.as_str()).start().await.unwrap();
     assert_eq!(next_text(&consumer).await, "0");
-    assert!(events.try_next().is_none(), "the connection was lost over it");
+    assert!(events.try_recv().is_none(), "the connection was lost over it");
 }

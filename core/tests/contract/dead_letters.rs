@@ -226,7 +226,7 @@ async fn a_dead_letter_keeps_its_key_unless_the_queue_has_another(env: &Env) {
     let queue = env.queue_with(&client, |queue| queue.dead_letter_exchange(exchange.as_str())).await;
     client.bind(&Binding::queue(queue.as_str(), "amq.direct").routing_key(queue.as_str())).await.unwrap();
     client.publish("amq.direct", &queue, Message::text("x")).await.unwrap();
-    client.get(&queue, false).await.unwrap().unwrap().reject().unwrap();
+    client.get_with_ack(&queue).await.unwrap().unwrap().reject().unwrap();
     until_ready(&client, &dead, 1).await;
     let letter = get(&client, &dead).await;
     assert_eq!((letter.exchange(), letter.routing_key()), (exchange.as_str(), queue.as_str()));
@@ -238,12 +238,12 @@ async fn a_dead_letter_to_nowhere_is_dropped(env: &Env) {
     let nowhere = env.unique("later");
     let queue = env.queue_with(&client, |queue| queue.dead_letter_exchange(nowhere.as_str())).await;
     send(&client, &queue, ["lost", "kept"]).await;
-    client.get(&queue, false).await.unwrap().unwrap().reject().unwrap();
+    client.get_with_ack(&queue).await.unwrap().unwrap().reject().unwrap();
     // It need not have been there when the queue was declared.
     client.declare_exchange(&Exchange::fanout(nowhere.as_str())).await.unwrap();
     let dead = env.queue(&client).await;
     client.bind(&Binding::queue(dead.as_str(), nowhere.as_str())).await.unwrap();
-    client.get(&queue, false).await.unwrap().unwrap().reject().unwrap();
+    client.get_with_ack(&queue).await.unwrap().unwrap().reject().unwrap();
     until_ready(&client, &dead, 1).await;
     assert_eq!(text(&get(&client, &dead).await), "kept");
 }

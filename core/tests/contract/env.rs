@@ -110,7 +110,7 @@ pub async fn next_texts(consumer: &Consumer, count: usize) -> Vec<String> {
 
 /// Takes one message, which must be there.
 pub async fn get(client: &Client, queue: &str) -> Delivery {
-    let delivery = client.get(queue, false).await.unwrap().expect("a message is there");
+    let delivery = client.get_with_ack(queue).await.unwrap().expect("a message is there");
     delivery.ack().unwrap();
     delivery
 }
@@ -118,7 +118,7 @@ pub async fn get(client: &Client, queue: &str) -> Delivery {
 /// Takes everything that is in a queue now, in order.
 pub async fn take_all(client: &Client, queue: &str) -> Vec<String> {
     let mut texts = Vec::new();
-    while let Some(delivery) = client.get(queue, true).await.unwrap() {
+    while let Some(delivery) = client.get_no_ack(queue).await.unwrap() {
         texts.push(text(&delivery));
     }
     texts

@@ -269,12 +269,12 @@ async fn thousands_of_gets_without_acks_are_in_flight_among_refused_ones(env: &E
     let seen = Mutex::new(BTreeSet::new());
     let get = async |round: u32| {
         if round.is_multiple_of(500) {
-            let refused = client.get(&nothing, true).await.unwrap_err();
+            let refused = client.get_no_ack(&nothing).await.unwrap_err();
             assert_eq!(refused.kind(), ErrorKind::NotFound);
         }
-        let delivery = client.get(&queue, true).await.unwrap().unwrap();
+        let delivery = client.get_no_ack(&queue).await.unwrap().unwrap();
         assert!(seen.lock().unwrap().insert(text(&delivery)));
     };
     within("the gets", STEP, all((0..COUNT).map(get))).await;
-    assert!(client.get(&queue, true).await.unwrap().is_none());
+    assert!(client.get_no_ack(&queue).await.unwrap().is_none());
 }

@@ -76,7 +76,7 @@ async fn closing_ends_everything_else(env: &Env) {
     let closed = [
         client.queue_info(&queue).await.map(|_| ()),
         client.declare_queue(&Queue::new(queue.as_str())).await.map(|_| ()),
-        client.get(&queue, true).await.map(|_| ()),
+        client.get_no_ack(&queue).await.map(|_| ()),
         client.consume(queue.as_str()).start().await.map(|_| ()),
         publisher.publish(Message::text("x")).await,
         publisher.publish_deferred(Message::text("x")).await.map(|_| ()),
@@ -102,8 +102,8 @@ async fn closing_ends_everything_else(env: &Env) {
     assert!(matches!(first, Some(Event::Closed { role: Role::Main, reason: None })), "{first:?}");
     assert!(within("the end of the events", STEP, late.next()).await.is_none());
     let mut late = client.events();
-    assert!(matches!(late.try_next(), Some(Event::Closed { .. })));
-    assert!(late.try_next().is_none());
+    assert!(matches!(late.try_recv(), Some(Event::Closed { .. })));
+    assert!(late.try_recv().is_none());
 }
 
 async fn closing_sends_the_last_acks(env: &Env) {
@@ -189,7 +189,7 @@ async fn the_publishing_connection_opens_at_the_first_publish(env: &Env) {
     let queue = env.queue(&client).await;
     let mut connected_to_publish = || {
         let mut connected = 0;
-        while let Some(event) = events.try_next() {
+        while let Some(event) = events.try_recv() {
             connected += u32::from(matches!(event, Event::Connected { role: Role::Publish, .. }));
         }
         connected
@@ -237,7 +237,7 @@ async fn an_idle_client_keeps_its_connection(env: &Env) {
     let clock = env.queue_with(&other, |queue| queue.expires(Duration::from_secs(4))).await;
     until_gone(&other, &clock).await;
     assert_eq!(client.stats().reconnects, 0);
-    assert_eq!(text(&client.get(&queue, true).await.unwrap().unwrap()), "x");
+    assert_eq!(text(&client.get_no_ack(&queue).await.unwrap().unwrap()), "x");
 }
 
 async fn channels_run_out_without_harm(env: &Env) {

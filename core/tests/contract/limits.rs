@@ -69,7 +69,7 @@ async fn messages_expire_by_the_queues_ttl(env: &Env) {
     send(&client, &queue, numbers(0..10)).await;
     until_ready(&client, &queue, 0).await;
     assert!(start.elapsed() >= SHORT);
-    assert!(client.get(&queue, true).await.unwrap().is_none());
+    assert!(client.get_no_ack(&queue).await.unwrap().is_none());
     // What is delivered in time stays with its consumer.
     let consumer = client.consume(queue.as_str()).start().await.unwrap();
     send(&client, &queue, ["in time"]).await;
@@ -87,7 +87,7 @@ async fn a_message_expires_by_its_own_ttl(env: &Env) {
     client.publish("", &queue, Message::text("for ever")).await.unwrap();
     until_ready(&client, &queue, 2).await;
     assert!(start.elapsed() >= SHORT);
-    let delivery = client.get(&queue, true).await.unwrap().unwrap();
+    let delivery = client.get_no_ack(&queue).await.unwrap().unwrap();
     assert_eq!(text(&delivery), "long");
     let expected = (STEP * 10).as_millis().to_string();
     assert_eq!(delivery.properties().expiration().as_ref().unwrap().as_str(), expected);
@@ -101,7 +101,7 @@ async fn a_ttl_of_zero_keeps_only_what_a_consumer_is_ready_for(env: &Env) {
     let client = env.client().await;
     let queue = env.queue(&client).await;
     client.publish("", &queue, Message::text("nobody").expiration(Duration::ZERO)).await.unwrap();
-    assert!(client.get(&queue, true).await.unwrap().is_none());
+    assert!(client.get_no_ack(&queue).await.unwrap().is_none());
     let consumer = client.consume(queue.as_str()).prefetch(1).start().await.unwrap();
     client.publish("", &queue, Message::text("taken").expiration(Duration::ZERO)).await.unwrap();
     let held = next(&consumer).await;
@@ -120,7 +120,7 @@ async fn a_full_queue_drops_its_head(env: &Env) {
     assert_eq!(take_all(&client, &queue).await, numbers(7..10));
     // What is in work does not count.
     send(&client, &queue, numbers(0..3)).await;
-    let held = client.get(&queue, false).await.unwrap().unwrap();
+    let held = client.get_with_ack(&queue).await.unwrap().unwrap();
     send(&client, &queue, numbers(3..4)).await;
     assert_eq!(take_all(&client, &queue).await, numbers(1..4));
     held.ack().unwrap();
@@ -159,9 +159,9 @@ async fn a_queue_is_full_by_bytes(env: &Env) {
         client.publish("", &queue, Message::new(vec![number as u8; size])).await.unwrap();
     }
     // 900 and 200 are more than 1000 together.
-    let left = client.get(&queue, true).await.unwrap().unwrap();
+    let left = client.get_no_ack(&queue).await.unwrap().unwrap();
     assert_eq!(left.body().as_ref(), [4; 200]);
-    assert!(client.get(&queue, true).await.unwrap().is_none());
+    assert!(client.get_no_ack(&queue).await.unwrap().is_none());
 }
 
 async fn higher_priorities_come_first(env: &Env) {

@@ -159,7 +159,7 @@ async fn headers_survive_a_broker_that_adds_its_own(env: &Env) {
         .queue_with(&client, |queue| queue.dead_letter_exchange("").dead_letter_routing_key(dead.as_str()))
         .await;
     client.publish("", &queue, Message::new("x").headers(every_type())).await.unwrap();
-    client.get(&queue, false).await.unwrap().unwrap().reject().unwrap();
+    client.get_with_ack(&queue).await.unwrap().unwrap().reject().unwrap();
     until_ready(&client, &dead, 1).await;
     let letter = get(&client, &dead).await;
     let arrived = letter.properties().headers().clone().unwrap();

@@ -295,7 +295,7 @@ async fn what_cannot_be_sent_is_refused_locally(env: &Env) {
         client.declare_queue(&murano_messaging::Queue::new(&*long)).await.map(|_| ()),
         client.declare_exchange(&Exchange::direct(&*long)).await,
         client.queue_info(&long).await.map(|_| ()),
-        client.get(&long, true).await.map(|_| ()),
+        client.get_no_ack(&long).await.map(|_| ()),
         client.consume(&*long).start().await.map(|_| ()),
         client.bind(&murano_messaging::Binding::queue(&*queue, "amq.topic").routing_key(&*long)).await,
     ] {
@@ -307,6 +307,6 @@ async fn what_cannot_be_sent_is_refused_locally(env: &Env) {
         .publish("", &queue, message().correlation_id(&*most).header(&*most, i64::MAX as u64))
         .await
         .unwrap();
-    let delivery = client.get(&queue, true).await.unwrap().unwrap();
+    let delivery = client.get_no_ack(&queue).await.unwrap().unwrap();
     assert_eq!(delivery.properties().correlation_id().as_ref().unwrap().as_str(), most);
 }

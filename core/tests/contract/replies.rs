@@ -114,7 +114,7 @@ async fn requests_fail_on_their_own(env: &Env) {
     let _answers = gone.consume(REPLY_TO).no_ack(true).start().await.unwrap();
     let quiet = env.queue(&client).await;
     gone.publish("", &quiet, request("gone")).await.unwrap();
-    let asked = client.get(&quiet, true).await.unwrap().unwrap();
+    let asked = client.get_no_ack(&quiet).await.unwrap().unwrap();
     gone.close().await.unwrap();
     let reply_to = asked.properties().reply_to().clone().unwrap();
     client.publish("", reply_to.as_str(), Message::text("too late")).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_passive_declare_of_direct_reply_to_is_answered(env: &Env) {
     assert_eq!((info.name.as_str(), info.message_count, info.consumer_count), (REPLY_TO, 0, 1));
     let _answers = gone.consume(REPLY_TO).no_ack(true).start().await.unwrap();
     gone.publish("", &queue, request("?")).await.unwrap();
-    let asked = client.get(&queue, true).await.unwrap().unwrap();
+    let asked = client.get_no_ack(&queue).await.unwrap().unwrap();
     let address = asked.properties().reply_to().clone().unwrap();
     let info = client.queue_info(address.as_str()).await.unwrap();
     assert_eq!((info.message_count, info.consumer_count), (0, 1));

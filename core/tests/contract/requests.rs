@@ -68,7 +68,7 @@ async fn a_request_without_a_reply_times_out_and_a_late_reply_is_nobodys(env: &E
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(error.outcome_unknown(), "the request may have been carried out");
     assert!(error.to_string().contains(&queue), "{error}");
-    let request = client.get(&queue, true).await.unwrap().unwrap();
+    let request = client.get_no_ack(&queue).await.unwrap().unwrap();
     let (to, id) = (request.properties().reply_to().clone(), request.properties().correlation_id().clone());
     let late = Message::text("late").correlation_id(id.unwrap().as_str());
     client.publish("", to.unwrap().as_str(), late).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_correlation_id_is_kept_and_is_used_once_at_a_time(env: &Env) {
         tokio::spawn(async move { client.request("", &queue, asked()).await })
     };
     let request = loop {
-        if let Some(request) = client.get(&queue, true).await.unwrap() {
+        if let Some(request) = client.get_no_ack(&queue).await.unwrap() {
             break request;
         }
     };

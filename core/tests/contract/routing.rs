@@ -52,7 +52,7 @@ async fn the_default_exchange_routes_by_queue_name(env: &Env) {
     let (queue, missing) = (env.queue(&client).await, env.unique("missing"));
     assert!(routed(&client, "", &queue, Message::text("x")).await);
     assert!(!routed(&client, "", &missing, Message::text("x")).await);
-    let delivery = client.get(&queue, true).await.unwrap().unwrap();
+    let delivery = client.get_no_ack(&queue).await.unwrap().unwrap();
     assert_eq!((delivery.exchange(), delivery.routing_key()), ("", queue.as_str()));
 }
 
@@ -208,7 +208,7 @@ async fn exchanges_bound_to_exchanges_route_once(env: &Env) {
     }
     assert_eq!(take_all(&client, &queue).await, ["a.b", "a.c"]);
     assert!(routed(&client, &source, "a.b", Message::text("x")).await);
-    let delivery = client.get(&queue, true).await.unwrap().unwrap();
+    let delivery = client.get_no_ack(&queue).await.unwrap().unwrap();
     assert_eq!(delivery.exchange(), source, "the exchange it was published to");
     bind(&client, &queue, &right, "x.b").await;
     assert!(routed(&client, &source, "x.b", Message::text("now")).await);
@@ -231,7 +231,7 @@ async fn an_alternate_exchange_takes_what_nothing_else_does(env: &Env) {
     assert!(routed(&client, &name, "known", Message::text("known")).await);
     assert!(routed(&client, &name, "unknown", Message::text("unknown")).await);
     assert_eq!(take_all(&client, &known).await, ["known"]);
-    let delivery = client.get(&rest, true).await.unwrap().unwrap();
+    let delivery = client.get_no_ack(&rest).await.unwrap().unwrap();
     assert_eq!((delivery.exchange(), delivery.routing_key()), (name.as_str(), "unknown"));
     assert_eq!(take_all(&client, &rest).await, [""; 0]);
 }
@@ -265,7 +265,7 @@ async fn extra_routing_keys_route_too(env: &Env) {
     let message = Message::text("copies").header("CC", vec![key(1)]).header("BCC", vec![key(2)]);
     assert!(routed(&client, "", &queues[0], message).await);
     for queue in &queues {
-        let delivery = client.get(queue, true).await.unwrap().unwrap();
+        let delivery = client.get_no_ack(queue).await.unwrap().unwrap();
         assert_eq!(delivery.routing_key(), queues[0]);
         let headers = delivery.properties().headers().clone().unwrap_or_default();
         assert!(headers.contains_key("CC"));

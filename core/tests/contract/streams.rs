@@ -137,7 +137,7 @@ async fn a_stream_needs_a_prefetch(env: &Env) {
     assert_eq!(consumer.set_prefetch(0).await.unwrap_err().kind(), ErrorKind::InvalidArgument);
     send(&client, &queue, ["0"]).await;
     assert_reads(&consumer, 0..1).await;
-    let error = client.get(&queue, false).await.unwrap_err();
+    let error = client.get_with_ack(&queue).await.unwrap_err();
     assert_eq!(error.reply_code(), Some(540), "a stream cannot be got from: {error}");
 }
 

@@ -74,7 +74,7 @@ async fn looking_up_what_is_not_there_is_404(env: &Env) {
     let not_found = ErrorKind::NotFound;
     assert_refused(client.queue_info(&name).await, not_found, 404, &[&queue]);
     assert_refused(client.purge_queue(&name).await, not_found, 404, &[&queue]);
-    assert_refused(client.get(&name, false).await, not_found, 404, &[&queue]);
+    assert_refused(client.get_with_ack(&name).await, not_found, 404, &[&queue]);
     assert_refused(client.consume(name.as_str()).start().await, not_found, 404, &[&queue]);
     assert_refused(client.check_exchange(&name).await, not_found, 404, &[&exchange]);
     // The client goes on.
@@ -143,7 +143,7 @@ async fn an_exclusive_queue_of_another_connection_is_405(env: &Env) {
     assert_refused(other.queue_info(&name).await, locked, 405, &[&text]);
     assert_refused(other.purge_queue(&name).await, locked, 405, &[&text]);
     assert_refused(other.delete_queue(&name).await, locked, 405, &[&text]);
-    assert_refused(other.get(&name, false).await, locked, 405, &[&text]);
+    assert_refused(other.get_with_ack(&name).await, locked, 405, &[&text]);
     assert_refused(other.consume(name.as_str()).start().await, locked, 405, &[&text]);
     let binding = Binding::queue(name.as_str(), "amq.direct").routing_key("k");
     assert_refused(other.bind(&binding).await, locked, 405, &[&text]);
@@ -168,8 +168,8 @@ async fn a_server_named_queue_has_the_brokers_name(env: &Env) {
     assert!(first.starts_with("amq.gen-") && second.starts_with("amq.gen-"), "{first} {second}");
     assert_ne!(first, second);
     send(&client, &first, ["x"]).await;
-    assert_eq!(text(&client.get(&first, true).await.unwrap().unwrap()), "x");
-    assert!(client.get(&second, true).await.unwrap().is_none());
+    assert_eq!(text(&client.get_no_ack(&first).await.unwrap().unwrap()), "x");
+    assert!(client.get_no_ack(&second).await.unwrap().is_none());
 }
 
 async fn a_queue_in_use_or_with_messages_is_deleted_only_unconditionally(env: &Env) {
@@ -177,17 +177,17 @@ async fn a_queue_in_use_or_with_messages_is_deleted_only_unconditionally(env: &E
     let name = env.queue(&client).await;
     send(&client, &name, ["1", "2"]).await;
     let failed = ErrorKind::PreconditionFailed;
-    let refused = client.delete_queue_if(&name, false, true).await;
+    let refused = client.delete_queue_if_empty(&name).await;
     assert_refused(refused, failed, 406, &["PRECONDITION_FAILED", &name, "not empty"]);
     let consumer = client.consume(name.as_str()).prefetch(1).start().await.unwrap();
-    let refused = client.delete_queue_if(&name, true, false).await;
+    let refused = client.delete_queue_if_unused(&name).await;
     assert_refused(refused, failed, 406, &["PRECONDITION_FAILED", &name, "in use"]);
     consumer.cancel().await.unwrap();
     until_ready(&client, &name, 2).await;
-    assert_eq!(client.delete_queue_if(&name, true, false).await.unwrap(), 2);
+    assert_eq!(client.delete_queue_if_unused(&name).await.unwrap(), 2);
     assert!(!exists(&client, &name).await);
     client.declare_queue(&Queue::new(name.as_str())).await.unwrap();
-    assert_eq!(client.delete_queue_if(&name, true, true).await.unwrap(), 0);
+    client.delete_queue_if_unused_and_empty(&name).await.unwrap();
 }
 
 async fn a_purge_counts_what_it_dropped(env: &Env) {
@@ -195,7 +195,7 @@ async fn a_purge_counts_what_it_dropped(env: &Env) {
     let name = env.queue(&client).await;
     assert_eq!(client.purge_queue(&name).await.unwrap(), 0);
     send(&client, &name, ["1", "2", "3", "4"]).await;
-    let held = client.get(&name, false).await.unwrap().unwrap();
+    let held = client.get_with_ack(&name).await.unwrap().unwrap();
     assert_eq!(client.purge_queue(&name).await.unwrap(), 3);
     assert_eq!(client.queue_info(&name).await.unwrap().message_count, 0);
     // What is in work is not purged.
@@ -230,7 +230,7 @@ async fn an_exchange_in_use_is_deleted_only_unconditionally(env: &Env) {
     client.declare_exchange(&Exchange::direct(exchange.as_str())).await.unwrap();
     let binding = Binding::queue(queue.as_str(), exchange.as_str()).routing_key("k");
     client.bind(&binding).await.unwrap();
-    let refused = client.delete_exchange_if(&exchange, true).await;
+    let refused = client.delete_exchange_if_unused(&exchange).await;
     assert_refused(
         refused,
         ErrorKind::PreconditionFailed,
@@ -238,7 +238,7 @@ async fn an_exchange_in_use_is_deleted_only_unconditionally(env: &Env) {
         &["PRECONDITION_FAILED", &exchange, "in use"],
     );
     client.unbind(&binding).await.unwrap();
-    client.delete_exchange_if(&exchange, true).await.unwrap();
+    client.delete_exchange_if_unused(&exchange).await.unwrap();
     assert_refused(client.check_exchange(&exchange).await, ErrorKind::NotFound, 404, &[&exchange]);
 }
 

@@ -32,7 +32,7 @@ async fn one_forbidden_routing_key_among_many_in_flight_fails_alone_and_for_cert
         }
     }
     let mut seen = std::collections::BTreeSet::new();
-    while let Some(delivery) = client.get(&queue, true).await.unwrap() {
+    while let Some(delivery) = client.get_no_ack(&queue).await.unwrap() {
         seen.insert(String::from_utf8(delivery.body().to_vec()).unwrap());
     }
     assert_eq!((seen.len(), seen.contains("100")), (199, false));

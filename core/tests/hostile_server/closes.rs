@@ -154,7 +154,7 @@ async fn a_message_of_a_closed_channel_is_dropped() {
     held.send(()).unwrap();
     assert_eq!(end_of(&consumer).await.kind(), ErrorKind::PreconditionFailed);
     assert!(old.is_stale());
-    let new = within("a message", LONG, client.get("q", false)).await.unwrap().unwrap();
+    let new = within("a message", LONG, client.get_with_ack("q")).await.unwrap().unwrap();
     drop(old);
     // Behind the drop in the engine's inbox.
     within("the client lives", LONG, client.queue_info("q")).await.unwrap();
@@ -178,7 +178,7 @@ async fn a_channel_for_a_get_that_is_refused() {
     })
     .await;
     let client = server.client().await;
-    let got = within("a message", LONG, client.get("q", false)).await.unwrap().unwrap();
+    let got = within("a message", LONG, client.get_with_ack("q")).await.unwrap().unwrap();
     got.ack().unwrap();
     drop((got, client));
     server.end().await;

@@ -248,7 +248,7 @@ async fn message_for_a_get_that_was_not_answered_yet() {
     })
     .await;
     let client = server.client().await;
-    let error = within("the error", LONG, client.get("q", false)).await.unwrap_err();
+    let error = within("the error", LONG, client.get_with_ack("q")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     assert!(error.to_string().contains("consumes nothing"), "{error}");
     assert_eq!(server.end().await.0, 503);
@@ -266,7 +266,7 @@ async fn no_answer_at_all() {
     let (queue, consumer, got, published) = tokio::join!(
         client.queue_info("q"),
         client.consume("q").start(),
-        client.get("q", false),
+        client.get_with_ack("q"),
         // Its connection is refused, which ends its engine.
         client.publish("", "q", Message::text("x")),
     );

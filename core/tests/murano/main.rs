@@ -24,7 +24,7 @@ const QUEUE: &str = "e7f1c-hweb-0";
 const BODY: &str = r#"{"ID": "17", "Name": "naïve"}"#;
 
 async fn next(client: &Client, queue: &str) -> Delivery {
-    within("a message", Duration::from_secs(30), client.get(queue, true)).await.unwrap().unwrap()
+    within("a message", Duration::from_secs(30), client.get_no_ack(queue)).await.unwrap().unwrap()
 }
 
 #[test]

@@ -463,7 +463,7 @@ async fn churn(
         }
         sleep(Duration::from_millis(rng.u64(0..500))).await;
         if queue {
-            check("get", &ledger, client.get(&name, true)).await;
+            check("get", &ledger, client.get_no_ack(&name)).await;
         }
         check("delete", &ledger, client.delete_queue(&name)).await;
         check("delete exchange", &ledger, client.delete_exchange(&exchange_name(number))).await;

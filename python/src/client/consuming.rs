@@ -70,7 +70,7 @@ impl BaseClient {
         let (queue, no_ack) = (text("queue", queue)?, no_ack.flag("no_ack", false)?);
         let (core, api) = (self.within(timeout.as_ref())?, self.api);
         run(py, api, async move {
-            let delivery = core.get(&queue, no_ack).await?;
+            let delivery = crate::topology::get(&core, &queue, no_ack).await?;
             Ok(delivery.map(|delivery| (api, delivery)))
         })
     }

@@ -115,7 +115,7 @@ impl BaseClient {
         let (core, name) = (self.within(timeout.as_ref())?, text("name", name)?);
         let if_unused = if_unused.flag("if_unused", false)?;
         let if_empty = if_empty.flag("if_empty", false)?;
-        run(py, self.api, async move { core.delete_queue_if(&name, if_unused, if_empty).await })
+        run(py, self.api, async move { topology::delete_queue(&core, &name, if_unused, if_empty).await })
     }
 
     /// Drops the messages of a queue that nobody has in work and returns how many. Raises `NotFoundError`.
@@ -181,7 +181,7 @@ impl BaseClient {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (core, name) = (self.within(timeout.as_ref())?, text("name", name)?);
         let if_unused = if_unused.flag("if_unused", false)?;
-        run(py, self.api, async move { core.delete_exchange_if(&name, if_unused).await })
+        run(py, self.api, async move { topology::delete_exchange(&core, &name, if_unused).await })
     }
 
     /// Binds a queue to an exchange: messages whose routing key matches go there. `arguments` are what a headers exchange

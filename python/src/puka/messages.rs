@@ -263,8 +263,9 @@ impl PukaClient {
     ) -> PyResult<u64> {
         let (py, this) = (slf.py(), slf.as_super().as_super().get());
         let core = this.ready(py)?;
-        let work: Operation =
-            Box::pin(async move { Ok(Done::Got(core.get(&queue.0, no_ack.0).await?.map(Box::new))) });
+        let work: Operation = Box::pin(async move {
+            Ok(Done::Got(crate::topology::get(&core, &queue.0, no_ack.0).await?.map(Box::new)))
+        });
         let mut promise = Promise::new(Work::Operation(work), self::callback(callback));
         promise.no_ack = no_ack.0;
         Ok(this.promises()?.insert(promise))

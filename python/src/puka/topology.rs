@@ -87,7 +87,7 @@ impl PukaTopology {
         let (py, this) = (slf.py(), slf.as_super().get());
         let core = this.ready(py)?;
         let work = Box::pin(async move {
-            core.delete_exchange_if(&exchange.0, if_unused.0).await?;
+            crate::topology::delete_exchange(&core, &exchange.0, if_unused.0).await?;
             Ok(Done::Given(Given::Empty(Frame::ExchangeDeleteOk)))
         });
         this.promise(work, callback)
@@ -182,7 +182,7 @@ impl PukaTopology {
         let (py, this) = (slf.py(), slf.as_super().get());
         let core = this.ready(py)?;
         let work = Box::pin(async move {
-            let count = core.delete_queue_if(&queue.0, if_unused.0, if_empty.0).await?;
+            let count = crate::topology::delete_queue(&core, &queue.0, if_unused.0, if_empty.0).await?;
             Ok(Done::Given(Given::Count(Frame::QueueDeleteOk, count)))
         });
         this.promise(work, callback)
