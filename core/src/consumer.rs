@@ -1,6 +1,7 @@
 //! Consuming: a stream of deliveries on a channel of its own.
 
 use std::{
+    future::{Future, IntoFuture},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -16,6 +17,7 @@ use crate::{
     client::{connections::DIRECT_REPLY_TO, existing_queue},
     delivery::Delivery,
     engine::{
+        acks::OnDrop,
         command::{Command, Pending},
         delivery_queue::{ConsumerRequest, DeliveryQueue},
         publish::Publishing,
@@ -54,6 +56,7 @@ impl Client {
                 exclusive: false,
                 arguments: FieldTable::default(),
                 resume: false,
+                on_drop: OnDrop::Keep,
                 stream: false,
             },
             tag: None,
@@ -64,7 +67,8 @@ impl Client {
 }
 
 impl ConsumeBuilder {
-    /// How many unsettled messages the broker sends ahead (`basic.qos`); 0 for no limit.
+    /// How many unsettled messages the broker sends ahead (`basic.qos`); 0 for no limit. In RabbitMQ 4 a lost connection
+    /// counts against the delivery limit of all of them, if their queue is a quorum queue.
     pub fn prefetch(mut self, messages: u16) -> Self {
         self.request.prefetch = messages;
         self
@@ -123,7 +127,14 @@ impl ConsumeBuilder {
         self
     }
 
-    /// Starts consuming. Errors: [`crate::ErrorKind::NotFound`], [`crate::ErrorKind::AccessRefused`],
+    /// What becomes of a delivery that is dropped unsettled while the consumer runs. Default: it keeps its place in the
+    /// prefetch, and a warning in the log names consumer and delivery tag.
+    pub fn on_drop(mut self, on_drop: OnDrop) -> Self {
+        self.request.on_drop = on_drop;
+        self
+    }
+
+    /// Starts consuming; so does awaiting the builder. Errors: [`crate::ErrorKind::NotFound`], [`crate::ErrorKind::AccessRefused`],
     /// [`crate::ErrorKind::ResourceLocked`], [`crate::ErrorKind::InvalidArgument`].
     pub async fn start(mut self) -> Result<Consumer> {
         if let Some(defect) = self.defect {
@@ -163,8 +174,12 @@ impl ConsumeBuilder {
             requests
         });
         let name = format!("consume queue '{}'", self.request.queue);
-        let incoming =
-            DeliveryQueue::new(client.0.next_consumer(), client.0.main.clone(), self.request, requests);
+        let incoming = DeliveryQueue::new(
+            client.0.next_consumer(),
+            client.0.main.budget.clone(),
+            self.request,
+            requests,
+        );
         // Made before the answer is there, so that giving up the wait cancels the consumer.
         let consumer = Consumer { client, incoming: incoming.clone() };
         consumer.client.ask(name, |reply| Command::Consume { incoming, reply }).await?;
@@ -172,7 +187,45 @@ impl ConsumeBuilder {
     }
 }
 
-/// A stream of deliveries. It survives reconnects: the same stream goes on with the same tag.
+impl IntoFuture for ConsumeBuilder {
+    type Output = Result<Consumer>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Result<Consumer>> + Send>>;
+
+    /// [`Self::start`].
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.start())
+    }
+}
+
+/// A stream of deliveries. It survives reconnects: the same stream continues with the same tag.
+///
+/// ```
+/// # #[cfg(feature = "broker")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> murano_messaging::Result<()> {
+/// use murano_messaging::{Client, Message, Queue};
+///
+/// let client = Client::connect("memory://consumer-docs").await?;
+/// client.declare_queue(&Queue::new("tasks")).await?;
+/// client.publish("", "tasks", Message::text("clean up")).await?;
+/// let consumer = client.consume("tasks").prefetch(20).await?;
+/// while let Some(delivery) = consumer.next().await {
+///     let delivery = delivery?;
+///     println!("{:?}", delivery.body());
+///     delivery.ack()?;
+/// #   break;
+/// }
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "broker"))]
+/// # fn main() {}
+/// ```
+///
+/// Several tasks share one as an [`Arc`]: [`Self::next`] takes `&self`, and each delivery goes to one of them. It is not
+/// `Clone`, because dropping it cancels it: with an `Arc` that happens when the last task lets go.
+///
+/// In RabbitMQ 4 each lost connection counts against the delivery limit (20 by default) of all that a quorum queue had sent
+/// ahead and nobody had settled: a smaller prefetch puts fewer messages at risk (RabbitMQ, quorum queues, poison messages).
 ///
 /// It yields `Err` once, then `None`, when it ended for a reason ([`crate::ErrorKind::ConsumerCancelled`],
 /// [`crate::ErrorKind::PreconditionFailed`] after the broker's ack timeout, the loss of a connection that is not
@@ -197,8 +250,14 @@ impl Consumer {
     }
 
     /// A delivery that is there already, without waiting; `Pending` when there is none yet.
+    pub fn try_recv(&self) -> Poll<Option<Result<Delivery>>> {
+        self.incoming.try_recv()
+    }
+
+    /// [`Self::try_recv`].
+    #[deprecated(note = "renamed to try_recv: `TryStreamExt::try_next` is something else")]
     pub fn try_next(&self) -> Poll<Option<Result<Delivery>>> {
-        self.incoming.try_next()
+        self.try_recv()
     }
 
     /// What publishes that are answered here go through, for a consumer of direct reply-to.

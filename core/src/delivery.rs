@@ -1,6 +1,12 @@
 //! One delivered message and what becomes of it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -15,7 +21,30 @@ use crate::{
 /// A message from the broker (`basic.deliver` or `basic.get-ok`).
 ///
 /// It is yours until it is acked, nacked or rejected, also after its consumer was cancelled. A delivery that is
-/// dropped unsettled goes back to the queue when its consumer ends.
+/// dropped unsettled keeps its place in the prefetch, with a warning in the log, and goes back to the queue when its
+/// consumer ends; [`crate::ConsumeBuilder::on_drop`] can have it go back at once.
+///
+/// ```
+/// # #[cfg(feature = "broker")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> murano_messaging::Result<()> {
+/// use murano_messaging::{Client, Message, Queue};
+///
+/// let client = Client::connect("memory://delivery-docs").await?;
+/// client.declare_queue(&Queue::new("tasks")).await?;
+/// client.publish("", "tasks", Message::text("clean up")).await?;
+/// let consumer = client.consume("tasks").await?;
+/// let delivery = consumer.next().await.unwrap()?;
+/// match delivery.body().as_ref() {
+///     b"clean up" => delivery.ack()?,
+///     _ if delivery.redelivered() => delivery.reject()?,
+///     _ => delivery.requeue()?,
+/// }
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "broker"))]
+/// # fn main() {}
+/// ```
 pub struct Delivery {
     /// `None` for one that is not to be settled and leaves nothing of its channel to the application.
     pub(crate) lease: Option<Arc<Lease>>,
@@ -31,6 +60,10 @@ pub struct Delivery {
     pub(crate) message_count: Option<u32>,
     /// Bytes of memory that its contents take.
     pub(crate) memory: usize,
+    /// The application has got it.
+    pub(crate) handed_out: bool,
+    /// Nothing is left to be done when it is dropped.
+    pub(crate) settled: AtomicBool,
 }
 
 impl Delivery {
@@ -45,8 +78,8 @@ impl Delivery {
     }
 
     /// Takes the body out, without copying.
-    pub fn into_body(self) -> Bytes {
-        self.body
+    pub fn into_body(mut self) -> Bytes {
+        self.take_body()
     }
 
     /// Takes the body out, without copying, and leaves the delivery to be settled.
@@ -104,20 +137,23 @@ impl Delivery {
         self.message_count
     }
 
-    /// Whether the connection that brought it is gone, so that settling it does nothing: the broker has put the message
-    /// back and will deliver it again.
+    /// Whether the channel that brought it is gone (the connection was lost, the client closed, the consumer's channel
+    /// closed by the broker): the broker has put the message back and will deliver it again. Settling it does nothing but
+    /// say so in the log, once for a channel; where the tokio runtime of the client has ended, it is an error.
     pub fn is_stale(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.acks.is_stale(self.delivery_tag))
     }
 
     /// Tells the broker that the message is done (`basic.ack`). Leaves within one turn of the engine, together with
-    /// other acks. [`ErrorKind::AlreadySettled`] the second time; on a stale delivery it does nothing.
+    /// other acks. [`ErrorKind::AlreadySettled`] the second time. On a stale delivery it does nothing, see
+    /// [`Self::is_stale`]: a program that has side effects asks that first, because the message comes again.
     pub fn ack(&self) -> Result<()> {
         self.settle(Settle::Ack)
     }
 
     /// Refuses the message (RabbitMQ `basic.nack`): back to the queue, or dropped (dead-lettered if the queue says so).
-    /// [`ErrorKind::InvalidArgument`] for one of a stream, which keeps its messages.
+    /// [`ErrorKind::InvalidArgument`] for one of a stream, which keeps its messages. [`Self::requeue`] and
+    /// [`Self::reject`] say which of the two in words.
     pub fn nack(&self, requeue: bool) -> Result<()> {
         self.settle(Settle::Nack { requeue })
     }
@@ -152,7 +188,21 @@ impl Delivery {
                 "a stream keeps its messages and takes none back: ack it to get more",
             ));
         }
-        lease.acks.settle(self.delivery_tag, how)
+        let settled = lease.acks.settle(self.delivery_tag, how);
+        self.settled.store(true, Ordering::Relaxed);
+        settled
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if self.handed_out
+            && !*self.settled.get_mut()
+            && !self.no_ack
+            && let Some(lease) = &self.lease
+        {
+            lease.acks.dropped(self.delivery_tag, &self.consumer_tag);
+        }
     }
 }
 

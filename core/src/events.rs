@@ -140,6 +140,16 @@ pub enum Event {
         /// The queue it consumes.
         queue: String,
     },
+    /// The delivery buffer is full, because a consumer is not being read: nothing more is read from the broker but what
+    /// somebody waits for. Told once a minute at most.
+    DeliveryBufferFull {
+        /// The tag of the consumer that holds the most.
+        consumer_tag: String,
+        /// The queue it consumes.
+        queue: String,
+        /// Its deliveries that were not handed out.
+        undelivered: usize,
+    },
     /// A message with a body over the bound was rejected without requeue.
     OversizeRejected {
         /// The queue it came from.
@@ -211,6 +221,9 @@ impl Event {
             }
             Event::ConsumerResumed { consumer_tag, queue } => {
                 tracing::info!(%consumer_tag, %queue, "consumer resumed");
+            }
+            Event::DeliveryBufferFull { consumer_tag, queue, undelivered } => {
+                tracing::warn!(%consumer_tag, %queue, undelivered, "the delivery buffer is full: a consumer is not being read");
             }
             Event::OversizeRejected { queue, size, limit } => {
                 tracing::warn!(%queue, size, limit, "message over the size bound rejected");

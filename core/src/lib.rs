@@ -70,6 +70,7 @@ pub use client::Client;
 pub use consumer::{ConsumeBuilder, Consumer};
 pub use credentials::{Credentials, Mechanism};
 pub use delivery::Delivery;
+pub use engine::acks::OnDrop;
 pub use engine::publish::Confirmation;
 pub use error::{Error, ErrorKind, Reply, Result, TlsFailure};
 pub use events::{Event, Events};

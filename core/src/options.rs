@@ -109,6 +109,7 @@ pub struct Options {
     pub(crate) window_bytes: usize,
     pub(crate) delivery_buffer: usize,
     pub(crate) max_body_size: u64,
+    pub(crate) discard_oversize: bool,
     pub(crate) recovery: Recovery,
     pub(crate) separate_publish_connection: bool,
     pub(crate) short_lived: bool,
@@ -163,6 +164,7 @@ impl Options {
             window_bytes: 64 * MIB,
             delivery_buffer: 256 * MIB,
             max_body_size: 128 * MIB as u64,
+            discard_oversize: false,
             recovery: Recovery::default(),
             separate_publish_connection: true,
             short_lived: false,
@@ -305,15 +307,26 @@ impl Options {
     }
 
     /// How many bytes of undelivered messages (bodies, headers, and what a message takes by itself) a connection holds
-    /// before it stops reading. Default: 256 MiB.
+    /// before it stops reading. Where somebody waits for something else on the connection meanwhile (an operation, another
+    /// consumer), reading goes on, and what arrives for consumers that are not read goes back to their queues; up to twice
+    /// as much is held then. [`crate::Event::DeliveryBufferFull`] names the consumer. Default: 256 MiB.
     pub fn delivery_buffer(mut self, bytes: usize) -> Self {
         self.delivery_buffer = bytes;
         self
     }
 
-    /// The largest body that is accepted; a message with a larger one is rejected without requeue. Default: 128 MiB.
+    /// The largest body that is accepted. A message with a larger one stays on its queue, and the consumer or the get that
+    /// it was for fails with an error that says so; see [`Self::discard_oversize`]. (Consumed without acks, it is lost: the
+    /// broker has forgotten it when it arrives.) Default: 128 MiB.
     pub fn max_body_size(mut self, bytes: u64) -> Self {
         self.max_body_size = bytes;
+        self
+    }
+
+    /// Whether a message over [`Self::max_body_size`] is rejected without requeue (dead-lettered if its queue says so) and
+    /// the consumer continues, with [`crate::Event::OversizeRejected`]. Default: false.
+    pub fn discard_oversize(mut self, discard: bool) -> Self {
+        self.discard_oversize = discard;
         self
     }
 

@@ -235,7 +235,7 @@ async fn serve(consumer: Consumer, mut events: Events, pending: Arc<Pending>) {
             event = events.next() => match event {
                 Some(Event::Lost { role: Role::Main, reason }) => {
                     // What had arrived before.
-                    while let Poll::Ready(Some(Ok(reply))) = consumer.try_next() {
+                    while let Poll::Ready(Some(Ok(reply))) = consumer.try_recv() {
                         pending.reply(reply);
                     }
                     pending.lost(&reason);

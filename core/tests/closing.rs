@@ -192,3 +192,38 @@ async fn whoever_hears_of_the_end_finds_publishes_refused() {
     let error = within("the end", Duration::from_secs(10), refused).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
 }
+
+/// The runtime goes, and with it the connection: what was delivered is stale, and says why.
+#[test]
+fn deliveries_of_a_runtime_that_ended_are_stale() {
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (held, consumer) = runtime.block_on(async {
+        let client = Client::connect("memory://runtime-gone").await.unwrap();
+        client.declare_queue(&Queue::new("q")).await.unwrap();
+        for _ in 0..3 {
+            client.publish("", "q", Message::text("work")).await.unwrap();
+        }
+        let consumer = client.consume("q").start().await.unwrap();
+        let held = within("a delivery", Duration::from_secs(10), consumer.next()).await.unwrap().unwrap();
+        murano_testkit::eventually("two more wait", Duration::from_secs(10), || async {
+            consumer.undelivered() == 2
+        })
+        .await;
+        (held, consumer)
+    });
+    drop(runtime);
+    let names_it = |error: &Error| error.to_string().contains("tokio runtime");
+    assert!(held.is_stale());
+    assert!(names_it(&held.ack().unwrap_err()));
+    other.block_on(async {
+        for _ in 0..2 {
+            let delivery = consumer.next().await.unwrap().unwrap();
+            assert!(delivery.is_stale());
+            assert!(names_it(&delivery.ack().unwrap_err()));
+        }
+        let error = consumer.next().await.unwrap().unwrap_err();
+        assert!(names_it(&error), "{error}");
+        assert!(consumer.next().await.is_none());
+    });
+}

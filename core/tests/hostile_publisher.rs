@@ -130,7 +130,7 @@ async fn expect_event<T>(events: &mut Events, mut wanted: impl FnMut(Event) -> O
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_23_poison_among_a_hundred_good_messages() {
-    let client = client(|options| options.max_body_size(1024 * 1024)).await;
+    let client = client(|options| options.max_body_size(1024 * 1024).discard_oversize(true)).await;
     let mut events = client.events();
     let (queue, rejected) = (unique("poison"), unique("rejected"));
     client.declare_queue(&Queue::new(rejected.as_str())).await.unwrap();
@@ -265,7 +265,7 @@ async fn fault_23_routing_key_that_is_not_utf_8() {
 /// The same through `basic.get`, which has an answer of its own for a message that is too large.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_23_poison_that_is_got() {
-    let client = client(|options| options.max_body_size(1000)).await;
+    let client = client(|options| options.max_body_size(1000).discard_oversize(true)).await;
     let queue = unique("poison");
     client.declare_queue(&Queue::new(queue.as_str())).await.unwrap();
     let mut raw = Raw::connect().await;

@@ -17,6 +17,7 @@ __all__ = [
     "Connecting",
     "ConsumerCancelled",
     "ConsumerResumed",
+    "DeliveryBufferFull",
     "Event",
     "HeadersDefect",
     "Lost",
@@ -121,6 +122,15 @@ class ConsumerResumed(Event):
 
     consumer_tag: str
     queue: str
+
+
+@dataclass(frozen=True)
+class DeliveryBufferFull(Event):
+    """The delivery buffer is full, because a consumer is not being read; told once a minute at most."""
+
+    consumer_tag: str
+    queue: str
+    undelivered: int
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ impl Shared {
         if let Some(error) = self.found() {
             return Poll::Ready(Some(Err(error)));
         }
-        self.start.get().map_or(Poll::Pending, Core::try_next)
+        self.start.get().map_or(Poll::Pending, Core::try_recv)
     }
 
     /// For iterations: what ended it is an error once, and then the end.

@@ -205,6 +205,12 @@ pub fn to_python<'py>(py: Python<'py>, event: &Event) -> PyResult<Bound<'py, PyA
             fields.set_item("queue", queue)?;
             "ConsumerResumed"
         }
+        Event::DeliveryBufferFull { consumer_tag, queue, undelivered } => {
+            fields.set_item("consumer_tag", consumer_tag)?;
+            fields.set_item("queue", queue)?;
+            fields.set_item("undelivered", undelivered)?;
+            "DeliveryBufferFull"
+        }
         Event::OversizeRejected { queue, size, limit } => {
             fields.set_item("queue", queue)?;
             fields.set_item("size", size)?;

@@ -5,11 +5,63 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::{command::Command, link::Link};
+use super::{mailbox::Mailbox, waker::EngineWaker};
 use crate::{Error, ErrorKind, Result, wire::encode};
+
+/// What the application does with the deliveries of a channel.
+pub(crate) enum AckEvent {
+    /// Some were settled: there is something to send.
+    Settled(Arc<ChannelAcks>),
+    /// The application holds nothing of the channel any more.
+    Released(Arc<ChannelAcks>),
+}
+
+/// Where the deliveries of a connection tell what becomes of them.
+pub(crate) struct AckInbox {
+    events: Mailbox<AckEvent>,
+    settled: AtomicU64,
+}
+
+impl AckInbox {
+    pub fn new(waker: Arc<EngineWaker>) -> Self {
+        Self { events: Mailbox::new(waker), settled: AtomicU64::new(0) }
+    }
+
+    pub fn take(&self) -> Vec<AckEvent> {
+        self.events.take()
+    }
+
+    pub fn close(&self, error: &Error) {
+        drop(self.events.close(error));
+    }
+
+    /// Deliveries that were settled so far.
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, event: AckEvent) {
+        // The engine being gone, so is the channel.
+        let _ = self.events.send(event);
+    }
+}
+
+/// What becomes of a delivery that is dropped unsettled while its consumer runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnDrop {
+    /// It keeps its place in the prefetch until its consumer ends; a warning in the log names it.
+    #[default]
+    Keep,
+    /// It goes back to its queue. (One of a stream, which keeps its messages, makes room for the next.)
+    Requeue,
+}
 
 /// How a delivery is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +94,12 @@ struct State {
     queued: bool,
     /// The channel is gone: what was not settled, the broker delivers again.
     stale: bool,
+    /// Why nothing can be settled any more, where the engine ended without its owner's doing.
+    gone: Option<Error>,
+    /// It was said that something was settled too late.
+    late_told: bool,
+    /// The consumer is over: what is dropped goes back to the queue with the channel.
+    over: bool,
     /// `basic.recover` is on its way: what is settled now, the broker has requeued before it hears of it.
     held: bool,
     /// Tags below were requeued by `basic.recover`; they mean nothing any more.
@@ -49,20 +107,28 @@ struct State {
 }
 
 pub(crate) struct ChannelAcks {
-    link: Arc<Link>,
+    inbox: Arc<AckInbox>,
     pub channel: u16,
     /// Which connection of the link the channel belongs to.
     pub epoch: u64,
     /// The deliveries are those of a stream, which keeps them: RabbitMQ ends the connection over a nack (540), and an ack
     /// only lets more come.
     pub stream: bool,
+    /// `None` for a get: its message goes back with the channel.
+    on_drop: Option<OnDrop>,
     state: Mutex<State>,
 }
 
 impl ChannelAcks {
-    pub fn new(link: Arc<Link>, channel: u16, epoch: u64, stream: bool) -> Arc<Self> {
+    pub fn new(
+        inbox: Arc<AckInbox>,
+        channel: u16,
+        epoch: u64,
+        stream: bool,
+        on_drop: Option<OnDrop>,
+    ) -> Arc<Self> {
         let state = Mutex::new(State { first: 1, ..State::default() });
-        Arc::new(Self { link, channel, epoch, stream, state })
+        Arc::new(Self { inbox, channel, epoch, stream, on_drop, state })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -80,11 +146,21 @@ impl ChannelAcks {
         Ok(())
     }
 
-    /// Settles a delivery. On a lost channel this does nothing: the broker has requeued the message already.
+    /// Settles a delivery. On a lost channel this only says so in the log, once: the broker has requeued the message.
     pub fn settle(self: &Arc<Self>, tag: u64, how: Settle) -> Result<()> {
         let how = if self.stream { Settle::Ack } else { how };
         let mut state = self.lock();
         if state.stale || tag < state.void_below {
+            if let Some(gone) = &state.gone {
+                return Err(gone.within(&format!("settling delivery {tag}")));
+            }
+            if !std::mem::replace(&mut state.late_told, true) {
+                tracing::warn!(
+                    channel = self.channel,
+                    delivery_tag = tag,
+                    "a delivery was settled after its channel had ended: the broker delivers it again"
+                );
+            }
             return Ok(());
         }
         let place = tag.checked_sub(state.first).map(|place| place as usize);
@@ -105,10 +181,10 @@ impl ChannelAcks {
                 state.nacked.push((tag, how));
             }
         }
-        self.link.count_settled();
+        self.inbox.settled.fetch_add(1, Ordering::Relaxed);
         if !std::mem::replace(&mut state.queued, true) {
             drop(state);
-            self.link.send_acks(self.clone());
+            self.inbox.send(AckEvent::Settled(self.clone()));
         }
         Ok(())
     }
@@ -158,6 +234,42 @@ impl ChannelAcks {
         state.nacked = Vec::new();
     }
 
+    /// As [`Self::mark_stale`], where the engine ended without its owner's doing: settling is an error from now on.
+    pub fn mark_gone(&self, error: &Error) {
+        self.mark_stale();
+        self.lock().gone = Some(error.clone());
+    }
+
+    /// The consumer is over; its deliveries can still be settled.
+    pub fn consumer_is_over(&self) {
+        self.lock().over = true;
+    }
+
+    /// The application dropped a delivery that it had not settled.
+    pub fn dropped(self: &Arc<Self>, tag: u64, consumer_tag: &str) {
+        let Some(on_drop) = self.on_drop else { return };
+        {
+            let state = self.lock();
+            let place = tag.checked_sub(state.first).map(|place| place as usize);
+            let unsettled = matches!(place.and_then(|place| state.marks.get(place)), Some(Mark::Unsettled));
+            if state.stale || state.over || !unsettled {
+                return;
+            }
+        }
+        match on_drop {
+            OnDrop::Keep => tracing::warn!(
+                %consumer_tag,
+                delivery_tag = tag,
+                "a delivery was dropped unsettled: it keeps its place in the prefetch until its consumer ends; ack, reject \
+                 or requeue it, or consume with on_drop"
+            ),
+            OnDrop::Requeue => {
+                // Nobody else can settle it any more.
+                let _ = self.settle(tag, Settle::Failed);
+            }
+        }
+    }
+
     /// Sends what is settled and nothing more until [`Self::forget_unsettled`].
     pub fn flush_and_hold(&self, out: &mut Vec<u8>) {
         self.flush(out);
@@ -194,7 +306,6 @@ pub(crate) struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // The engine being gone, so is the channel.
-        let _ = self.acks.link.send(Command::Release { acks: self.acks.clone() });
+        self.acks.inbox.send(AckEvent::Released(self.acks.clone()));
     }
 }

@@ -6,7 +6,7 @@ use amq_protocol::protocol::AMQPClass;
 use tokio::{sync::oneshot, time::Instant};
 use zeroize::Zeroizing;
 
-use super::{acks::ChannelAcks, delivery_queue::DeliveryQueue};
+use super::delivery_queue::DeliveryQueue;
 use crate::{
     Error, Result,
     delivery::Delivery,
@@ -38,10 +38,6 @@ pub(crate) enum Command {
     Recover {
         consumer: u64,
         reply: Pending<()>,
-    },
-    /// The application holds nothing of this channel any more.
-    Release {
-        acks: Arc<ChannelAcks>,
     },
     /// Drops a recorded queue or exchange, so that it is not declared again after a reconnect.
     Forget {
@@ -134,7 +130,7 @@ impl Command {
             | Command::AwaitRestored { reply }
             | Command::UpdateSecret { reply, .. }
             | Command::Close { reply, .. } => Some(reply.deadline),
-            Command::Release { .. } | Command::Forget { .. } => None,
+            Command::Forget { .. } => None,
         }
     }
 
@@ -149,7 +145,7 @@ impl Command {
             | Command::AwaitRestored { reply }
             | Command::UpdateSecret { reply, .. }
             | Command::Close { reply, .. } => &reply.name,
-            Command::Release { .. } | Command::Forget { .. } => "",
+            Command::Forget { .. } => "",
         }
     }
 
@@ -163,7 +159,6 @@ impl Command {
             | Command::Recover { .. }
             | Command::AwaitRestored { .. } => true,
             Command::Cancel { .. }
-            | Command::Release { .. }
             | Command::Forget { .. }
             | Command::UpdateSecret { .. }
             | Command::Close { .. } => false,
@@ -183,7 +178,6 @@ impl Command {
             Command::Consume { .. }
             | Command::Cancel { .. }
             | Command::Close { .. }
-            | Command::Release { .. }
             | Command::Forget { .. } => false,
         }
     }
@@ -205,7 +199,7 @@ impl Command {
             | Command::AwaitRestored { mut reply }
             | Command::UpdateSecret { mut reply, .. }
             | Command::Close { mut reply, .. } => reply.answer(Err(error)),
-            Command::Release { .. } | Command::Forget { .. } => {}
+            Command::Forget { .. } => {}
         }
     }
 }

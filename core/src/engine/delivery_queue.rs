@@ -10,7 +10,7 @@ use std::{
 
 use amq_protocol::types::FieldTable;
 
-use super::{link::Link, publish::Publishing};
+use super::{acks::OnDrop, publish::Publishing, undelivered::Undelivered};
 use crate::{Error, Result, delivery::Delivery};
 
 /// How a consumer was asked for; what recovery starts it again with.
@@ -24,6 +24,7 @@ pub(crate) struct ConsumerRequest {
     pub arguments: FieldTable,
     /// A consumer that the broker cancelled starts again when its queue is back.
     pub resume: bool,
+    pub on_drop: OnDrop,
     /// A stream was asked for; others are known from their declaration.
     pub stream: bool,
 }
@@ -46,7 +47,7 @@ struct State {
 pub(crate) struct DeliveryQueue {
     pub id: u64,
     pub request: ConsumerRequest,
-    link: Arc<Link>,
+    budget: Arc<Undelivered>,
     state: Mutex<State>,
     /// The name of the queue; a server-named one has another after a reconnect.
     queue: Mutex<String>,
@@ -58,12 +59,12 @@ pub(crate) struct DeliveryQueue {
 impl DeliveryQueue {
     pub fn new(
         id: u64,
-        link: Arc<Link>,
+        budget: Arc<Undelivered>,
         request: ConsumerRequest,
         requests: Option<Arc<Publishing>>,
     ) -> Arc<Self> {
         let queue = Mutex::new(request.queue.clone());
-        Arc::new(Self { id, request, link, state: Mutex::default(), queue, requests })
+        Arc::new(Self { id, request, budget, state: Mutex::default(), queue, requests })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -91,7 +92,7 @@ impl DeliveryQueue {
     pub fn push(&self, delivery: Delivery) {
         let mut state = self.lock();
         if !state.abandoned {
-            self.link.arrived(delivery.footprint());
+            self.budget.arrived(delivery.footprint());
             state.deliveries.push_back(delivery);
         }
     }
@@ -131,19 +132,23 @@ impl DeliveryQueue {
             state.wakers.insert(number, cx.waker().clone());
         }
         drop(state);
+        if popped.is_pending() {
+            self.budget.somebody_waits();
+        }
         self.account(&popped);
         popped
     }
 
     /// As [`Self::poll_next`], without a wake-up to come.
-    pub fn try_next(&self) -> Poll<Option<Result<Delivery>>> {
+    pub fn try_recv(&self) -> Poll<Option<Result<Delivery>>> {
         let popped = Self::pop(&mut self.lock());
         self.account(&popped);
         popped
     }
 
     fn pop(state: &mut State) -> Poll<Option<Result<Delivery>>> {
-        if let Some(delivery) = state.deliveries.pop_front() {
+        if let Some(mut delivery) = state.deliveries.pop_front() {
+            delivery.handed_out = true;
             state.delivered += 1;
             return Poll::Ready(Some(Ok(delivery)));
         }
@@ -158,7 +163,7 @@ impl DeliveryQueue {
 
     fn account(&self, popped: &Poll<Option<Result<Delivery>>>) {
         if let Poll::Ready(Some(Ok(delivery))) = popped {
-            self.link.handed_out(delivery.footprint());
+            self.budget.handed_out(delivery.footprint());
         }
     }
 
@@ -180,8 +185,14 @@ impl DeliveryQueue {
     /// Takes back what was never handed out.
     pub fn take_undelivered(&self) -> VecDeque<Delivery> {
         let deliveries = std::mem::take(&mut self.lock().deliveries);
-        self.link.handed_out(deliveries.iter().map(Delivery::footprint).sum());
+        self.budget.handed_out(deliveries.iter().map(Delivery::footprint).sum());
         deliveries
+    }
+
+    /// Whether somebody waits for a delivery, and there is none.
+    pub fn is_awaited(&self) -> bool {
+        let state = self.lock();
+        state.deliveries.is_empty() && !state.wakers.is_empty()
     }
 
     /// Deliveries that wait to be handed to the application.
@@ -247,9 +258,10 @@ mod tests {
             exclusive: false,
             arguments: FieldTable::default(),
             resume: false,
+            on_drop: OnDrop::Keep,
             stream: false,
         };
-        DeliveryQueue::new(1, Link::new(1), request, None)
+        DeliveryQueue::new(1, super::super::link::Link::new(1).budget.clone(), request, None)
     }
 
     #[derive(Default)]

@@ -1,90 +1,66 @@
 //! What to do with a frame.
 
-use std::sync::{Arc, atomic::Ordering};
-
-use amq_protocol::{
-    protocol::{AMQPClass, basic, channel as channel_class, connection},
-    types::AMQPValue,
-};
+use amq_protocol::protocol::{AMQPClass, basic, channel as channel_class, connection};
 
 use super::{
     Ended, Engine,
-    acks::{ChannelAcks, Lease, Settle},
-    channel::{Channel, ChannelKind, Complete, Content, ContentKind, Envelope},
+    channel::{Channel, ChannelKind},
+    content::{Arrived, Content},
     refusal,
-    rpc::{ExpectedReply, Rpc, answers, may_be_overtaken},
+    rpc::{answers, may_be_overtaken},
 };
 use crate::{
-    Error, ErrorKind,
-    delivery::Delivery,
     error::Reply,
-    events::Event,
     wire::{
         encode,
-        frame::{Frame, Violation},
+        frame::{Deliver, Frame, Violation},
         ids,
-        properties::HeadersDefect,
     },
 };
+
+/// Why a frame ends the connection.
+pub(super) enum Fault {
+    /// The peer broke the protocol.
+    Violation(Violation),
+    Ended(Ended),
+}
+
+impl From<Violation> for Fault {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl From<Ended> for Fault {
+    fn from(ended: Ended) -> Self {
+        Self::Ended(ended)
+    }
+}
 
 /// So many answers to `channel.flow` are kept for a peer that does not read them: nothing else that a peer asks for over
 /// and over has an answer. A read holds some twenty thousand.
 const MOST_FLOWS: u32 = 100_000;
 
 impl Engine {
-    pub(super) fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), Ended> {
-        let handled = match frame {
+    pub(super) fn on_frame(&mut self, frame: Frame<'_>) -> Result<(), Fault> {
+        match frame {
             Frame::Heartbeat => Ok(()),
-            Frame::Method(0, AMQPClass::Connection(method)) => return self.on_connection_method(method),
-            Frame::Method(0, _) => Err(Violation::command("a channel's method on channel 0")),
-            Frame::Method(number, method) => return self.on_method(number, method),
-            Frame::Deliver(number, deliver) => match self.content_channel(number) {
-                Ok(None) => Ok(()),
-                Ok(Some(channel)) => match &mut channel.kind {
-                    ChannelKind::Consume { names, .. } if !names.is_for(deliver.consumer_tag) => {
-                        let tag = String::from_utf8_lossy(deliver.consumer_tag);
-                        Err(Violation::command(format!(
-                            "a delivery for consumer tag '{tag}' on channel {number}, which has another consumer"
-                        )))
-                    }
-                    ChannelKind::Consume { names, .. } => {
-                        let envelope = Envelope::deliver(&deliver, names);
-                        channel.content = Some(Content::new(ContentKind::Deliver(envelope)));
-                        Ok(())
-                    }
-                    _ => Err(Violation::command(format!(
-                        "a delivery on channel {number}, which consumes nothing"
-                    ))),
-                },
-                Err(fault) => Err(fault),
-            },
-            Frame::GetOk(number, got) => match self.content_channel(number) {
-                Ok(None) => Ok(()),
-                Ok(Some(channel)) => {
-                    let envelope = Envelope::got(&got);
-                    let kind = ContentKind::Got { envelope, message_count: got.message_count };
-                    channel.content = Some(Content::new(kind));
-                    Ok(())
+            Frame::Method(0, AMQPClass::Connection(method)) => Ok(self.on_connection_method(method)?),
+            Frame::Method(0, _) => Err(Violation::command("a channel's method on channel 0"))?,
+            Frame::Method(number, method) => Ok(self.on_method(number, method)?),
+            Frame::Deliver(number, deliver) => Ok(self.on_deliver(number, &deliver)?),
+            Frame::GetOk(number, got) => {
+                if let Some(channel) = self.content_channel(number)? {
+                    channel.content = Some(Content::got(&got));
                 }
-                Err(fault) => Err(fault),
-            },
+                Ok(())
+            }
             Frame::Header(number, header) => {
                 let max = self.options.max_body_size;
-                match self.arriving(number) {
-                    Ok(None) => Ok(()),
-                    Ok(Some(content)) => {
-                        content.on_header(header, max).and_then(|done| self.content_done(number, done))
-                    }
-                    Err(fault) => Err(fault),
-                }
+                Ok(self.on_content(number, |content| content.on_header(header, max))?)
             }
-            Frame::Body(number, chunk) => match self.arriving(number) {
-                Ok(None) => Ok(()),
-                Ok(Some(content)) => content.on_body(chunk).and_then(|done| self.content_done(number, done)),
-                Err(fault) => Err(fault),
-            },
-        };
-        handled.map_err(|fault| self.violated(&fault))
+            Frame::Body(number, chunk) => Ok(self.on_content(number, |content| content.on_body(chunk))?),
+        }
     }
 
     // ---- content ---------------------------------------------------------------------------------------------
@@ -101,171 +77,60 @@ impl Engine {
         Ok(Some(channel))
     }
 
-    /// The content that is arriving on a channel; `None` while it is closing.
-    fn arriving(&mut self, number: u16) -> Result<Option<&mut Content>, Violation> {
-        let channel = self.live.channels.get(number).ok_or_else(|| not_open(number))?;
-        match (&mut channel.content, &channel.kind) {
-            (Some(content), _) => Ok(Some(content)),
-            (None, ChannelKind::Closing) => Ok(None),
-            (None, _) => Err(Violation::unexpected("a content frame that no method announced")),
-        }
-    }
-
-    fn content_done(&mut self, number: u16, done: bool) -> Result<(), Violation> {
-        if !done {
-            return Ok(());
-        }
-        let Some(channel) = self.live.channels.get(number) else {
+    fn on_deliver(&mut self, number: u16, deliver: &Deliver<'_>) -> Result<(), Violation> {
+        let Some(channel) = self.content_channel(number)? else {
             return Ok(());
         };
+        let ChannelKind::Consume { names, .. } = &mut channel.kind else {
+            let text = format!("a delivery on channel {number}, which consumes nothing");
+            return Err(Violation::command(text));
+        };
+        if !names.is_for(deliver.consumer_tag) {
+            let tag = String::from_utf8_lossy(deliver.consumer_tag);
+            return Err(Violation::command(format!(
+                "a delivery for consumer tag '{tag}' on channel {number}, which has another consumer"
+            )));
+        }
+        channel.content = Some(Content::deliver(deliver, names));
+        Ok(())
+    }
+
+    /// The next part of the content that is arriving on a channel; `take` says whether it was the last.
+    fn on_content(
+        &mut self,
+        number: u16,
+        take: impl FnOnce(&mut Content) -> Result<bool, Violation>,
+    ) -> Result<(), Violation> {
+        let channel = self.live.channels.get(number).ok_or_else(|| not_open(number))?;
+        let Some(content) = &mut channel.content else {
+            return match channel.kind {
+                ChannelKind::Closing => Ok(()),
+                _ => Err(Violation::unexpected("a content frame that no method announced")),
+            };
+        };
+        if !take(content)? {
+            return Ok(());
+        }
         let Some(content) = channel.content.take() else {
             return Ok(());
         };
-        let complete = content.finish();
-        match complete.kind {
-            ContentKind::Deliver(_) => self.on_delivery(number, complete),
-            ContentKind::Got { .. } => self.on_got(number, complete),
-            ContentKind::Return { .. } => {
-                let oversize = complete.oversize;
-                if let (Some(publishing), Some(returned)) =
-                    (channel.publishing.clone(), complete.into_returned())
-                {
+        match content.finish() {
+            Arrived::Delivery(arrival) => match &channel.kind {
+                ChannelKind::Consume { incoming, lease, returning, .. } => {
+                    let (queue, lease, returning) = (incoming.clone(), lease.clone(), *returning);
+                    self.on_delivery(queue, lease, returning, arrival)
+                }
+                // Its consumer has ended since the delivery was announced.
+                _ => Ok(()),
+            },
+            Arrived::Got { arrival, message_count } => self.on_got(number, arrival, message_count),
+            Arrived::Returned { returned, oversize } => {
+                if let Some(publishing) = channel.publishing.clone() {
                     publishing.with(|window| window.returned(returned, oversize));
                 }
                 Ok(())
             }
         }
-    }
-
-    fn on_delivery(&mut self, number: u16, complete: Complete) -> Result<(), Violation> {
-        let Some(channel) = self.live.channels.get(number) else {
-            return Ok(());
-        };
-        let ChannelKind::Consume { incoming, lease, returning, .. } = &channel.kind else {
-            return Ok(());
-        };
-        let (incoming, lease, returning) = (incoming.clone(), lease.clone(), *returning);
-        let (no_ack, tag) = (incoming.request.no_ack, incoming.request.tag.clone());
-        let ContentKind::Deliver(envelope) = complete.kind else {
-            return Ok(());
-        };
-        if !no_ack {
-            lease.acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
-            if returning {
-                let requeue = Settle::Nack { requeue: true };
-                // It arrived just now, so nobody can have settled it.
-                let _ = lease.acks.settle(envelope.delivery_tag, requeue);
-                return Ok(());
-            }
-        }
-        if lease.acks.stream
-            && let Some(offset) = complete
-                .properties
-                .headers()
-                .as_ref()
-                .and_then(|headers| headers.inner().get("x-stream-offset"))
-                .and_then(AMQPValue::as_long_long_int)
-        {
-            if let Some(consumer) = self.consumers.get_mut(&incoming.id) {
-                consumer.arrived_at(offset);
-            }
-        }
-        if let Some(size) = complete.oversize {
-            let queue = incoming.queue();
-            let unsettled = (!no_ack).then_some((&lease.acks, envelope.delivery_tag));
-            self.reject_oversize(unsettled, queue, size);
-            return Ok(());
-        }
-        let headers_error = defect_of(complete.defect, &envelope);
-        if let Some(defect) = &headers_error {
-            let queue = incoming.queue();
-            self.events.send(Event::HeadersDefect { queue, defect: (**defect).clone() });
-        }
-        self.counters.delivered.fetch_add(1, Ordering::Relaxed);
-        self.counters.bytes_delivered.fetch_add(complete.body.len() as u64, Ordering::Relaxed);
-        incoming.push(Delivery {
-            lease: Some(lease),
-            consumer_tag: tag,
-            delivery_tag: envelope.delivery_tag,
-            redelivered: envelope.redelivered,
-            no_ack,
-            exchange: envelope.exchange,
-            routing_key: envelope.routing_key,
-            properties: complete.properties,
-            headers_error,
-            body: complete.body,
-            message_count: None,
-            memory: complete.memory,
-        });
-        if !self.live.to_wake.last().is_some_and(|last| Arc::ptr_eq(last, &incoming)) {
-            self.live.to_wake.push(incoming);
-        }
-        Ok(())
-    }
-
-    fn on_got(&mut self, number: u16, complete: Complete) -> Result<(), Violation> {
-        let Some(channel) = self.live.channels.get(number) else {
-            return Ok(());
-        };
-        let ContentKind::Got { envelope, message_count } = complete.kind else {
-            return Ok(());
-        };
-        let Some(Rpc { expected: ExpectedReply::Get(_), .. }) = channel.rpcs.front() else {
-            return Err(Violation::command("basic.get-ok that nobody asked for"));
-        };
-        let lease = match &channel.kind {
-            // Before the get is taken off: until it has its answer, somebody waits for it.
-            ChannelKind::Get(acks) => {
-                acks.arrived(envelope.delivery_tag).map_err(Violation::command)?;
-                // It goes with the delivery: when that is dropped, the channel is free again.
-                Some(Arc::new(Lease { acks: acks.clone() }))
-            }
-            _ => None,
-        };
-        let Some(Rpc { expected: ExpectedReply::Get(mut get), .. }) = channel.rpcs.pop_front() else {
-            return Ok(());
-        };
-        self.control_answered(number);
-        if let Some(size) = complete.oversize {
-            let queue = get.queue.clone();
-            let unsettled = lease.as_ref().map(|lease| (&lease.acks, envelope.delivery_tag));
-            self.reject_oversize(unsettled, queue, size);
-            get.reply.answer(Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!(
-                    "{}: the message has {size} bytes, over the bound of {}; it was rejected",
-                    get.reply.name, self.options.max_body_size
-                ),
-            )));
-            return Ok(());
-        }
-        let headers_error = defect_of(complete.defect, &envelope);
-        self.counters.delivered.fetch_add(1, Ordering::Relaxed);
-        self.counters.bytes_delivered.fetch_add(complete.body.len() as u64, Ordering::Relaxed);
-        let no_ack = get.no_ack;
-        get.reply.answer(Ok(Some(Delivery {
-            lease,
-            consumer_tag: "".into(),
-            delivery_tag: envelope.delivery_tag,
-            redelivered: envelope.redelivered,
-            no_ack,
-            exchange: envelope.exchange,
-            routing_key: envelope.routing_key,
-            properties: complete.properties,
-            headers_error,
-            body: complete.body,
-            message_count: Some(message_count),
-            memory: complete.memory,
-        })));
-        Ok(())
-    }
-
-    fn reject_oversize(&mut self, unsettled: Option<(&Arc<ChannelAcks>, u64)>, queue: String, size: u64) {
-        if let Some((acks, tag)) = unsettled {
-            // It arrived just now, so nobody can have settled it.
-            let _ = acks.settle(tag, Settle::Nack { requeue: false });
-        }
-        self.events.send(Event::OversizeRejected { queue, size, limit: self.options.max_body_size });
     }
 
     // ---- methods ---------------------------------------------------------------------------------------------
@@ -360,12 +225,7 @@ impl Engine {
                 Err(self.violated(&Violation::command(text)))
             }
             AMQPClass::Basic(basic::AMQPMethod::Return(returned)) => {
-                channel.content = Some(Content::new(ContentKind::Return {
-                    reply_code: returned.reply_code,
-                    reply_text: returned.reply_text.to_string(),
-                    exchange: returned.exchange.to_string(),
-                    routing_key: returned.routing_key.to_string(),
-                }));
+                channel.content = Some(Content::returned(&returned));
                 Ok(())
             }
             AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)) => {
@@ -428,16 +288,5 @@ impl Engine {
 }
 
 fn not_open(number: u16) -> Violation {
-    Violation { code: 504, text: format!("a frame on channel {number}, which is not open") }
-}
-
-fn defect_of(defect: Option<HeadersDefect>, envelope: &Envelope) -> Option<Box<HeadersDefect>> {
-    match defect {
-        Some(defect) => Some(Box::new(defect)),
-        None if envelope.exact => None,
-        None => Some(Box::new(HeadersDefect {
-            reason: "the exchange or the routing key is not UTF-8".into(),
-            raw: bytes::Bytes::new(),
-        })),
-    }
+    Violation::new(504, format!("a frame on channel {number}, which is not open"))
 }

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{Ended, Engine, topology_wait::TopologyWait, writer::HIGH_WATER};
+use super::{Ended, Engine, dispatch::Fault, topology_wait::TopologyWait, writer::HIGH_WATER};
 use crate::{
     Error, ErrorKind,
     events::{Event, Role},
@@ -110,7 +110,11 @@ impl Engine {
             let deadline = self.next_deadline();
             // A close ends all consumers, so that nothing more comes but answers.
             let ending = self.closing.is_some() || self.is_cancelling();
-            let paused = self.link.must_pause() && !ending;
+            let full = self.link.budget.is_used_up();
+            if !full || ending {
+                self.release_held();
+            }
+            let paused = full && !ending && !self.reads_when_full();
             let link = self.link.clone();
             let mut topology_wait = self.topology_wait.take();
             let woken = {
@@ -159,12 +163,21 @@ impl Engine {
         let result = loop {
             match reading.frames.next() {
                 Ok(Some(frame)) => {
-                    if let Err(ended) = self.on_frame(frame) {
-                        break Err(ended);
+                    let number = frame.channel();
+                    match self.on_frame(frame) {
+                        Ok(()) => {}
+                        Err(Fault::Ended(ended)) => break Err(ended),
+                        Err(Fault::Violation(fault)) => {
+                            self.blame_message(number, &fault);
+                            break Err(self.violated(&fault));
+                        }
                     }
                 }
                 Ok(None) => break Ok(()),
-                Err(fault) => break Err(self.violated(&fault)),
+                Err(fault) => {
+                    self.blame_message(fault.channel, &fault);
+                    break Err(self.violated(&fault));
+                }
             }
         };
         for incoming in self.live.to_wake.drain(..) {

@@ -2,27 +2,29 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use super::{
-    acks::ChannelAcks, command::Command, mailbox::Mailbox, outbox::Outbox, read_budget::ReadBudget,
+    acks::{AckEvent, AckInbox},
+    command::Command,
+    mailbox::Mailbox,
+    outbox::Outbox,
+    undelivered::Undelivered,
     writer::Writer,
 };
 use crate::{Error, wire::handshake::ServerInfo};
 
 pub(crate) struct Link {
     commands: Mailbox<Command>,
-    /// Channels with acks to send.
-    acks: Mailbox<Arc<ChannelAcks>>,
+    /// The application's settlements of deliveries.
+    pub acks: Arc<AckInbox>,
     outbox: Arc<Outbox>,
-    budget: ReadBudget,
+    pub budget: Arc<Undelivered>,
     /// A connection is open.
     connected: AtomicBool,
     /// What was declared is there, as far as it is known.
     restored: AtomicBool,
-    /// Deliveries that the application has settled.
-    settled: AtomicU64,
     /// The broker of the connection, or of the last one.
     server: Mutex<Option<Arc<ServerInfo>>>,
 }
@@ -30,7 +32,7 @@ pub(crate) struct Link {
 /// What the engine found in its mailboxes.
 pub(crate) struct Mail {
     pub commands: Vec<Command>,
-    pub acks: Vec<Arc<ChannelAcks>>,
+    pub acks: Vec<AckEvent>,
 }
 
 impl Link {
@@ -42,12 +44,11 @@ impl Link {
     pub fn with_outbox(delivery_buffer: usize, outbox: Arc<Outbox>) -> Arc<Self> {
         Arc::new(Self {
             commands: Mailbox::new(outbox.waker().clone()),
-            acks: Mailbox::new(outbox.waker().clone()),
+            acks: Arc::new(AckInbox::new(outbox.waker().clone())),
+            budget: Arc::new(Undelivered::new(delivery_buffer, outbox.waker().clone())),
             outbox,
-            budget: ReadBudget::new(delivery_buffer),
             connected: AtomicBool::new(false),
             restored: AtomicBool::new(false),
-            settled: AtomicU64::new(0),
             server: Mutex::default(),
         })
     }
@@ -67,18 +68,7 @@ impl Link {
         self.commands.send(command)
     }
 
-    /// Tells the engine that `acks` has something to send.
-    pub fn send_acks(&self, acks: Arc<ChannelAcks>) {
-        // The channel is gone with its engine.
-        let _ = self.acks.send(acks);
-    }
-
-    /// Has the engine take a turn.
-    pub fn wake(&self) {
-        self.outbox.waker().wake();
-    }
-
-    /// Waits for [`Self::wake`] and its like.
+    /// Waits until there is something for the engine to look at.
     pub async fn woken(&self) {
         self.outbox.waker().woken().await;
     }
@@ -90,7 +80,7 @@ impl Link {
 
     /// The engine ends: later commands are refused with `error`; those that wait are given back.
     pub fn close(&self, error: &Error) -> Vec<Command> {
-        drop(self.acks.close(error));
+        self.acks.close(error);
         self.commands.close(error)
     }
 
@@ -121,40 +111,11 @@ impl Link {
         self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    // ---- undelivered bytes -----------------------------------------------------------------------------------
-
-    pub fn arrived(&self, bytes: usize) {
-        self.budget.arrived(bytes);
-    }
-
-    pub fn handed_out(&self, bytes: usize) {
-        if self.budget.handed_out(bytes) {
-            self.wake();
-        }
-    }
-
-    /// Whether reading must stop until more is handed out.
-    pub fn must_pause(&self) -> bool {
-        self.budget.must_pause()
-    }
-
     pub fn set_restored(&self, restored: bool) {
         self.restored.store(restored, Ordering::Release);
     }
 
     pub fn is_restored(&self) -> bool {
         self.restored.load(Ordering::Acquire)
-    }
-
-    pub fn count_settled(&self) {
-        self.settled.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn settled(&self) -> u64 {
-        self.settled.load(Ordering::Relaxed)
-    }
-
-    pub fn undelivered(&self) -> usize {
-        self.budget.undelivered()
     }
 }

@@ -4,11 +4,12 @@
 //! |---|---|
 //! | [`link`], [`mailbox`] | what handles and the engine share |
 //! | [`outbox`], [`waker`], [`writer`] | the write half, and the wake-up of the engine |
-//! | [`read_budget`] | the bound on deliveries that were not handed out |
+//! | [`read_budget`], [`undelivered`] | the bound on deliveries that were not handed out |
 //! | [`command`] | what handles ask for |
 //! | [`publish`] | publishes, their window and their confirms |
 //! | [`delivery_queue`], [`acks`] | deliveries on their way to the application, and back |
 //! | [`channel`], [`rpc`] | the channels of one connection, and the methods that wait for a reply |
+//! | [`content`], [`arrivals`] | the content that is arriving, and the messages it becomes |
 //! | [`io_loop`] | the turn of the engine: read, write, time |
 //! | [`dispatch`] | what to do with a frame |
 //! | [`operations`] | what to do with a command, and with the answer to it |
@@ -17,9 +18,11 @@
 //! | [`reconnect`] | when and where to connect |
 
 pub(crate) mod acks;
+mod arrivals;
 pub(crate) mod channel;
 pub(crate) mod command;
 mod consumer;
+pub(crate) mod content;
 pub(crate) mod delivery_queue;
 mod dispatch;
 mod io_loop;
@@ -35,6 +38,7 @@ pub(crate) mod replay;
 mod rpc;
 mod sync;
 mod topology_wait;
+pub(crate) mod undelivered;
 mod waker;
 pub(crate) mod writer;
 
@@ -128,6 +132,9 @@ pub(crate) struct Engine {
     record: RecordedTopology,
     consumers: BTreeMap<u64, Consumer>,
     refused_consumes: RefusedConsumes,
+    /// The message that ended a connection, by its consumer.
+    broken_by: BTreeMap<u64, String>,
+    overflow: arrivals::Overflow,
     /// The windows of direct reply consumers.
     requests: Vec<Arc<Publishing>>,
     /// Commands that wait for the connection or for its topology.
@@ -166,6 +173,8 @@ impl Engine {
             record: RecordedTopology::default(),
             consumers: BTreeMap::new(),
             refused_consumes: RefusedConsumes::default(),
+            broken_by: BTreeMap::new(),
+            overflow: arrivals::Overflow::default(),
             requests: Vec::new(),
             deferred: VecDeque::new(),
             closing: None,
@@ -333,6 +342,17 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// The task ended without its owner's doing: what is settled from now on is an error.
+    fn mark_gone(&mut self, error: &Error) {
+        for (_, channel) in self.live.channels.iter_mut() {
+            if let Some(acks) = channel.kind.acks() {
+                acks.mark_gone(error);
+            }
+        }
+    }
+}
+
 impl Drop for Engine {
     /// Also when the runtime drops the task: nobody may wait for an engine that is gone.
     fn drop(&mut self) {
@@ -342,10 +362,16 @@ impl Drop for Engine {
                     ErrorKind::Closed,
                     "the task of the connection panicked, in a callback, a byte stream or a waker of the application",
                 );
+                self.mark_gone(&error);
                 self.end(&error);
                 self.events.send(Event::Closed { role: self.role, reason: Some(error) });
             } else {
-                self.end(&closed());
+                let gone = Error::new(
+                    ErrorKind::ConnectionLost,
+                    "the tokio runtime that drove the client has ended, and the connection with it",
+                );
+                self.mark_gone(&gone);
+                self.end(&gone);
             }
         }
         if let Some(mut closing) = self.closing.take() {

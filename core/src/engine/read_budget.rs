@@ -40,6 +40,16 @@ impl ReadBudget {
         self.undelivered.load(Ordering::SeqCst) >= self.limit
     }
 
+    /// Whether the engine waits for room, or has found none.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+    }
+
+    /// Whether twice the budget is used up.
+    pub fn is_overdrawn(&self) -> bool {
+        self.undelivered.load(Ordering::SeqCst) >= self.limit.saturating_mul(2)
+    }
+
     pub fn undelivered(&self) -> usize {
         self.undelivered.load(Ordering::Relaxed)
     }

@@ -20,27 +20,33 @@ use super::{
 pub(crate) struct Violation {
     pub code: u16,
     pub text: String,
+    /// The channel of the frame, where the reader of frames found it; 0 otherwise.
+    pub channel: u16,
 }
 
 impl Violation {
+    pub fn new(code: u16, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), channel: 0 }
+    }
+
     /// 501 FRAME_ERROR.
     pub fn frame(text: impl Into<String>) -> Self {
-        Self { code: 501, text: text.into() }
+        Self::new(501, text)
     }
 
     /// 502 SYNTAX_ERROR.
     pub fn syntax(text: impl Into<String>) -> Self {
-        Self { code: 502, text: text.into() }
+        Self::new(502, text)
     }
 
     /// 503 COMMAND_INVALID.
     pub fn command(text: impl Into<String>) -> Self {
-        Self { code: 503, text: text.into() }
+        Self::new(503, text)
     }
 
     /// 505 UNEXPECTED_FRAME.
     pub fn unexpected(text: impl Into<String>) -> Self {
-        Self { code: 505, text: text.into() }
+        Self::new(505, text)
     }
 }
 
@@ -77,6 +83,27 @@ pub(crate) struct GetOk<'a> {
     pub routing_key: &'a [u8],
     pub message_count: u32,
 }
+
+impl Frame<'_> {
+    /// The channel that it is on; 0 is the connection itself.
+    pub fn channel(&self) -> u16 {
+        match self {
+            Frame::Method(number, _)
+            | Frame::Deliver(number, _)
+            | Frame::GetOk(number, _)
+            | Frame::Header(number, _)
+            | Frame::Body(number, _) => *number,
+            Frame::Heartbeat => 0,
+        }
+    }
+}
+
+/// The type of a content header's frame.
+const HEADER: u8 = 2;
+
+/// How far a content header may pass `frame_max`. RabbitMQ sends it in one frame whatever its size, and it grows on the
+/// way: each dead-lettering adds to `x-death`, some 200 bytes for a queue.
+const HEADER_EXCESS: usize = 1024 * 1024;
 
 /// Frames off a buffer that the owner fills.
 #[derive(Debug)]
@@ -125,8 +152,14 @@ impl FrameReader {
         let channel = u16::from_be_bytes([head[1], head[2]]);
         let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]) as usize;
         let max = self.frame_max;
-        if size > max - FRAME_OVERHEAD {
-            return Err(Violation::frame(format!("a frame of {size} bytes passes frame_max ({max})")));
+        if kind == HEADER && size > max + HEADER_EXCESS {
+            let bound = max + HEADER_EXCESS;
+            let text = format!("a content header of {size} bytes passes the bound of {bound}");
+            return Err(Violation { channel, ..Violation::frame(text) });
+        }
+        if kind != HEADER && size > max - FRAME_OVERHEAD {
+            let text = format!("a frame of {size} bytes passes frame_max ({max})");
+            return Err(Violation { channel, ..Violation::frame(text) });
         }
         let total = size + FRAME_OVERHEAD;
         if self.buffer.len() < total {
@@ -136,7 +169,10 @@ impl FrameReader {
             return Err(Violation::frame("a frame does not end with the frame-end octet 0xCE"));
         }
         self.used = total;
-        parse(kind, channel, &self.buffer[7..total - 1]).map(Some)
+        match parse(kind, channel, &self.buffer[7..total - 1]) {
+            Ok(frame) => Ok(Some(frame)),
+            Err(fault) => Err(Violation { channel, ..fault }),
+        }
     }
 }
 
@@ -337,6 +373,10 @@ mod tests {
         assert_eq!(huge.code, 501);
         assert!(huge.text.contains("4096"));
         assert_eq!(reader(&[9]).next().unwrap_err().code, 501);
+        let header = reader(&[2, 0, 7, 0, 0x10, 0x10, 1]).next().unwrap_err();
+        assert_eq!((header.code, header.channel), (501, 7));
+        assert!(header.text.contains("1052672"), "{}", header.text);
+        assert!(reader(&[2, 0, 7, 0, 0x10, 0x10, 0]).next().unwrap().is_none(), "headers may pass frame_max");
         assert_eq!(reader(b"AMQP\0\0\x09\x01").next().unwrap_err().code, 501);
         assert_eq!(reader(b"HTTP/1.1 400 Bad Request").next().unwrap_err().code, 501);
         assert_eq!(reader(&[8, 0, 0, 0, 0, 0, 0, 1]).next().unwrap_err().code, 501);

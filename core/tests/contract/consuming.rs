@@ -54,7 +54,7 @@ async fn a_consumer_is_a_stream(env: &Env) {
     let client = env.client().await;
     let queue = env.queue(&client).await;
     let mut consumer = client.consume(queue.as_str()).start().await.unwrap();
-    assert!(consumer.try_next().is_pending());
+    assert!(consumer.try_recv().is_pending());
     send(&client, &queue, ["1", "2"]).await;
     for expected in ["1", "2"] {
         let item = poll_fn(|cx| Pin::new(&mut consumer).poll_next(cx));
@@ -88,7 +88,7 @@ async fn bounded_by_prefetch(env: &Env, kind: QueueType) {
     // The eighth is still in the queue, where somebody else can take it.
     until_ready(&client, &queue, 100 - PREFETCH).await;
     assert_eq!(text(&get(&client, &queue).await), PREFETCH.to_string());
-    assert!(consumer.try_next().is_pending());
+    assert!(consumer.try_recv().is_pending());
     let mut seen = PREFETCH + 1;
     // In any order, so that the acks are single and multiple.
     while !held.is_empty() {
@@ -98,7 +98,7 @@ async fn bounded_by_prefetch(env: &Env, kind: QueueType) {
             held.push(next(&consumer).await);
             seen += 1;
         }
-        while let Poll::Ready(Some(delivery)) = consumer.try_next() {
+        while let Poll::Ready(Some(delivery)) = consumer.try_recv() {
             held.push(delivery.unwrap());
             seen += 1;
         }
@@ -207,7 +207,7 @@ async fn a_single_active_consumer_is_followed_by_the_next(env: &Env) {
         send(&client, &queue, numbers(0..10)).await;
         assert_eq!(next_texts(&active, 2).await, numbers(0..2));
         let (held, also_held) = (next(&active).await, next(&active).await);
-        assert!(waiting.try_next().is_pending(), "the other waits, although it has room");
+        assert!(waiting.try_recv().is_pending(), "the other waits, although it has room");
         active.cancel().await.unwrap();
         // RabbitMQ lets the next begin no later than when what the one before had is settled.
         held.ack().unwrap();

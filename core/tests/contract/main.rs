@@ -37,6 +37,7 @@ macro_rules! rabbitmq_only {
 }
 
 mod acks;
+mod bounds;
 mod consuming;
 mod dead_letters;
 mod ending;

@@ -57,7 +57,7 @@ async fn raised(env: &Env, kind: QueueType, exclusive: bool) {
     let tag = consumer.tag();
     let mut held = first_deliveries(&consumer, 0..5).await;
     until_ready(&client, &queue, 95).await;
-    assert!(consumer.try_next().is_pending());
+    assert!(consumer.try_recv().is_pending());
     within("the change", STEP, consumer.set_prefetch(20)).await.unwrap();
     held.extend(first_deliveries(&consumer, 5..20).await);
     assert_eq!(consumer.tag(), tag);
@@ -69,7 +69,7 @@ async fn raised(env: &Env, kind: QueueType, exclusive: bool) {
     let held = first_deliveries(&consumer, 20..40).await;
     // Once all from before are settled, the new limit is the limit.
     until_ready(&client, &queue, 60).await;
-    assert!(consumer.try_next().is_pending());
+    assert!(consumer.try_recv().is_pending());
     for delivery in held {
         delivery.ack().unwrap();
     }
@@ -104,7 +104,7 @@ async fn a_lowered_prefetch_holds_back(env: &Env) {
         send(&client, &queue, numbers(0..20)).await;
         let held = first_deliveries(&consumer, 0..3).await;
         until_ready(&client, &queue, 17).await;
-        assert!(consumer.try_next().is_pending());
+        assert!(consumer.try_recv().is_pending());
         for delivery in held {
             delivery.ack().unwrap();
         }
@@ -150,7 +150,7 @@ async fn again_and_again(env: &Env, client: &Client, kind: QueueType, exclusive:
         let mut seen = BTreeSet::new();
         for number in 0..COUNT {
             let delivery = loop {
-                match consumer.try_next() {
+                match consumer.try_recv() {
                     Poll::Ready(delivery) => break delivery.unwrap().unwrap(),
                     // The limit may be lower than what is in work.
                     Poll::Pending => match held.pop_front() {
@@ -208,10 +208,10 @@ async fn a_single_active_consumer_keeps_its_place_and_its_limit(env: &Env) {
     let held = first_deliveries(&active, 0..2).await;
     stays(&client, &active, "lose its place").await;
     until_ready(&client, &queue, 28).await;
-    assert!(active.try_next().is_pending() && waiting.try_next().is_pending());
+    assert!(active.try_recv().is_pending() && waiting.try_recv().is_pending());
     ack_all(&held);
     assert_eq!(next_texts(&active, 28).await, numbers(2..30));
-    assert!(waiting.try_next().is_pending());
+    assert!(waiting.try_recv().is_pending());
 }
 
 async fn a_queue_that_is_deleted_with_its_last_consumer_stays(env: &Env) {
@@ -255,7 +255,7 @@ async fn an_exclusive_consumer_without_a_limit_gets_one(env: &Env) {
     send(&client, &queue, numbers(20..30)).await;
     let held = first_deliveries(&consumer, 20..23).await;
     until_ready(&client, &queue, 7).await;
-    assert!(consumer.try_next().is_pending());
+    assert!(consumer.try_recv().is_pending());
     // And back.
     consumer.set_prefetch(0).await.unwrap();
     let more = first_deliveries(&consumer, 23..30).await;

@@ -521,3 +521,58 @@ async fn a_recovery_waits_for_every_consumer() {
     drop((resuming, other));
     within("the server", LONG, server).await.unwrap();
 }
+
+/// A message over which the connection ends, again and again, ends its own consumer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_breaks_connections_ends_its_own_consumer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(within("the scripts", LONG, async move {
+        let accept = async || Peer::new(listener.accept().await.unwrap().0);
+        for _ in 0..2 {
+            let mut peer = accept().await;
+            peer.open().await;
+            let (bad, good) = (peer.until(CONSUME).await, peer.until(CONSUME).await);
+            peer.answer(&bad).await;
+            peer.answer(&good).await;
+            peer.send(message(bad.channel, &consumer_tag(&bad), 1, b"fine")).await;
+            // The second is larger than its header says.
+            let tag = consumer_tag(&bad);
+            peer.send([deliver(bad.channel, &tag, 2), header(bad.channel, 1, BARE)].concat()).await;
+            peer.send(body(bad.channel, b"xx")).await;
+            peer.until(CLOSE).await;
+        }
+        let mut peer = accept().await;
+        peer.open().await;
+        let good = peer.until(CONSUME).await;
+        peer.answer(&good).await;
+        peer.send(message(good.channel, &consumer_tag(&good), 1, b"good")).await;
+        let cancel = peer.method_but(&[ACK], CANCEL).await;
+        peer.answer(&cancel).await;
+        let close = peer.method_but(&[CHANNEL_CLOSE], CLOSE).await;
+        peer.answer(&close).await;
+    }));
+    let options = Options::new().host("127.0.0.1", port).operation_timeout(DEADLINE);
+    let client = within("connecting", LONG, options.connect()).await.unwrap();
+    let (bad, good) = within("consuming", LONG, async {
+        tokio::join!(client.consume("bad").start(), client.consume("good").start())
+    })
+    .await;
+    let (bad, good) = (bad.unwrap(), good.unwrap());
+    let error = within("the end", LONG, async {
+        loop {
+            if let Err(error) = bad.next().await.unwrap() {
+                return error;
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    let text = error.to_string();
+    assert!(text.contains("'bad'") && text.contains("routing key 'q'") && text.contains("twice"), "{text}");
+    let delivery = within("the other's message", LONG, good.next()).await.unwrap().unwrap();
+    assert_eq!(delivery.body().as_ref(), b"good");
+    delivery.ack().unwrap();
+    within("closing", LONG, client.close()).await.unwrap();
+    within("the server", LONG, server).await.unwrap();
+}

@@ -118,7 +118,8 @@ fn assert_bounded(before: u64) {
 
 /// A client that consumes from a server whose script is `evil`, with a small bound on what it holds.
 async fn victim(server: &Server<u64>) -> (Client, Consumer) {
-    let options = server.options().max_body_size(1024 * 1024).delivery_buffer(4 * 1024 * 1024);
+    let options =
+        server.options().max_body_size(1024 * 1024).discard_oversize(true).delivery_buffer(4 * 1024 * 1024);
     let client = within("connecting", LONG, options.connect()).await.unwrap();
     let consumer = within("consuming", LONG, client.consume("q").start()).await.unwrap();
     (client, consumer)
@@ -298,7 +299,7 @@ async fn oversize_among_others() {
         0
     })
     .await;
-    let options = server.options().max_body_size(1024 * 1024);
+    let options = server.options().max_body_size(1024 * 1024).discard_oversize(true);
     let client = within("connecting", LONG, options.connect()).await.unwrap();
     let mut events = client.events();
     let consumer = within("consuming", LONG, client.consume("q").start()).await.unwrap();

@@ -158,7 +158,7 @@ impl Promises {
         // Each in its turn: one that always has something must not keep the others waiting.
         let first = promise.last_tag as usize % consumers.len().max(1);
         let in_turn = || consumers[first..].iter().chain(&consumers[..first]);
-        let mut polled = in_turn().find_map(|core| if_ready(core, core.try_next()));
+        let mut polled = in_turn().find_map(|core| if_ready(core, core.try_recv()));
         if polled.is_none() {
             let waker = self.signals.waker(number);
             let mut context = Context::from_waker(&waker);

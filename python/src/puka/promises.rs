@@ -105,7 +105,7 @@ impl Promise {
         {
             let consumers = consumers.clone();
             for consumer in consumers.iter() {
-                while let Poll::Ready(Some(Ok(core))) = consumer.try_next() {
+                while let Poll::Ready(Some(Ok(core))) = consumer.try_recv() {
                     self.deliver(core, consumers.len());
                 }
             }

@@ -40,6 +40,7 @@ impl Engine {
             return;
         };
         let acks = lease.acks.clone();
+        acks.consumer_is_over();
         channel.publishing = None;
         // Drops the engine's share of the lease: when no delivery holds it either, the channel is released.
         channel.kind = ChannelKind::Draining(acks);
@@ -79,6 +80,7 @@ impl Engine {
         let Some(consumer) = self.consumers.remove(&id) else {
             return;
         };
+        self.broken_by.remove(&id);
         self.record.stop_consuming(&consumer.incoming.queue());
         if let Some(requests) = &consumer.incoming.requests {
             let error = reason.clone().unwrap_or_else(|| {

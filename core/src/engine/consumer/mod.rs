@@ -196,7 +196,6 @@ impl Engine {
         self.consumer_event(id, Happened::SetPrefetch(prefetch, reply));
     }
 
-    #[allow(dead_code, reason = "the delivery path is about to use it")]
     /// Ends a consumer with an error: one of its messages must not be taken.
     pub(super) fn fail_consumer(&mut self, id: u64, error: Error) {
         let until = Instant::now() + self.options.operation_timeout;

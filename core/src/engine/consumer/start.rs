@@ -22,8 +22,9 @@ use crate::{
     engine::{
         Engine,
         acks::{ChannelAcks, Lease},
-        channel::{ChannelKind, Names},
+        channel::ChannelKind,
         command::Pending,
+        content::Names,
         delivery_queue::{ConsumerRequest, DeliveryQueue},
         rpc::{ExpectedReply, Rpc},
     },
@@ -130,12 +131,12 @@ impl Engine {
             return;
         }
         let stream = consumer.machine.terms.stream;
-        let (link, epoch) = (self.link.clone(), self.epoch);
+        let (inbox, epoch, on_drop) = (self.link.acks.clone(), self.epoch, Some(incoming.request.on_drop));
         let requests = incoming.requests.clone();
         let names = Names::of(incoming.request.tag.clone());
         let number = self.open_channel(|number| ChannelKind::Consume {
             incoming,
-            lease: Arc::new(Lease { acks: ChannelAcks::new(link, number, epoch, stream) }),
+            lease: Arc::new(Lease { acks: ChannelAcks::new(inbox, number, epoch, stream, on_drop) }),
             names,
             returning: false,
         });

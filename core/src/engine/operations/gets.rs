@@ -50,8 +50,8 @@ impl Engine {
         if let Some(number) = self.live.idle_gets.pop() {
             return Some(number);
         }
-        let (link, epoch) = (self.link.clone(), self.epoch);
-        self.open_channel(|number| ChannelKind::Get(ChannelAcks::new(link, number, epoch, false)))
+        let (inbox, epoch) = (self.link.acks.clone(), self.epoch);
+        self.open_channel(|number| ChannelKind::Get(ChannelAcks::new(inbox, number, epoch, false, None)))
     }
 
     /// A channel that only waited for the last of its deliveries is closed.

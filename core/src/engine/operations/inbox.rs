@@ -4,7 +4,7 @@ use amq_protocol::protocol::{AMQPClass, connection};
 use tokio::time::Instant;
 
 use crate::{
-    engine::{Engine, closed, command::Command},
+    engine::{Engine, acks::AckEvent, closed, command::Command},
     wire::encode,
 };
 
@@ -12,9 +12,14 @@ impl Engine {
     /// Takes what handles have asked for since the last turn.
     pub(in crate::engine) fn read_mail(&mut self) {
         let mail = self.link.take_mail();
-        for acks in mail.acks {
-            self.flush_acks(&acks);
-            self.close_if_drained(&acks);
+        for event in mail.acks {
+            match event {
+                AckEvent::Settled(acks) => {
+                    self.flush_acks(&acks);
+                    self.close_if_drained(&acks);
+                }
+                AckEvent::Released(acks) => self.release(&acks),
+            }
         }
         for command in mail.commands {
             self.arm(command.deadline());
@@ -28,8 +33,6 @@ impl Engine {
             self.arm(command.deadline());
             match command {
                 Command::Forget { name } => self.forget(&name),
-                // The channel is gone with its connection.
-                Command::Release { .. } => {}
                 Command::Close { drain, reply } => self.begin_close(drain, reply),
                 Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
                 // There is no login to renew; the next one has the new secret.
@@ -75,7 +78,6 @@ impl Engine {
     fn perform(&mut self, command: Command) {
         match command {
             command if command.is_given_up() => {}
-            Command::Release { acks } => self.release(&acks),
             Command::Forget { name } => self.forget(&name),
             Command::Close { drain, reply } => self.begin_close(drain, reply),
             Command::Cancel { consumer, reply } => self.cancel(consumer, reply),
