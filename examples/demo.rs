@@ -1,5 +1,5 @@
-//! The job that this library exists for, in small: plans are sent before anybody is there to take them, in a queue that
-//! goes away by itself; then two workers start and every plan is done exactly once.
+//! The job that this library exists for, in miniature: plans are sent before any worker exists, to a queue that expires
+//! when it is unused; then two workers start and every plan is done exactly once.
 //!
 //! `make demo` runs it on the embedded broker, `make demo BROKER=amqp://guest:guest@localhost` on a RabbitMQ.
 

@@ -11,7 +11,7 @@ async fn main() -> Result<()> {
     let uri = std::env::args().nth(1).unwrap_or_else(|| "amqp://localhost".into());
     let client = Client::connect(&uri).await?;
 
-    // Gone by itself when nobody has used it for a minute.
+    // Expires when it has been unused for a minute.
     let queue = client.declare_queue(&Queue::new("hello").expires(Duration::from_secs(60))).await?;
     client.publish("", &queue.name, Message::text("Hello, world")).await?;
 

@@ -52,7 +52,7 @@ async fn main() -> Result<()> {
 
 async fn work(name: &str, uri: &str, done: tokio::sync::mpsc::UnboundedSender<u32>) -> Result<()> {
     let client = Client::connect(uri).await?;
-    // One task ahead of the one in work, so that a slow worker does not sit on many.
+    // One task more than is being done, so that a slow worker does not hold many.
     let tasks = client.consume("work").prefetch(2).start().await?;
     let mut count = 0;
     while let Some(delivery) = tasks.next().await {
@@ -61,7 +61,7 @@ async fn work(name: &str, uri: &str, done: tokio::sync::mpsc::UnboundedSender<u3
         let task: Task = delivery.json()?;
         delivery.ack()?;
         count += 1;
-        // Nobody listens any more when all is done.
+        // The receiver is gone when all is done.
         let _ = done.send(task.number);
     }
     println!("the {name} worker did {count}");

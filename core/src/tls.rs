@@ -1,4 +1,4 @@
-//! TLS through rustls: what to trust, who we are, and plain words for what failed.
+//! TLS through rustls: which authorities to trust, which certificate to present, and plain words for what failed.
 
 use std::{
     fmt,
@@ -129,7 +129,7 @@ impl TlsOptions {
         self.changed(|tls| tls.identity = Some((Pem::File(chain.into()), Pem::File(key.into()))))
     }
 
-    /// Accepts any certificate: whoever is on the way can read and change everything.
+    /// Accepts any certificate: anyone between client and broker can read and change everything.
     pub fn insecure(self, insecure: bool) -> Self {
         self.changed(|tls| tls.insecure = insecure)
     }

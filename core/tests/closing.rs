@@ -78,7 +78,7 @@ async fn what_is_first_published_during_a_drain_is_sent() {
     assert_eq!(other.queue_info(&results).await.unwrap().message_count, 100);
 }
 
-/// Somebody waits for a place in the window, and does not look whether there is one while the client is closed.
+/// A publish waits for a place in the window and is not polled while the client is closed.
 #[tokio::test]
 async fn a_publish_that_waits_does_not_hold_up_the_close() {
     let long = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Row 23: messages that no sound client sends, published raw through `RabbitMQ`, which relays them. The good ones around
+//! Fault 23 of `docs/faults.md`: messages that no correct client sends, published raw through `RabbitMQ`, which relays them. The good ones around
 //! them arrive, the bad ones are delivered with what is wrong with them, and the connection lives.
 
 #[path = "hostile_server/bytes.rs"]
@@ -83,7 +83,7 @@ impl Raw {
     }
 }
 
-/// An array inside an array, so many levels, as the value of one header.
+/// Arrays nested to `levels` levels, as the value of one header.
 fn nested_array(levels: usize) -> Vec<u8> {
     let (mut reversed, mut length) = (Vec::new(), 0u32);
     for _ in 0..levels {
@@ -296,7 +296,7 @@ async fn fault_23_poison_that_is_got() {
     client.delete_queue(&queue).await.unwrap();
 }
 
-/// What `RabbitMQ` itself cannot read ends the connection of its publisher, and nobody else's.
+/// What `RabbitMQ` itself cannot read ends the connection of its publisher, and no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_23_what_the_broker_refuses_never_arrives() {
     let client = client(|options| options).await;

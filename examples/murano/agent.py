@@ -1,4 +1,4 @@
-"""Murano's agent in small: takes the plans of its host and carries each out once, also when it is killed.
+"""A miniature of Murano's agent: takes the plans of its host and carries each out once, also when it is killed.
 
 agent.py BROKER RUN HOST JOURNAL
 

@@ -1,4 +1,4 @@
-"""Murano's API in small: sends deployment tasks to the conductors and follows what they report.
+"""A miniature of Murano's API: sends deployment tasks to the conductors and follows what they report.
 
 api.py BROKER RUN NAME TASKS JOURNAL
 

@@ -1,4 +1,4 @@
-"""Murano's conductor in small, written as in 2014: eventlet, and ``muranocommon``'s messaging.
+"""A miniature of Murano's conductor, written as in 2014: eventlet, and ``muranocommon``'s messaging.
 
 conductor.py BROKER RUN NAME
 """

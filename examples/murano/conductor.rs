@@ -1,4 +1,4 @@
-//! Murano's conductor in small, in Rust: takes the place of `conductor.py` between the same API and the same agents.
+//! A miniature of Murano's conductor, in Rust: takes the place of `conductor.py` between the same API and the same agents.
 //!
 //! `cargo run --example conductor -- BROKER RUN NAME`
 

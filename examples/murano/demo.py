@@ -1,4 +1,4 @@
-"""What this library is for, in small: two APIs, two conductors and the agents of two hosts, each a process.
+"""A miniature Murano: two APIs, two conductors and the agents of two hosts, each a process.
 
 Plans are sent before the agents exist. An agent is killed while it carries out a plan, and a conductor after it has
 used up a result that only it knows. Each API still sees each of its tasks done once, and each plan is carried out once:

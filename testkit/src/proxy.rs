@@ -96,7 +96,7 @@ impl Proxy {
         self.change(|rules| rules.generation += 1);
     }
 
-    /// Cuts the next connection after so many bytes in one direction.
+    /// Cuts the next connection after `bytes` bytes in one direction.
     pub fn cut_after(&self, bytes: u64, direction: Direction) {
         lock(&self.shared.cut_after)[direction as usize] = Some(bytes);
     }
@@ -116,7 +116,7 @@ impl Proxy {
         self.change(|rules| rules.stalled = [false, false]);
     }
 
-    /// Forwards at most so many bytes a second in each direction; `None` for no limit.
+    /// Forwards at most `bytes_per_second` in each direction; `None` for no limit.
     pub fn throttle(&self, bytes_per_second: Option<u64>) {
         self.change(|rules| rules.bytes_per_second = bytes_per_second);
     }

@@ -25,7 +25,7 @@ pub async fn within<F: Future>(what: &str, deadline: Duration, future: F) -> F::
     tokio::time::timeout(deadline, future).await.unwrap_or_else(|_| panic!("not within {deadline:?}: {what}"))
 }
 
-/// A TCP port on the loopback address that nobody listens on just now.
+/// A TCP port on the loopback address without a listener at this moment.
 ///
 /// Below the range that the kernel hands out by itself, so that no outgoing connection takes it meanwhile.
 pub fn free_port() -> u16 {
@@ -41,7 +41,7 @@ pub fn free_port() -> u16 {
     panic!("no port between 20000 and 30000 is free");
 }
 
-/// A name that nobody else has.
+/// A unique name.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

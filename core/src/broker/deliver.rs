@@ -201,7 +201,7 @@ fn first_death(
     death
 }
 
-/// Whether the message has been in this queue before and nobody rejected it since: then it would go round for ever.
+/// Whether the message has been in this queue before and nobody rejected it since, so that it would circulate for ever.
 fn is_cycle(headers: Option<&FieldTable>, queue: &str) -> bool {
     let Some(AMQPValue::FieldArray(deaths)) = headers.and_then(|headers| headers.inner().get("x-death"))
     else {

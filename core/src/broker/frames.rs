@@ -187,7 +187,7 @@ impl State {
         self.set_stage(id, Stage::Closing);
     }
 
-    /// A connection is over: what it had in work goes back, what was its own goes away.
+    /// A connection has ended: its unacked deliveries are requeued, its exclusive queues deleted.
     pub fn end_session(&mut self, id: SessionId, now: Instant) {
         let Some(mut session) = self.sessions.remove(&id) else { return };
         let channels = std::mem::take(&mut session.channels);

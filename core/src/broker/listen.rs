@@ -21,7 +21,7 @@ use crate::{
     wire::stream::{Connecting, Connector, Stream},
 };
 
-/// So many bytes are on their way between client and broker in one process, each way.
+/// The size in bytes of the buffer in each direction between client and broker in one process.
 const PIPE: usize = 256 * 1024;
 
 /// A port the broker is served on; dropping it closes the port, and leaves the connections made through it.
@@ -119,7 +119,7 @@ impl Broker {
 
     /// Serves one connection over any byte stream: the broker's end of a pipe that a test has its hands on.
     pub fn serve(&self, io: impl AsyncRead + AsyncWrite + Send + 'static) {
-        // A stream within the process is as good as a client certificate.
+        // A stream within the process needs no client certificate: the peer is this program.
         tokio::spawn(connection::serve(self.0.clone(), Io::new(io), true));
     }
 }

@@ -25,7 +25,7 @@ const FRAME_MIN_WITHOUT_DEPRECATED: u32 = 8192;
 const CHANNEL_MAX: u16 = 2047;
 const HEARTBEAT_SECS: u16 = 60;
 
-/// A connection whose client has shown who it is and where it wants to go.
+/// A connection whose client has logged in and opened a virtual host.
 pub(super) struct LoggedIn {
     pub frames: FrameReader,
     pub frame_max: u32,

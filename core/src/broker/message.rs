@@ -124,7 +124,7 @@ fn keys_of(headers: Option<&FieldTable>, header: &str) -> Answer<Vec<String>> {
         .collect()
 }
 
-/// One copy of a message, in a queue or in work.
+/// One copy of a message, ready in a queue or delivered and unacked.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     /// Unique in this broker, and rising: requeued copies go back to their place by it.

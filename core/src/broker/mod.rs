@@ -216,7 +216,7 @@ impl Broker {
         let open: Vec<_> = state.sessions.keys().copied().collect();
         for id in open {
             state.set_stage(id, Stage::Dropped);
-            // At once, not when its task notices: what it had in work is back now.
+            // At once, not when its task notices: its unacked deliveries are requeued now.
             state.end_session(id, Instant::now());
         }
     }

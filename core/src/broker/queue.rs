@@ -57,7 +57,7 @@ pub(super) struct Queue {
     /// Highest priority first; among equals the next in turn first.
     pub consumers: Vec<Consumer>,
     pub had_consumer: bool,
-    /// Since when nobody uses it, for `x-expires`.
+    /// When it was last used, for `x-expires`.
     pub unused_since: Instant,
     /// Where it stands in the broker's list of what is due.
     pub scheduled: Option<Instant>,
@@ -190,7 +190,7 @@ impl Queue {
         [unused.map(|expires| self.unused_since + expires), head].into_iter().flatten().min()
     }
 
-    /// Whether nobody has used it for as long as `x-expires` says.
+    /// Whether it has been unused for as long as `x-expires` says.
     pub fn has_expired(&self, now: Instant) -> bool {
         self.consumers.is_empty()
             && self.settings().expires.is_some_and(|expires| self.unused_since + expires <= now)

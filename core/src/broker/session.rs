@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::{QueueId, channel::Channel, frames::IntoClass};
 use crate::wire::encode;
 
-/// So many bytes may wait for a connection before its consumers get no more.
+/// The maximum number of bytes that wait for a connection before its consumers get no more.
 pub(super) const OUT_HIGH_WATER: usize = 1024 * 1024;
 
 /// How far a connection is.

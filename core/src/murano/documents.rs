@@ -41,7 +41,7 @@ fn no_scripts() -> Value {
     Map::new().into()
 }
 
-/// `null` is as good as a field that is not there.
+/// `null` means the same as a field that is not there.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
@@ -237,7 +237,7 @@ impl ExecutionResult {
         self.error_code == 0 && !failed_in_format_1
     }
 
-    /// The message to publish. It has the plan's id, by which the engine finds who waits for it.
+    /// The message to publish. It has the plan's id, by which the engine finds the call that waits for the result.
     pub fn message(&self) -> Result<Message> {
         message(&self.source_id, self)
     }

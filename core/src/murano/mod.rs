@@ -51,7 +51,7 @@ pub fn results_queue(name: &str) -> String {
     format!("-execution-results-{}", name.to_lowercase())
 }
 
-/// A queue as Murano's engine declares it: durable, gone when nobody used it for [`QUEUE_TTL`].
+/// A queue as Murano's engine declares it: durable, and expiring when it was not used for [`QUEUE_TTL`].
 pub fn queue(name: &str) -> Queue {
     Queue::new(name).expires(QUEUE_TTL)
 }

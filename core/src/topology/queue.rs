@@ -95,7 +95,7 @@ pub struct Queue {
     expires: Option<Duration>,
     message_ttl: Option<Duration>,
     max_age: Option<Duration>,
-    /// Those without a unit to convert are kept as they go on the wire.
+    /// Arguments without a unit to convert are kept in the form they have on the wire.
     arguments: Arguments,
 }
 

@@ -238,7 +238,7 @@ impl Peer {
         self.read("waiting for connection.start").await
     }
 
-    /// The error for a peer that did not begin as a broker does: what is there is no broker, or nobody can talk to it.
+    /// The error for a peer that did not begin as a broker does: it is no broker, or it speaks another protocol.
     fn no_start(&self, error: Error, secure: bool) -> Error {
         let place = self.name();
         let text = match self.first {

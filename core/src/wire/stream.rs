@@ -251,7 +251,7 @@ mod tests {
     #[tokio::test]
     async fn the_address_that_answers_is_used() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        // `localhost` is often ::1 first, where nobody listens.
+        // `localhost` is often ::1 first, on which the broker may not listen.
         let host = Host::new("localhost", listener.local_addr().expect("an address").port());
         let (stream, accepted) = tokio::join!(TcpConnector.connect(&host, None), listener.accept());
         let (peer, _) = accepted.expect("a connection");

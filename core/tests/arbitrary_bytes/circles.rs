@@ -1,4 +1,4 @@
-//! An engine that has nothing to do waits. On a clock that only jumps when everybody waits, one that turns in circles
+//! An engine that has nothing to do waits. On a clock that only jumps when every task waits, one that spins
 //! stops time.
 
 use std::{
@@ -26,7 +26,7 @@ struct Moody {
 }
 
 impl Moody {
-    /// Ends the connection that was served last but so many.
+    /// Ends the connection that was served `back` connections before the last one.
     fn cut(&self, back: usize) {
         let served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         served[served.len() - 1 - back].abort();

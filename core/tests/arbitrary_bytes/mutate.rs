@@ -153,7 +153,7 @@ pub fn random_frame(rng: &mut Rng) -> Vec<u8> {
 #[derive(Default)]
 pub struct Spoiler {
     pub rng: Rng,
-    /// Of so many frames one is spoilt; 0 for none.
+    /// One in this many frames is corrupted; 0 for none.
     pub one_in: u32,
     last: Vec<u8>,
 }

@@ -18,7 +18,7 @@ pub enum Behaviour {
     Noise,
     /// A handshake as it should be, then frames without rhyme or reason.
     Frames,
-    /// A broker, of whose frames one in so many is spoilt.
+    /// A broker, one in this many of whose frames is corrupted.
     Spoilt(u32),
 }
 

@@ -1,4 +1,4 @@
-//! Whatever a client sends, the embedded broker does not panic, does not hang, and serves everybody else.
+//! Whatever a client sends, the embedded broker does not panic, does not hang, and serves the other clients.
 
 use std::{
     io,
@@ -173,7 +173,7 @@ fn no_bytes_of_a_client_harm_the_broker() {
     });
 }
 
-/// Everybody else is served, and what has gone has gone.
+/// The other clients are served, and closed connections leave nothing behind.
 async fn check(broker: &Broker, control: &Client, seed: u64) {
     control.publish("", "mine", Message::text("still there")).await.unwrap();
     control.get_no_ack("mine").await.unwrap().unwrap();

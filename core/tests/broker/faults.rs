@@ -117,7 +117,7 @@ async fn a_consumer_that_is_refused_by_the_next_connection_holds_nothing_up() {
     let mut events = client.events();
     broker.stall(true);
     let starting = tokio::spawn(client.consume("transient").start());
-    // The clock only goes on when all is quiet: the request is on its way.
+    // The paused clock advances only when every task waits: the request has been sent.
     tokio::time::sleep(Duration::from_secs(1)).await;
     broker.restart();
     broker.stall(false);

@@ -1,4 +1,4 @@
-//! What the embedded broker does not have, refused in so many words.
+//! Methods that the embedded broker does not have are refused with a text that says so.
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ contract!(
     a_message_without_acks_that_is_dropped_during_a_get_harms_no_other,
 );
 
-/// The messages of a queue once so many are back in it.
+/// The messages of a queue once `count` are back in it.
 async fn left(client: &Client, queue: &str, count: usize) -> Vec<String> {
     until_ready(client, queue, count as u32).await;
     take_all(client, queue).await

@@ -1,4 +1,4 @@
-//! Consumers: what they get, how much of it, and who gets it.
+//! Consumers: which messages are delivered, how many at a time, and to which consumer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -85,7 +85,7 @@ async fn bounded_by_prefetch(env: &Env, kind: QueueType) {
         held.push(next(&consumer).await);
         assert_eq!(text(held.last().unwrap()), number);
     }
-    // The eighth is still in the queue, where somebody else can take it.
+    // The eighth is still in the queue, where another consumer can take it.
     until_ready(&client, &queue, 100 - PREFETCH).await;
     assert_eq!(text(&get(&client, &queue).await), PREFETCH.to_string());
     assert!(consumer.try_recv().is_pending());

@@ -1,4 +1,4 @@
-//! Where messages go that nobody takes, and what `x-death` tells about it.
+//! Where expired, dropped and rejected messages go, and what `x-death` says about it.
 
 use std::time::Duration;
 

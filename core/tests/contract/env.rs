@@ -141,7 +141,7 @@ pub fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 
-/// Waits until so many messages wait in a queue. Asking renews an `expires`.
+/// Waits until `count` messages are ready in a queue. Asking renews an `expires`.
 pub async fn until_ready(client: &Client, queue: &str, count: u32) {
     eventually(&format!("{count} messages wait in {queue}"), STEP, || async {
         client.queue_info(queue).await.unwrap().message_count == count

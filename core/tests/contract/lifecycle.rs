@@ -96,7 +96,7 @@ async fn closing_ends_everything_else(env: &Env) {
         }
     };
     assert!(within("the event", STEP, told).await.is_none(), "its owner's wish is no fault");
-    // Who asks later hears of it too, once.
+    // A subscriber that comes later is told of it too, once.
     let mut late = client.events();
     let first = within("the event", STEP, late.next()).await;
     assert!(matches!(first, Some(Event::Closed { role: Role::Main, reason: None })), "{first:?}");
@@ -209,7 +209,7 @@ async fn publishes_wait_for_their_channel_to_open(env: &Env) {
         let publish = || Box::pin(publisher.publish(Message::text("x").persistent(false)));
         let mut first = publish();
         let mut others = Vec::new();
-        // While the connection is made and its channel opened, somebody tries to write all the time.
+        // While the connection is made and its channel opened, a task tries to write all the time.
         poll_fn(|cx| {
             while others.len() < 50_000 && first.as_mut().poll(cx).is_pending() {
                 let mut other = publish();

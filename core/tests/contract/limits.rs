@@ -118,7 +118,7 @@ async fn a_full_queue_drops_its_head(env: &Env) {
     send(&client, &queue, numbers(0..10)).await;
     assert_eq!(client.queue_info(&queue).await.unwrap().message_count, 3);
     assert_eq!(take_all(&client, &queue).await, numbers(7..10));
-    // What is in work does not count.
+    // Unacked deliveries do not count.
     send(&client, &queue, numbers(0..3)).await;
     let held = client.get_with_ack(&queue).await.unwrap().unwrap();
     send(&client, &queue, numbers(3..4)).await;

@@ -144,7 +144,7 @@ async fn again_and_again(env: &Env, client: &Client, kind: QueueType, exclusive:
         }
     };
     let consuming = async {
-        // Some are in work at any time.
+        // Some are unacked at any time.
         let mut held = VecDeque::new();
         // RabbitMQ takes back what is on its way to a consumer of a quorum queue that is cancelled, and sends it later.
         let mut seen = BTreeSet::new();
@@ -152,7 +152,7 @@ async fn again_and_again(env: &Env, client: &Client, kind: QueueType, exclusive:
             let delivery = loop {
                 match consumer.try_recv() {
                     Poll::Ready(delivery) => break delivery.unwrap().unwrap(),
-                    // The limit may be lower than what is in work.
+                    // The limit may be lower than the number of unacked deliveries.
                     Poll::Pending => match held.pop_front() {
                         Some(oldest) => Delivery::ack(&oldest).unwrap(),
                         None => break next(&consumer).await,

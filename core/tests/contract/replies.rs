@@ -109,7 +109,7 @@ async fn requests_fail_on_their_own(env: &Env) {
     tokio::spawn(serve(serving.clone(), serving.consume(queue.as_str()).start().await.unwrap()));
     client.publish("", &queue, request("after")).await.unwrap();
     assert_eq!(text(&next(&answers).await), "AFTER");
-    // Whoever asked and went away gets no answer; the one who answers is not held up.
+    // A client that asked and left gets no answer; the responder is not held up.
     let gone = env.client().await;
     let _answers = gone.consume(REPLY_TO).no_ack(true).start().await.unwrap();
     let quiet = env.queue(&client).await;
@@ -120,7 +120,7 @@ async fn requests_fail_on_their_own(env: &Env) {
     client.publish("", reply_to.as_str(), Message::text("too late")).await.unwrap();
 }
 
-/// How libraries for RPC find out whether whoever asked is still there.
+/// How libraries for RPC find out whether the client that asked is still connected.
 async fn a_passive_declare_of_direct_reply_to_is_answered(env: &Env) {
     let (client, gone) = (env.client().await, env.client().await);
     let queue = env.queue(&client).await;

@@ -77,7 +77,7 @@ async fn looking_up_what_is_not_there_is_404(env: &Env) {
     assert_refused(client.get_with_ack(&name).await, not_found, 404, &[&queue]);
     assert_refused(client.consume(name.as_str()).start().await, not_found, 404, &[&queue]);
     assert_refused(client.check_exchange(&name).await, not_found, 404, &[&exchange]);
-    // The client goes on.
+    // The client stays usable.
     client.declare_queue(&Queue::new(name.as_str())).await.unwrap();
     assert_eq!(client.queue_info(&name).await.unwrap().message_count, 0);
 }
@@ -198,7 +198,7 @@ async fn a_purge_counts_what_it_dropped(env: &Env) {
     let held = client.get_with_ack(&name).await.unwrap().unwrap();
     assert_eq!(client.purge_queue(&name).await.unwrap(), 3);
     assert_eq!(client.queue_info(&name).await.unwrap().message_count, 0);
-    // What is in work is not purged.
+    // Unacked deliveries are not purged.
     held.requeue().unwrap();
     until_ready(&client, &name, 1).await;
     assert_eq!(take_all(&client, &name).await, ["1"]);

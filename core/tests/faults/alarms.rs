@@ -1,4 +1,4 @@
-//! Rows 6 and 7: the broker runs out of memory, or of disk, or of both.
+//! Faults 6 and 7 of `docs/faults.md`: the broker runs out of memory, or of disk, or of both.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn fault_06_memory_alarm() {
     for error in [first.unwrap_err(), second.unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::Blocked, "{error}");
     }
-    // Consuming and acking go on.
+    // Consuming and acking continue.
     for _ in 0..20 {
         let delivery = within("a delivery during the alarm", LONG, consumer.next()).await.unwrap().unwrap();
         delivery.ack().unwrap();

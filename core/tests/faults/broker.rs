@@ -1,4 +1,4 @@
-//! Rows 1, 2, 3, 5 and 8: the broker restarts, dies, throws us out, freezes.
+//! Faults 1, 2, 3, 5 and 8 of `docs/faults.md`: the broker restarts, dies, closes all connections, freezes.
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ async fn fault_03_operator_closes_all_connections() {
     account(&client, &published, &received);
 }
 
-/// Row 8 is in here: an ack for a delivery of the lost connection.
+/// Fault 8 is in here: an ack for a delivery of the lost connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_08_ack_for_a_delivery_of_a_lost_connection() {
     let node = Node::start().await;

@@ -1,4 +1,4 @@
-//! Rows 20 and 21: nodes of a cluster die.
+//! Faults 20 and 21 of `docs/faults.md`: nodes of a cluster die.
 
 use std::{
     sync::{Arc, Mutex},
@@ -63,7 +63,7 @@ async fn fault_20_and_21_cluster_nodes_die() {
     .await;
     account(&client, &published, &received.lock().unwrap());
 
-    // Row 21: with two of three gone, a publish ends at its deadline and never claims success.
+    // Fault 21: with two of three gone, a publish ends at its deadline and never claims success.
     let second = (dead + 1) % 3;
     cluster.nodes[second].kill();
     let publisher = client.publisher("", queue.as_str()).timeout(Some(Duration::from_secs(5)));

@@ -1,4 +1,4 @@
-//! Rows 16 to 19: what refuses us, or does not answer.
+//! Faults 16 to 19 of `docs/faults.md`: a broker that refuses the connection, or does not answer.
 
 use std::time::{Duration, Instant};
 

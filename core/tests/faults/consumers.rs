@@ -1,4 +1,4 @@
-//! Rows 9, 13 and 14: queues and channels that vanish under a consumer.
+//! Faults 9, 13 and 14 of `docs/faults.md`: queues and channels that vanish under a consumer.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A publisher that goes on whatever happens, and the count of what became of its messages.
+//! A publisher that continues through every fault, and an account of its messages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,7 +42,7 @@ impl Load {
         Self::with_in_flight(client, queue, 200)
     }
 
-    /// So many are in flight at any time.
+    /// The number of publishes in flight at any time.
     pub fn with_in_flight(client: &Client, queue: &str, in_flight: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let confirmed = Arc::new(AtomicU64::new(0));
@@ -92,7 +92,7 @@ impl Load {
         self.confirmed.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more are confirmed.
+    /// Waits until `count` more are confirmed.
     pub async fn more(&self, count: u64) {
         let target = self.confirmed() + count;
         eventually("publishes are confirmed", LONG, || async { self.confirmed() >= target }).await;

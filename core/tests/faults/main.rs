@@ -1,5 +1,5 @@
-//! What goes wrong, and the answer to it, on a real `RabbitMQ`: each test is named after a fault. Messages are counted:
-//! sent, confirmed, received.
+//! Faults of a real `RabbitMQ` and of the network, by their numbers in `docs/faults.md`. Messages are counted: sent,
+//! confirmed, received.
 
 mod alarms;
 mod broker;

@@ -1,4 +1,4 @@
-//! Rows 4, 25 and 27: a network that loses, slows and cuts.
+//! Faults 4, 25 and 27 of `docs/faults.md`: a network that loses, slows and cuts.
 
 use std::time::{Duration, Instant};
 

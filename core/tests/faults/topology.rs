@@ -1,4 +1,4 @@
-//! Row 15, and what is recorded for a reconnect.
+//! Fault 15 of `docs/faults.md`, and what is recorded for a reconnect.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ async fn fault_15_one_entity_cannot_be_redeclared() {
     client.declare_exchange(&Exchange::fanout(kept.as_str())).await.unwrap();
     let consumer = client.consume(kept.as_str()).start().await.unwrap();
 
-    // Somebody changes it behind the client's back.
+    // Another client redeclares it differently.
     let other = Client::connect(&node.uri()).await.unwrap();
     other.delete_queue(&changed).await.unwrap();
     other.declare_queue(&Queue::new(changed.as_str()).durable(false)).await.unwrap();

@@ -74,7 +74,7 @@ pub fn long(text: impl AsRef<[u8]>) -> Vec<u8> {
     out
 }
 
-/// A table inside a table, so many levels in all, with its length in front.
+/// Tables nested to `levels` levels, with the length in front.
 pub fn nested_table(levels: usize) -> Vec<u8> {
     // From the inside out, and reversed at the end: each level would copy all those inside it otherwise.
     let (mut reversed, mut length) = (Vec::new(), 0u32);

@@ -45,7 +45,7 @@ fn not_found(channel: u16) -> Vec<u8> {
     close(channel, CHANNEL_CLOSE, 404, "NOT_FOUND - no queue 'q' in vhost '/'")
 }
 
-/// Nobody has the consumer any more by the time that there is a connection to start it on.
+/// The consumer is dropped before there is a connection to start it on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_is_given_up_while_the_connection_is_down() {
     let (lose, on_lose) = oneshot::channel::<()>();

@@ -98,7 +98,7 @@ async fn what_may_come_in_the_middle_of_a_content() {
 
 // ---- memory --------------------------------------------------------------------------------------------------
 
-/// Those who measure the memory of this process do it one at a time.
+/// Tests that measure the memory of this process run one at a time.
 static MEASURING: Mutex<()> = Mutex::const_new(());
 
 /// What the client may take for itself, whatever it is sent: its buffers, and what other tests need meanwhile.

@@ -174,7 +174,7 @@ async fn closes_with_odd_codes_are_refusals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn servers_that_close_in_the_middle() {
     for (stage, kind) in [
-        // Nobody that was connected to is lost.
+        // No connection that was made is lost.
         (Stage::Start, ErrorKind::ConnectFailed),
         // What a broker does that refuses a login and whose client has not asked to be told.
         (Stage::Login, ErrorKind::Authentication),
@@ -222,7 +222,7 @@ async fn a_port_that_closes_without_a_word_may_be_one_for_tls() {
     server.end().await;
 }
 
-/// A server that goes on for ever, one way or another, is given up at the connect deadline.
+/// A server that never ends its handshake is given up at the connect deadline.
 async fn held_up(stage: Stage, rounds: &'static [u8], pause: Duration) {
     let server = Server::start(async move |mut peer| {
         reach(&mut peer, stage).await;
@@ -270,7 +270,7 @@ async fn silence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_comes_a_byte_at_a_time_and_never_ends() {
-    // A frame of 64 KiB; so much of it does not come before the deadline.
+    // A frame of 64 KiB, most of which does not arrive before the deadline.
     let server = Server::start(async move |mut peer| {
         peer.protocol_header().await;
         peer.send(&sized_frame(METHOD, 0, 65_536, &[0, 10, 0, 10])[..11]).await;
@@ -327,7 +327,7 @@ async fn one_channel_is_all_there_is() {
     server.end().await;
 }
 
-/// With recovery the client goes on trying, with growing delays, until the server behaves.
+/// With recovery the client continues to try, with growing delays, until the server behaves.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_behaves_again_is_connected_to() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,4 +1,4 @@
-//! Methods that nobody waits for, confirms of nothing, and answers to other questions.
+//! Unexpected methods, confirms of nothing, and answers to other methods.
 
 use std::time::{Duration, Instant};
 

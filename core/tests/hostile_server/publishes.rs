@@ -21,7 +21,7 @@ async fn confirm(peer: &mut Peer, channel: u16, id: Id, tag: u64) {
     peer.send(method(channel, id, &[&tag.to_be_bytes()[..], &[0]].concat())).await;
 }
 
-/// Nacks for the first three of so many publishes, over longer than the client takes nothing but nacks on a channel.
+/// Nacks the first three of `publishes` publishes, over a longer time than the client accepts only nacks on a channel.
 async fn only_nacks(peer: &mut Peer, publishes: u64) -> u16 {
     let channel = peer.until(PUBLISH).await.channel;
     for _ in 1..publishes {
@@ -34,7 +34,7 @@ async fn only_nacks(peer: &mut Peer, publishes: u64) -> u16 {
     channel
 }
 
-/// A queue that was full and refused publishes has room again: publishing goes on.
+/// A queue that was full and refused publishes has room again: publishing continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ack_after_only_nacks() {
     let server = Server::start(async move |mut peer| {
@@ -61,7 +61,7 @@ async fn an_ack_after_only_nacks() {
     server.end().await;
 }
 
-/// Requests have no other channel to go on with: that would give up the answers that are still to come.
+/// Requests cannot move to another channel: that would give up the answers that are still to come.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_nacks_for_requests() {
     const REPLY_TO: &str = "amq.rabbitmq.reply-to";

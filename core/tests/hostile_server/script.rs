@@ -64,7 +64,7 @@ impl<T: Send + 'static> Server<T> {
         let script = tokio::spawn(async move {
             let (stream, _) = within("a connection", LONG, listener.accept()).await.unwrap();
             stream.set_nodelay(true).unwrap();
-            // Nobody listens any more: what would be a second connection is refused.
+            // The listener is closed: a second connection is refused.
             drop(listener);
             within("the script", LONG, script(Peer::new(stream))).await
         });

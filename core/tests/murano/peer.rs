@@ -1,4 +1,4 @@
-//! An engine or an agent in small, for the tests that have old and new components talk to each other.
+//! A miniature engine or agent, for the tests that have old and new components talk to each other.
 //!
 //! ```text
 //! murano-peer engine|agent URI QUEUE RESULTS COUNT

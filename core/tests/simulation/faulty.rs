@@ -20,7 +20,7 @@ use crate::{
     watch::{Frames, is_tracing},
 };
 
-/// Where a connection breaks: after so many bytes in one direction.
+/// Where a connection breaks: after this many bytes in one direction.
 #[derive(Clone, Copy, Debug)]
 pub enum Cut {
     Reading(u64),
@@ -30,7 +30,7 @@ pub enum Cut {
 struct Pipe {
     inner: Option<DuplexStream>,
     rng: fastrand::Rng,
-    /// At most so many bytes pass at once.
+    /// The most bytes that pass at once.
     chop: usize,
     cut: Option<Cut>,
     wakers: Vec<Waker>,
@@ -83,7 +83,7 @@ impl Network {
         self.net.lock().unwrap()
     }
 
-    /// Lets the open connection at `pick` break when it has carried so much more.
+    /// Lets the open connection at `pick` break when it has carried the bytes of `cut`.
     pub fn cut(&self, pick: usize, cut: Cut) {
         let mut net = self.lock();
         let count = net.pipes.len();
@@ -92,12 +92,12 @@ impl Network {
         }
     }
 
-    /// The next connection breaks after so much, which may be in the middle of its handshake.
+    /// The next connection breaks after the bytes of `cut`, which may be in the middle of its handshake.
     pub fn cut_next(&self, cut: Cut) {
         self.lock().cuts.push(cut);
     }
 
-    /// Nothing passes, in either direction, and nobody is told.
+    /// Nothing passes in either direction, and neither end is told.
     pub fn stall(&self, stalled: bool) {
         let mut net = self.lock();
         net.stalled = stalled;

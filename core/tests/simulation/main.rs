@@ -2,7 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`plan`] | what a seed means: who publishes and consumes how, and which faults come when |
+//! | [`plan`] | what a seed means: the publishers, the consumers, and when which faults come |
 //! | [`faulty`] | byte streams that are cut, stalled and chopped |
 //! | [`ledger`] | what happened, and whether it may |
 //! | [`run`] | one run of a plan |

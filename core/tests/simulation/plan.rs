@@ -6,9 +6,9 @@ use crate::faulty::Cut;
 
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// An open connection breaks after so many bytes more.
+    /// An open connection breaks after this many more bytes.
     Cut { pick: usize, cut: Cut },
-    /// The next connection breaks after so many bytes.
+    /// The next connection breaks after this many bytes.
     CutNext(Cut),
     /// Nothing passes for a while.
     Stall(Duration),

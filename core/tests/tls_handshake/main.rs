@@ -27,7 +27,7 @@ async fn connect(server: &Server, tls: &TlsOptions) -> Result<Stream> {
         .expect("a TLS handshake does not hang")
 }
 
-/// Connects a client, which goes on to the AMQP handshake.
+/// Connects a client, which continues with the AMQP handshake.
 async fn connect_client(server: &Server, tls: TlsOptions) -> Error {
     let options = Options::new().host("127.0.0.1", server.port).tls(tls).connect_timeout(DEADLINE);
     match tokio::time::timeout(2 * DEADLINE, options.connect()).await.expect("connecting does not hang") {

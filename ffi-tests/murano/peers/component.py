@@ -1,4 +1,4 @@
-"""An engine or an agent in small, for any of the wrappers old and new: only the import differs. Runs on Python 2.7 and 3.
+"""A miniature engine or agent, for any of the wrappers old and new: only the import differs. Runs on Python 2.7 and 3.
 
 component.py ROLE PACKAGE HOST PORT QUEUE RESULTS COUNT
 """
