@@ -34,6 +34,7 @@
 //! | [`events`], [`stats`] | what happened |
 //! | [`error`] | what can go wrong |
 //! | `murano` | Murano's execution plans, their results and signatures (feature `murano`) |
+//! | `oslo` | RPC and notifications in the wire format of oslo.messaging (feature `oslo`) |
 //! | `broker` | an embedded broker for tests, demos and development (feature `broker`) |
 //!
 //! Below these handles, `engine` is the task that owns a connection, and `wire` turns bytes to frames and back.
@@ -56,12 +57,16 @@ pub mod message;
 #[cfg(feature = "murano")]
 pub mod murano;
 pub mod options;
+#[cfg(feature = "oslo")]
+pub mod oslo;
 pub mod publisher;
 mod request;
 pub mod stats;
 pub mod tls;
 pub mod topology;
 mod uri;
+#[cfg(any(feature = "murano", feature = "oslo"))]
+mod utc;
 mod wire;
 
 #[cfg(feature = "broker")]

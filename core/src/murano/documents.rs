@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{SigningKey, message, message_id, time};
-use crate::{Delivery, Message, Result};
+use super::{SigningKey, message, message_id};
+use crate::{Delivery, Message, Result, utc};
 
 /// The format that is written.
 const FORMAT_VERSION: &str = "2.0.0";
@@ -31,7 +31,7 @@ fn new_id() -> String {
 /// Ten-thousandths of a second since 1970, and always more than the last one: an agent drops a plan whose stamp is not.
 fn new_stamp() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
-    let now = u64::try_from(time::since_1970().as_micros() / 100).unwrap_or_default();
+    let now = u64::try_from(utc::since_1970().as_micros() / 100).unwrap_or_default();
     let after = |last: u64| now.max(last + 1);
     let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(after(last)));
     after(last.unwrap_or_else(|last| last))
@@ -194,7 +194,7 @@ impl ExecutionResult {
             action: execution_result(),
             error_code,
             body,
-            time: time::text(time::since_1970()),
+            time: utc::text(utc::since_1970()),
             other: Map::new(),
         }
     }
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn stamps_are_ten_thousandths_of_a_second_and_each_is_newer_than_the_last() {
-        let now = u64::try_from(time::since_1970().as_millis()).unwrap() * 10;
+        let now = u64::try_from(utc::since_1970().as_millis()).unwrap() * 10;
         let mut plan = ExecutionPlan::new("Deploy", "return 1");
         let first = plan.stamp.as_u64().unwrap();
         assert!((now..now + 600_000).contains(&first), "{first} at {now}");

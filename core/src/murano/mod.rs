@@ -27,7 +27,6 @@
 
 mod documents;
 mod signing;
-mod time;
 
 use std::time::Duration;
 

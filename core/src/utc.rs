@@ -1,4 +1,4 @@
-//! The time as Murano's documents have it: UTC, as text.
+//! The time as Python's services write it into documents: UTC, as the text of a `datetime`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

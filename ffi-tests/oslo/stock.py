@@ -1,0 +1,101 @@
+"""The stock driver in this process: servers, clients, notifiers and listeners, with a configuration of their own each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+
+LONG = 30
+
+
+def transport(url: str, rpc: bool = True, exmods: Iterable[str] = (), exchange: str = "openstack", **options: Any) -> Any:
+    """A transport; options are those of [oslo_messaging_rabbit]."""
+    conf = cfg.ConfigOpts()
+    conf([], project="test", default_config_files=[])
+    make = oslo_messaging.get_rpc_transport if rpc else oslo_messaging.get_notification_transport
+    made = make(conf, url=url, allowed_remote_exmods=list(exmods))
+    conf.set_override("control_exchange", exchange)
+    made._driver._default_exchange = exchange
+    for name, value in options.items():
+        conf.set_override(name, value, group="oslo_messaging_rabbit")
+    return made
+
+
+class Endpoint:
+    """The methods that the peer in Rust has too."""
+
+    target = oslo_messaging.Target(version="1.2")
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def add(self, ctxt: dict[str, Any], a: int, b: int) -> int:
+        return a + b
+
+    def echo(self, ctxt: dict[str, Any], **args: Any) -> dict[str, Any]:
+        context = {key: value for key, value in ctxt.items() if key != "client_timeout"}
+        return {"args": args, "context": context}
+
+    def refuse(self, ctxt: dict[str, Any]) -> None:
+        raise ValueError("no such value", 7)
+
+    def slow(self, ctxt: dict[str, Any], seconds: float) -> str:
+        time.sleep(seconds)
+        return "done"
+
+    def tell(self, ctxt: dict[str, Any], **args: Any) -> None:
+        self.told.append(args)
+
+
+class Server:
+    """A stock server that runs."""
+
+    def __init__(self, made: Any, topic: str, name: str, endpoint: Any = None) -> None:
+        self.endpoint = endpoint or Endpoint()
+        self.transport = made
+        self._server = oslo_messaging.get_rpc_server(
+            made, oslo_messaging.Target(topic=topic, server=name), [self.endpoint], executor="threading"
+        )
+        self._server.start()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+        self._server.wait()
+        self.transport.cleanup()
+
+
+def client(made: Any, topic: str, **target: Any) -> Any:
+    return oslo_messaging.get_rpc_client(made, oslo_messaging.Target(topic=topic, **target), timeout=LONG)
+
+
+class Listener:
+    """A stock listener to every priority, which collects."""
+
+    def __init__(self, made: Any, topic: str, pool: str | None = None) -> None:
+        self.heard: list[tuple[str, str, str, Any]] = []
+        self.arrived = threading.Event()
+        self.transport = made
+        self._server = oslo_messaging.get_notification_listener(
+            made, [oslo_messaging.Target(topic=topic)], [self], executor="threading", pool=pool
+        )
+        self._server.start()
+
+    def info(self, ctxt: Any, publisher_id: str, event_type: str, payload: Any, metadata: Any) -> None:
+        self.heard.append(("info", publisher_id, event_type, payload))
+        self.arrived.set()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+        self._server.wait()
+        self.transport.cleanup()
