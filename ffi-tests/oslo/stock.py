@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
-import oslo_messaging
+with warnings.catch_warnings():
+    # oslo.service imports eventlet, which says that it is deprecated.
+    warnings.simplefilter("ignore")
+    import oslo_messaging
+    from oslo_messaging._metrics import client as metrics
+    from oslo_messaging._tracing import client as tracing
+
 from oslo_config import cfg
 
 LONG = 30
@@ -17,6 +24,9 @@ def transport(url: str, rpc: bool = True, exmods: Iterable[str] = (), exchange: 
     """A transport; options are those of [oslo_messaging_rabbit]."""
     conf = cfg.ConfigOpts()
     conf([], project="test", default_config_files=[])
+    # What oslo.messaging registers for the process's own configuration only.
+    conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
+    conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
     make = oslo_messaging.get_rpc_transport if rpc else oslo_messaging.get_notification_transport
     made = make(conf, url=url, allowed_remote_exmods=list(exmods))
     conf.set_override("control_exchange", exchange)
