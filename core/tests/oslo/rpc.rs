@@ -284,7 +284,7 @@ async fn a_deleted_reply_queue_is_made_again_and_the_calls_in_flight_are_answere
     let spying = tokio::spawn(async move { spy.call::<Value>(&Context::new(), "x", ()).await });
     let raw = transport.client().clone();
     eventually("the request", LONG, || async {
-        let Ok(Some(request)) = raw.get(&spy_topic, true).await else { return false };
+        let Ok(Some(request)) = raw.get_no_ack(&spy_topic).await else { return false };
         let outer: Value = request.json().unwrap();
         let inner: Value = serde_json::from_str(outer["oslo.message"].as_str().unwrap()).unwrap();
         inner["_reply_q"].as_str().unwrap().clone_into(&mut queues.lock().unwrap());
