@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use murano_messaging::{Broker, Connecting, Connector, Error, ErrorKind, Host, Stream, TlsOptions};
+use murano_messaging::{
+    Broker, Connecting, Connector, Error, ErrorKind, Host, Routes, Routing, Stream, TlsOptions,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     time::sleep,
@@ -17,6 +19,7 @@ use tokio::{
 
 use crate::{
     ledger::Ledger,
+    plan::BadAddress,
     watch::{Frames, is_tracing},
 };
 
@@ -47,6 +50,10 @@ struct Net {
     lagging: bool,
     /// For the connections to come, one each.
     cuts: Vec<Cut>,
+    /// The broker's ends of connections to silent addresses.
+    silent: Vec<DuplexStream>,
+    /// Connections to bad addresses that were made.
+    passed_over: usize,
 }
 
 impl Net {
@@ -63,10 +70,12 @@ pub struct Network {
     net: Arc<Mutex<Net>>,
     broker: Broker,
     ledger: Ledger,
+    /// The addresses before the good one.
+    bad: Arc<[BadAddress]>,
 }
 
 impl Network {
-    pub fn new(broker: Broker, ledger: Ledger, seed: u64, chop: usize) -> Self {
+    pub fn new(broker: Broker, ledger: Ledger, seed: u64, chop: usize, bad: &[BadAddress]) -> Self {
         let net = Net {
             pipes: BTreeMap::new(),
             made: 0,
@@ -75,8 +84,10 @@ impl Network {
             stalled: false,
             lagging: false,
             cuts: Vec::new(),
+            silent: Vec::new(),
+            passed_over: 0,
         };
-        Self { net: Arc::new(Mutex::new(net)), broker, ledger }
+        Self { net: Arc::new(Mutex::new(net)), broker, ledger, bad: bad.into() }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Net> {
@@ -118,6 +129,11 @@ impl Network {
         }
     }
 
+    /// How many connections went to bad addresses.
+    pub fn passed_over(&self) -> usize {
+        self.lock().passed_over
+    }
+
     /// Ends all that is in the way of bytes.
     pub fn clear(&self) {
         let mut net = self.lock();
@@ -151,6 +167,39 @@ impl Connector for Network {
             self.ledger.note(&format!("connection {number}"));
             Ok(Stream::new(Line { network: self.clone(), number }, host.to_string()))
         })
+    }
+
+    fn routes<'a>(&'a self, host: &'a Host, tls: Option<&'a TlsOptions>) -> Routing<'a> {
+        let good = self.connect(host, tls);
+        let routes: Box<dyn Routes + 'a> =
+            Box::new(Addresses { network: self, host, bad: self.bad.iter(), good: Some(good) });
+        Box::pin(std::future::ready(Ok(routes)))
+    }
+}
+
+/// The addresses of the broker's name: the bad ones, and then the good one.
+struct Addresses<'a> {
+    network: &'a Network,
+    host: &'a Host,
+    bad: std::slice::Iter<'a, BadAddress>,
+    good: Option<Connecting<'a>>,
+}
+
+impl Routes for Addresses<'_> {
+    fn next(&mut self) -> Option<Connecting<'_>> {
+        let Some(bad) = self.bad.next() else { return self.good.take() };
+        self.network.ledger.note(&format!("connection to an address that is {bad:?}"));
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let mut net = self.network.lock();
+        net.passed_over += 1;
+        if matches!(bad, BadAddress::Silent) {
+            net.silent.push(theirs);
+        }
+        Some(Box::pin(std::future::ready(Ok(Stream::new(ours, self.host.to_string())))))
+    }
+
+    fn left(&self) -> usize {
+        self.bad.len() + usize::from(self.good.is_some())
     }
 }
 

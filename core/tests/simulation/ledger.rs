@@ -74,6 +74,7 @@ struct Book {
     last_seen: BTreeMap<String, u64>,
     trace: Vec<String>,
     violations: Vec<String>,
+    logins_refused: usize,
 }
 
 /// Shared by everything in a run.
@@ -107,6 +108,16 @@ impl Ledger {
     pub fn note(&self, text: &str) {
         let at = self.began.elapsed();
         self.book().trace.push(format!("{at:?} {text}"));
+    }
+
+    /// A reconnect failed because the login was refused.
+    pub fn login_refused(&self) {
+        self.book().logins_refused += 1;
+    }
+
+    /// How many reconnects failed because the login was refused.
+    pub fn refused_in_recovery(&self) -> usize {
+        self.book().logins_refused
     }
 
     fn violation(book: &mut Book, text: String) {

@@ -24,6 +24,17 @@ pub enum Fault {
     Block(Duration),
     /// Logins are refused for a while.
     RefuseLogins(Duration),
+    /// All connections end, and some time into their recovery logins are refused for a while.
+    LoseThenRefuse { after: Duration, lasting: Duration },
+}
+
+/// An address that accepts connections, and then:
+#[derive(Clone, Copy, Debug)]
+pub enum BadAddress {
+    /// says nothing.
+    Silent,
+    /// ends them.
+    Closing,
 }
 
 #[derive(Clone, Debug)]
@@ -47,6 +58,8 @@ pub struct Plan {
     pub pause: Duration,
     /// Whether some operations end the connection.
     pub ending: bool,
+    /// The addresses of the broker's name that come before the good one.
+    pub bad_addresses: Vec<BadAddress>,
     pub faults: Vec<(Duration, Fault)>,
 }
 
@@ -73,8 +86,24 @@ impl Plan {
             lag: Duration::from_millis(*pick(rng, &[0, 0, 10, 50, 200])),
             pause: Duration::from_millis(*pick(rng, &[20, 100, 400])),
             ending: !faults.is_empty() && rng.u32(0..3) == 0,
+            bad_addresses: pick(
+                rng,
+                &[
+                    &[][..],
+                    &[],
+                    &[BadAddress::Closing],
+                    &[BadAddress::Silent],
+                    &[BadAddress::Closing, BadAddress::Silent],
+                ],
+            )
+            .to_vec(),
             faults,
         }
+    }
+
+    /// Nothing goes wrong, and nothing takes time but the way.
+    pub fn is_faultless(&self) -> bool {
+        self.faults.is_empty() && self.bad_addresses.is_empty()
     }
 
     /// One consumer of one queue sees the messages of each publisher in their order.
@@ -85,7 +114,7 @@ impl Plan {
 
 fn fault(rng: &mut fastrand::Rng) -> Fault {
     let a_while = Duration::from_millis(rng.u64(1..6000));
-    match rng.u32(0..14) {
+    match rng.u32(0..15) {
         0..=3 => Fault::Cut { pick: rng.usize(0..4), cut: cut(rng, 3000) },
         4 | 5 => Fault::CutNext(cut(rng, 700)),
         6 => Fault::Stall(a_while),
@@ -94,7 +123,8 @@ fn fault(rng: &mut fastrand::Rng) -> Fault {
         10 => Fault::CloseAll,
         11 => Fault::DropAll,
         12 => Fault::Block(a_while),
-        _ => Fault::RefuseLogins(a_while),
+        13 => Fault::RefuseLogins(a_while),
+        _ => Fault::LoseThenRefuse { after: Duration::from_millis(rng.u64(0..300)), lasting: a_while },
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use murano_messaging::{Broker, Client, Consumer, ErrorKind, Message, Options, Overflow, Queue, Recovery};
+use murano_messaging::{
+    Broker, Client, Consumer, ErrorKind, Event, Message, Options, Overflow, Queue, Recovery,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
@@ -39,6 +41,8 @@ pub struct Coverage {
     pub republished: usize,
     /// Operations over which the broker ended the connection.
     pub ended: usize,
+    pub passed_over: usize,
+    pub refused: usize,
 }
 
 impl Coverage {
@@ -53,6 +57,8 @@ impl Coverage {
         self.reconnects += other.reconnects;
         self.republished += other.republished;
         self.ended += other.ended;
+        self.passed_over += other.passed_over;
+        self.refused += other.refused;
     }
 
     pub fn assert_all(&self) {
@@ -67,6 +73,8 @@ impl Coverage {
             ("reconnected", self.reconnects),
             ("republished", self.republished),
             ("ended by an operation", self.ended),
+            ("passed over", self.passed_over),
+            ("refused in mid-recovery", self.refused),
         ] {
             assert!(count > 0, "no run had anything {what}");
         }
@@ -88,7 +96,7 @@ pub fn run(seed: u64) -> RunOutcome {
     runtime.block_on(async {
         let mut rng = fastrand::Rng::with_seed(seed);
         let plan = Plan::new(&mut rng);
-        let ledger = Ledger::new(plan.operation_timeout + SLACK, plan.is_ordered(), plan.faults.is_empty());
+        let ledger = Ledger::new(plan.operation_timeout + SLACK, plan.is_ordered(), plan.is_faultless());
         ledger.note(&format!("{plan:?}"));
         let mut coverage = Coverage::default();
         if timeout(WHOLE, scenario(seed, plan, rng, &ledger, &mut coverage)).await.is_err() {
@@ -109,7 +117,7 @@ pub fn run(seed: u64) -> RunOutcome {
 async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger, coverage: &mut Coverage) {
     let broker = Broker::seeded(seed);
     ledger.watch(&broker);
-    let network = Network::new(broker.clone(), ledger.clone(), seed, plan.chop);
+    let network = Network::new(broker.clone(), ledger.clone(), seed, plan.chop, &plan.bad_addresses);
     let client = connect(seed, &plan, &network, ledger).await;
     let queues: Vec<String> = (0..plan.queues).map(|number| format!("q{number}")).collect();
     for queue in &queues {
@@ -181,6 +189,8 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     let stats = client.stats();
     coverage.reconnects = stats.reconnects as usize;
     coverage.republished = stats.republished as usize;
+    coverage.passed_over = network.passed_over();
+    coverage.refused = ledger.refused_in_recovery();
     if stats.in_flight != 0 {
         ledger.fail(format!("{} publishes are in flight at the end", stats.in_flight));
     }
@@ -205,6 +215,11 @@ async fn connect(seed: u64, plan: &Plan, network: &Network, ledger: &Ledger) -> 
     tokio::spawn(async move {
         while let Some(event) = events.next().await {
             ledger.note(&format!("engine: {event:?}"));
+            if let Event::Recovering { last_error: Some(error), .. } = &event
+                && error.kind() == ErrorKind::Authentication
+            {
+                ledger.login_refused();
+            }
         }
     });
     client
@@ -216,7 +231,8 @@ fn options(seed: u64, plan: &Plan, network: &Network) -> Options {
         .seed(seed)
         .heartbeat(plan.heartbeat)
         .operation_timeout(plan.operation_timeout)
-        .connect_timeout(Duration::from_secs(2))
+        // Each address has its share of it.
+        .connect_timeout(Duration::from_secs(2) * (1 + plan.bad_addresses.len() as u32))
         .window(plan.window, 1 << 20)
         .separate_publish_connection(plan.separate)
         .recovery(Recovery { max_delay: Duration::from_secs(1), ..Recovery::default() })
@@ -509,6 +525,13 @@ async fn faults(plan: &Plan, network: &Network, broker: &Broker, ledger: &Ledger
             Fault::RefuseLogins(duration) => {
                 broker.refuse_logins(true);
                 sleep(*duration).await;
+                broker.refuse_logins(false);
+            }
+            Fault::LoseThenRefuse { after, lasting } => {
+                broker.drop_connections();
+                sleep(*after).await;
+                broker.refuse_logins(true);
+                sleep(*lasting).await;
                 broker.refuse_logins(false);
             }
         }
