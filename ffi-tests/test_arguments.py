@@ -387,7 +387,7 @@ def test_a_duration_may_be_as_long_as_one_likes(uri, queue, long):
             deliveries.get_many(1, long)[0].ack()
         for what in ("expires", "message_ttl", "max_age"):
             with pytest.raises(mm.InvalidArgumentError, match="x-"):
-                client.declare_queue(queue, **{what: long}, type="stream" if what == "max_age" else None)
+                client.declare_queue(queue, **{what: long}, type="classic")
         with pytest.raises(mm.InvalidArgumentError, match="expiration"):
             client.publish(b"3", routing_key=queue, expiration=long)
         with pytest.raises(mm.InvalidArgumentError, match="timeout is"):

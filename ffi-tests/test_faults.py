@@ -74,6 +74,23 @@ def test_channels_run_out(uri, queue):
         assert any(consumer.get(timeout=1) for consumer in consumers)
 
 
+def test_a_close_under_an_alarm_waits_for_no_publish_that_has_ended(own_node):
+    """RabbitMQ reads nothing from a connection that it blocks, and answers its close at the end of the alarm."""
+    for separate in (True, False):
+        with mm.connect(own_node.uri, timeout=600, separate_publish_connection=separate) as client:
+            events = client.events()
+            own_node.ctl("set_vm_memory_high_watermark", "0.00001")
+            try:
+                # On the wire when the connection is blocked: its place in the window is held for its confirm.
+                with pytest.raises(mm.BlockedError):
+                    client.publish(b"x", routing_key="nowhere", mandatory=False, timeout=1)
+                wait_for(events, mm.events.Blocked)
+                # Less than the client's own deadline would be endless.
+                client.close(timeout=60)
+            finally:
+                own_node.ctl("set_vm_memory_high_watermark", "0.4")
+
+
 def test_a_peer_that_breaks_the_protocol(uri, queue):
     proxy = Proxy(uri)
     client = mm.connect(proxy.uri, recovery=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 import murano_messaging as mm
@@ -92,6 +94,26 @@ async def test_what_is_refused_comes_again(face, broker, queue):
             assert delivery.stale
             await (await deliveries.get(timeout=10)).nack(requeue=False)
         assert (await client.queue_info(queue)).message_count == 0
+
+
+async def test_an_ack_that_is_too_late_is_warned_of_once(face, broker, queue, caplog):
+    async with face.connect(broker) as client:
+        await fill(client, queue, 3)
+        deliveries = await client.consume(queue)
+        late = [await deliveries.get(timeout=10) for _ in range(3)]
+        await client.close()
+        for delivery in late:
+            assert delivery.stale
+            await delivery.ack()
+
+    def said():
+        return [record for record in caplog.records if "settled after its channel had ended" in record.getMessage()]
+
+    until = time.monotonic() + 30
+    while not said():
+        assert time.monotonic() < until
+        await face.pause()
+    assert [record.levelname for record in said()] == ["WARNING"]
 
 
 async def test_settling_twice_is_an_error(face, broker, queue):

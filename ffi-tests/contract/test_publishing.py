@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 
+import time
+
 import pytest
 
 import murano_messaging as mm
@@ -75,6 +77,49 @@ async def test_a_wait_for_a_confirmation_that_runs_out_leaves_the_outcome_unknow
         proxy.resume()
         await confirmation.result(timeout=30)
     proxy.close()
+
+
+async def test_a_failure_whose_confirmation_was_dropped_is_warned_of(face, broker, queue, unique, caplog):
+    nowhere, missing, full = unique("nowhere"), unique("missing"), unique("full")
+
+    def said(name):
+        return [
+            record.getMessage()
+            for record in caplog.records
+            if record.levelname == "WARNING" and name in record.getMessage() and "dropped" in record.getMessage()
+        ]
+
+    async with face.connect(broker) as client:
+        await client.declare_queue(queue, expires=60)
+        await client.declare_queue(full, expires=60, max_length=1, overflow="reject-publish")
+        await client.publish(b"1", routing_key=full)
+        await client.publish_nowait(b"x", routing_key=queue)
+        for _ in range(3):
+            await client.publish_nowait(b"x", routing_key=nowhere)
+        for _ in range(3):
+            await client.publish_nowait(b"x", routing_key=full)
+        await client.publish_nowait(b"x", exchange=missing)
+        # Looked at: nothing to say.
+        heard = await client.publish_nowait(b"x", routing_key=unique("heard"))
+        assert isinstance(await heard.exception(timeout=30), mm.UnroutableError)
+        del heard
+        with pytest.raises((mm.UnroutableError, mm.NackedError, mm.NotFoundError)):
+            await client.close(raise_failed=True)
+        # Once.
+        await client.close(raise_failed=True)
+    until = time.monotonic() + 30
+    while not (len(said(nowhere)) == 3 and len(said(missing)) == 1 and said(full)):
+        assert time.monotonic() < until, caplog.text
+        await face.pause()
+    assert not said(queue) and not said("heard")
+
+
+async def test_a_drain_without_failures_raises_none(face, broker, queue):
+    async with face.connect(broker) as client:
+        await client.declare_queue(queue, expires=60)
+        for _ in range(500):
+            await client.publish_nowait(b"x", routing_key=queue)
+        await client.drain(timeout=30, raise_failed=True)
 
 
 async def test_old_names_of_confirmations_are_deprecated(face, broker, queue):

@@ -427,15 +427,19 @@ class Client:
         function `credentials` of `connect`, not this.
         """
 
-    def close(self, timeout: _Duration | None = None) -> None:
+    def close(self, timeout: _Duration | None = None, *, raise_failed: bool = False) -> None:
         """Closes the client in order: publishes are confirmed, consumers cancelled, acks sent, the connections closed. What takes
         longer than `timeout` (seconds or `timedelta`; the client's by default) is dropped, and raises `OperationTimeoutError`.
         Closing again is harmless.
 
+        A publish that failed, and whose confirmation was dropped without a look at it, is logged as a warning. With
+        `raise_failed=True` the first such failure is raised, when everything is closed; those in confirmations that you hold are
+        yours.
+
         The end of a `with` block closes it too. What led out of the block, if anything did, is not replaced by an error of that.
         """
 
-    def drain(self, timeout: _Duration | None = None) -> None:
+    def drain(self, timeout: _Duration | None = None, *, raise_failed: bool = False) -> None:
         """As `close`, and waits up to `timeout` (30 seconds by default) until the deliveries that were handed out are settled: what
         a handler of SIGTERM wants. Consumers end at once; what they had not handed out goes back to its queue.
 
@@ -856,15 +860,19 @@ class AioClient:
         function `credentials` of `connect`, not this.
         """
 
-    def close(self, timeout: _Duration | None = None) -> Coroutine[object, None, None]:
+    def close(self, timeout: _Duration | None = None, *, raise_failed: bool = False) -> Coroutine[object, None, None]:
         """Closes the client in order: publishes are confirmed, consumers cancelled, acks sent, the connections closed. What takes
         longer than `timeout` (seconds or `timedelta`; the client's by default) is dropped, and raises `OperationTimeoutError`.
         Closing again is harmless.
 
+        A publish that failed, and whose confirmation was dropped without a look at it, is logged as a warning. With
+        `raise_failed=True` the first such failure is raised, when everything is closed; those in confirmations that you hold are
+        yours.
+
         The end of a `with` block closes it too. What led out of the block, if anything did, is not replaced by an error of that.
         """
 
-    def drain(self, timeout: _Duration | None = None) -> Coroutine[object, None, None]:
+    def drain(self, timeout: _Duration | None = None, *, raise_failed: bool = False) -> Coroutine[object, None, None]:
         """As `close`, and waits up to `timeout` (30 seconds by default) until the deliveries that were handed out are settled: what
         a handler of SIGTERM wants. Consumers end at once; what they had not handed out goes back to its queue.
 
@@ -1439,6 +1447,7 @@ def connect(
     timeout: _Duration | None = None,
     window_messages: int | None = None,
     window_bytes: int | None = None,
+    mandatory: bool | None = None,
     delivery_buffer: int | None = None,
     max_body_size: int | None = None,
     recovery: Recovery | bool | None = None,
@@ -1466,6 +1475,7 @@ def connect(
       `timeout` (30 seconds): of every other operation. All are seconds or `timedelta`.
     * `frame_max` (131072 bytes), `channel_max` (2047).
     * `window_messages` (1000), `window_bytes` (64 MiB): how much may be unconfirmed; then publishing waits.
+    * `mandatory` (True): whether a publish fails that no queue takes, where `publish` does not say so itself.
     * `delivery_buffer` (256 MiB): undelivered body bytes at which the connection stops reading. `max_body_size` (128 MiB):
       a larger message is rejected.
     * `recovery`: a `Recovery`, or whether to reconnect at all. `retry_initial`: whether the first connect is retried too.
@@ -1475,8 +1485,10 @@ def connect(
       publishers, is logged at DEBUG.
     * `seed`: makes message ids, consumer tags and delays the same again.
 
-    Raises `ConnectFailedError`, `AuthenticationError`, `VhostRefusedError`, `TlsError`, `LimitReachedError`,
-    `InvalidArgumentError`. No error contains the password.
+    Raises `ConnectFailedError` (nobody answers), `ConnectionLostError` or `ConnectionForcedError` (a peer that accepts and closes),
+    `ProtocolError` (no AMQP server), `TlsError`, `LimitReachedError`, all of them a `ConnectionError`; `AuthenticationError`,
+    `VhostRefusedError`, `InvalidArgumentError`. With `retry_initial` the former are retried for as long as `recovery` says, and a
+    login or virtual host that is refused raises at once all the same. No error contains the password.
     """
 
 def aio_connect(
@@ -1509,6 +1521,7 @@ def aio_connect(
     timeout: _Duration | None = None,
     window_messages: int | None = None,
     window_bytes: int | None = None,
+    mandatory: bool | None = None,
     delivery_buffer: int | None = None,
     max_body_size: int | None = None,
     recovery: Recovery | bool | None = None,

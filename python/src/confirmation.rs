@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -15,6 +15,7 @@ use crate::{
     outcome::{IntoPython, run},
     process::Owned,
     runtime, time,
+    unheard::Unheard,
     wait::{
         Api,
         operation::Operation,
@@ -34,7 +35,19 @@ enum State {
 #[pyclass(frozen, subclass, module = "murano_messaging")]
 pub struct Confirmation {
     state: Owned<Mutex<State>>,
+    unheard: Owned<Arc<Unheard>>,
     api: Api,
+}
+
+impl Drop for Confirmation {
+    /// That nobody looked at it does not make a failure one that nobody hears of.
+    fn drop(&mut self) {
+        let (Ok(state), Ok(unheard)) = (self.state.get_mut(), self.unheard.get_mut()) else { return };
+        let state = state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let State::Waiting { core, .. } = std::mem::replace(state, State::Known(Ok(()))) {
+            unheard.take(core);
+        }
+    }
 }
 
 /// The broker's answer to one publish, now or later: to be awaited.
@@ -43,9 +56,10 @@ pub struct Confirmation {
 #[pyclass(frozen, extends = Confirmation, name = "Confirmation", module = "murano_messaging.aio")]
 pub struct AioConfirmation;
 
-pub fn to_python(py: Python<'_>, api: Api, core: Core) -> PyResult<Bound<'_, PyAny>> {
+pub fn to_python(py: Python<'_>, api: Api, core: Core, unheard: Arc<Unheard>) -> PyResult<Bound<'_, PyAny>> {
     let state = State::Waiting { core, waiters: Waiters::None };
-    let confirmation = Confirmation { state: Owned::new(Mutex::new(state)), api };
+    let (state, unheard) = (Owned::new(Mutex::new(state)), Owned::new(unheard));
+    let confirmation = Confirmation { state, unheard, api };
     Ok(match api {
         Api::Blocking => Bound::new(py, confirmation)?.into_any(),
         Api::Asyncio => {
@@ -157,9 +171,16 @@ fn wait_for<'py>(
     run(py, api, async move { answers.await? })
 }
 
-impl IntoPython for (Api, Core) {
+/// A publish under way.
+pub struct Pending {
+    pub api: Api,
+    pub core: Core,
+    pub unheard: Arc<Unheard>,
+}
+
+impl IntoPython for Pending {
     fn into_python(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-        to_python(py, self.0, self.1)
+        to_python(py, self.api, self.core, self.unheard)
     }
 }
 

@@ -107,6 +107,9 @@ impl Engine {
                 Ok(flushed) => flushed,
                 Err(error) => return self.write_failed(&error),
             };
+            if self.need_not_wait_for_close() {
+                return Ended::Closed;
+            }
             let deadline = self.next_deadline();
             // A close ends all consumers, so that nothing more comes but answers.
             let ending = self.closing.is_some() || self.is_cancelling();

@@ -120,11 +120,31 @@ impl BaseClient {
     /// longer than `timeout` (seconds or `timedelta`; the client's by default) is dropped, and raises `OperationTimeoutError`.
     /// Closing again is harmless.
     ///
+    /// A publish that failed, and whose confirmation was dropped without a look at it, is logged as a warning. With
+    /// `raise_failed=True` the first such failure is raised, when everything is closed; those in confirmations that you hold are
+    /// yours.
+    ///
     /// The end of a `with` block closes it too. What led out of the block, if anything did, is not replaced by an error of that.
-    #[pyo3(signature = (timeout=None))]
-    fn close<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(
+        signature = (timeout=None, *, raise_failed=Given(None)),
+        text_signature = "($self, timeout=None, *, raise_failed=False)"
+    )]
+    fn close<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<Bound<'py, PyAny>>,
+        raise_failed: Given<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let core = self.within(timeout.as_ref())?;
-        run(py, self.api, async move { core.close().await })
+        let unheard =
+            raise_failed.flag("raise_failed", false)?.then(|| self.unheard.get().cloned()).transpose()?;
+        run(py, self.api, async move {
+            core.close().await?;
+            match unheard {
+                Some(unheard) => unheard.failure().await,
+                None => Ok(()),
+            }
+        })
     }
 
     /// As `close`, and waits up to `timeout` (30 seconds by default) until the deliveries that were handed out are settled: what
@@ -133,11 +153,27 @@ impl BaseClient {
     /// A signal handler must have another thread do it (`threading.Thread(target=client.drain).start()`): it interrupts the very
     /// code that is to settle its delivery, which does not go on before the handler returns. `examples/python/service.py` shows
     /// it.
-    #[pyo3(signature = (timeout=None))]
-    fn drain<'py>(&self, py: Python<'py>, timeout: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(
+        signature = (timeout=None, *, raise_failed=Given(None)),
+        text_signature = "($self, timeout=None, *, raise_failed=False)"
+    )]
+    fn drain<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<Bound<'py, PyAny>>,
+        raise_failed: Given<'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let unheard =
+            raise_failed.flag("raise_failed", false)?.then(|| self.unheard.get().cloned()).transpose()?;
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let timeout = timeout.unwrap_or(std::time::Duration::from_secs(30));
         let core = self.core()?.clone();
-        run(py, self.api, async move { core.drain(timeout).await })
+        run(py, self.api, async move {
+            core.drain(timeout).await?;
+            match unheard {
+                Some(unheard) => unheard.failure().await,
+                None => Ok(()),
+            }
+        })
     }
 }

@@ -27,8 +27,10 @@ use crate::{
     exit,
     outcome::leave,
     process::Owned,
+    runtime,
     service::Source,
     time,
+    unheard::Unheard,
     wait::{Api, operation::Ready},
 };
 
@@ -41,6 +43,7 @@ pub struct BaseClient {
     source: Option<Arc<Source>>,
     /// What `on_event` was given.
     listeners: Mutex<Vec<Arc<Callback>>>,
+    unheard: Owned<Arc<Unheard>>,
     api: Api,
 }
 
@@ -64,6 +67,7 @@ pub fn to_python(
         last: Mutex::default(),
         source,
         listeners: Mutex::default(),
+        unheard: Owned::new(Unheard::new(runtime::handle(py)?)),
         api,
     };
     Ok(match api {

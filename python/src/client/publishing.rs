@@ -9,7 +9,7 @@ use pyo3::{
 use super::BaseClient;
 use crate::{
     arguments::{flag, utf8},
-    confirmation,
+    confirmation::{self, Pending},
     errors::{self, OrPyErr},
     message,
     outcome::run,
@@ -146,22 +146,24 @@ impl BaseClient {
         self.core()?;
         let message = with_mandatory(message::build(body, properties)?, mandatory)?;
         let publisher = self.publisher(py, exchange, routing_key, timeout)?;
-        let api = self.api;
+        let (api, unheard) = (self.api, self.unheard.get()?.clone());
         let mut work = Box::pin(async move { publisher.publish_deferred(message).await });
         if api == Api::Blocking {
             let core = wait::block(py, work.as_mut())?.or_py(py)?;
             runtime::call_back(py);
-            return confirmation::to_python(py, api, core);
+            return confirmation::to_python(py, api, core, unheard);
         }
         // While there is room in the window, there is nothing to wait for.
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match work.as_mut().poll(&mut context) {
             std::task::Poll::Ready(core) => {
                 runtime::call_back(py);
-                let value = confirmation::to_python(py, api, core.or_py(py)?)?;
+                let value = confirmation::to_python(py, api, core.or_py(py)?, unheard)?;
                 Ok(Bound::new(py, Ready::fair(value.unbind()))?.into_any())
             }
-            std::task::Poll::Pending => run(py, api, async move { Ok((api, work.await?)) }),
+            std::task::Poll::Pending => {
+                run(py, api, async move { Ok(Pending { api, core: work.await?, unheard }) })
+            }
         }
     }
 }

@@ -95,6 +95,7 @@ fn connecting(
 ///   `timeout` (30 seconds): of every other operation. All are seconds or `timedelta`.
 /// * `frame_max` (131072 bytes), `channel_max` (2047).
 /// * `window_messages` (1000), `window_bytes` (64 MiB): how much may be unconfirmed; then publishing waits.
+/// * `mandatory` (True): whether a publish fails that no queue takes, where `publish` does not say so itself.
 /// * `delivery_buffer` (256 MiB): undelivered body bytes at which the connection stops reading. `max_body_size` (128 MiB):
 ///   a larger message is rejected.
 /// * `recovery`: a `Recovery`, or whether to reconnect at all. `retry_initial`: whether the first connect is retried too.

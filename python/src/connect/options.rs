@@ -109,6 +109,7 @@ pub fn options(
                 window.1 = number(&key, &given)?;
                 options
             }
+            "mandatory" => options.mandatory(flag(&key, &given)?),
             "delivery_buffer" => options.delivery_buffer(number(&key, &given)?),
             "max_body_size" => options.max_body_size(number(&key, &given)?),
             "recovery" => {

@@ -61,14 +61,23 @@ impl Engine {
         self.closing.is_some() && (self.finish_publishing() || self.close_is_late())
     }
 
-    /// Takes no new publishes; returns whether those that were taken have their outcome.
+    /// Takes no new publishes; returns whether those that were taken have their outcome. The broker settles nothing on a
+    /// connection that it blocks: what was given up there is not waited for.
     fn finish_publishing(&self) -> bool {
         self.windows().all(|publishing| {
             publishing.with(|window| {
                 window.refuse_new();
-                window.is_empty()
+                window.is_empty() || (self.live.blocked && window.is_decided())
             })
         })
+    }
+
+    /// Whether nobody needs the answer to the close that was sent. RabbitMQ reads nothing from a connection that it blocks,
+    /// and would answer at the end of the alarm; only acks and cancels are worth to wait for that.
+    pub(in crate::engine) fn need_not_wait_for_close(&mut self) -> bool {
+        self.live.close_sent
+            && self.live.blocked
+            && !self.live.channels.iter_mut().any(|(_, channel)| channel.kind.acks().is_some())
     }
 
     /// Whether the close is past its deadline. Whoever waits for it is told when the engine is gone.

@@ -87,6 +87,11 @@ impl Window {
         std::mem::take(&mut self.wake)
     }
 
+    /// Every publish has its result, also those that were given up and keep their place until their confirm.
+    pub fn is_decided(&self) -> bool {
+        self.slots.iter().all(|(_, slot)| slot.publish.is_none())
+    }
+
     /// Nothing is waiting to be sent or confirmed.
     pub fn is_empty(&self) -> bool {
         self.admission.is_idle()
