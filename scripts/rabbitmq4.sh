@@ -72,7 +72,7 @@ inside() {
     mount -t proc proc "$root/proc"
     grep -q '^127.0.0.1.*localhost' "$root/etc/hosts" 2>/dev/null || echo '127.0.0.1 localhost' >>"$root/etc/hosts"
     ip link set lo up
-    export TMPDIR=/tmp MURANO_TEST_RABBITMQ_ROOT=$root CARGO_NET_OFFLINE=true
+    export MURANO_TEST_RABBITMQ_ROOT=$root CARGO_NET_OFFLINE=true
     unset MURANO_TEST_AMQP BROKER
     target/debug/rabbitmq exec "$@"
 }
@@ -99,7 +99,13 @@ test | exec)
         set -- "$0" "$suite" run
     fi
     echo "rabbitmq4: RabbitMQ $version of Debian $suite"
-    exec unshare --mount --pid --net --fork --kill-child --mount-proc "$0" "$suite" inside "$@"
+    # The nodes' folders: what watches over them ends with the namespaces, too early to remove them.
+    TMPDIR=$(mktemp -d /tmp/rabbitmq4.XXXXXX)
+    export TMPDIR
+    chmod 755 "$TMPDIR"
+    trap 'rm -rf --one-file-system "$TMPDIR"' EXIT
+    trap 'exit 130' INT TERM
+    unshare --mount --pid --net --fork --kill-child --mount-proc "$0" "$suite" inside "$@"
     ;;
 inside)
     inside "$@"
