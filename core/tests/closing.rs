@@ -227,3 +227,27 @@ fn deliveries_of_a_runtime_that_ended_are_stale() {
         assert!(consumer.next().await.is_none());
     });
 }
+
+/// A delivery that is never settled uses up its own time, and not that of the publishes.
+#[tokio::test(start_paused = true)]
+async fn a_stuck_delivery_leaves_time_for_confirms() {
+    let broker = Broker::named("stuck-delivery");
+    let client = Client::connect("memory://stuck-delivery").await.unwrap();
+    client.declare_queue(&Queue::new("q")).await.unwrap();
+    client.publish("", "q", Message::text("work")).await.unwrap();
+    let consumer = client.consume("q").start().await.unwrap();
+    let stuck = consumer.next().await.unwrap().unwrap();
+    broker.block("test");
+    let mut events = client.events();
+    while !matches!(events.next().await.unwrap(), Event::Blocked { role: Role::Publish, .. }) {}
+    let mut answer = Box::pin(client.publish("", "q", Message::text("answer")));
+    assert!(poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx).is_pending())).await);
+    let unblock = async {
+        while !matches!(events.next().await.unwrap(), Event::Closed { role: Role::Main, .. }) {}
+        broker.unblock();
+    };
+    let (drained, confirmed, ()) = tokio::join!(client.drain(Duration::from_secs(10)), answer, unblock);
+    assert_eq!(drained.unwrap_err().kind(), ErrorKind::Timeout);
+    confirmed.unwrap();
+    drop(stuck);
+}

@@ -34,7 +34,8 @@ impl Client {
     }
 
     /// As [`Self::close`], and waits up to `timeout` for the application to settle the deliveries it has in work: what
-    /// a SIGTERM handler wants. Consumers end at once; what they had not handed out goes back to its queue.
+    /// a SIGTERM handler wants. Consumers end at once; what they had not handed out goes back to its queue. A fifth of the
+    /// time, 2 s at most, is kept for the confirms of publishes.
     pub async fn drain(&self, timeout: Duration) -> Result<()> {
         self.end(true, timeout).await
     }
@@ -42,7 +43,9 @@ impl Client {
     async fn end(&self, drain: bool, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         // Consumers first: while their deliveries are settled, answers may still be published, also for the first time.
-        let main = end_link(&self.0.main, drain, deadline).await;
+        let reserve =
+            if self.0.options.separate_publish_connection { reserve(timeout) } else { Duration::ZERO };
+        let main = end_link(&self.0.main, drain, deadline.checked_sub(reserve).unwrap_or(deadline)).await;
         let publish = match self.0.publish_link() {
             Some(link) => end_link(&link, drain, deadline).await,
             None => Ok(()),
@@ -54,6 +57,12 @@ impl Client {
         });
         publish.and(main)
     }
+}
+
+/// What is kept of a close's time for the publishes, whatever becomes of the deliveries: one that is never settled must not
+/// cost the confirms.
+fn reserve(timeout: Duration) -> Duration {
+    (timeout / 5).min(Duration::from_secs(2))
 }
 
 /// Has the engine of a connection end it, and waits for that.
