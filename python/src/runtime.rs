@@ -37,11 +37,22 @@ pub fn driver(_py: Python<'_>) -> Option<Arc<Driver>> {
         .map(|runtime| runtime.driver.clone())
 }
 
-/// Something was asked that no blocking call waits for: whoever drives now may not come to it soon.
+/// Something was asked that nobody waits for now: whoever drives may not come to it soon.
 pub fn call_back(py: Python<'_>) {
-    if driver::is_missed()
-        && let Some(driver) = driver(py)
-    {
+    if driver::is_missed() {
+        have_engine_drive(py);
+    }
+}
+
+/// As [`call_back`], for what a task or a green thread begins to wait for.
+pub fn call_back_for_waiter(py: Python<'_>) {
+    if driver::is_awaited() {
+        have_engine_drive(py);
+    }
+}
+
+fn have_engine_drive(py: Python<'_>) {
+    if let Some(driver) = driver(py) {
         driver.call_back();
     }
 }

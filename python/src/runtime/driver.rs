@@ -16,6 +16,7 @@
 #[cfg(target_os = "linux")]
 use std::sync::atomic::AtomicI32;
 use std::{
+    cell::Cell,
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -50,10 +51,38 @@ static IN_A_ROW: AtomicU32 = AtomicU32::new(0);
 /// The engine's thread has stepped aside.
 static ASIDE: AtomicBool = AtomicBool::new(false);
 
-/// Something was asked that no blocking call waits for. Whether [`Driver::call_back`] must follow.
+/// What was asked since the engine's thread last napped, and nobody waits for.
+static UNATTENDED: AtomicU32 = AtomicU32::new(0);
+
+/// After so much of it the engine's thread takes a nap before it sleeps: more is likely to come, and goes out with it. Each
+/// time that thread is woken costs as much as a publish, and each write to the socket several times that.
+const BURST: u32 = 8;
+const NAP: Duration = Duration::from_micros(100);
+
+/// Something was asked that nobody waits for now. Whether [`Driver::call_back`] must follow.
 pub fn is_missed() -> bool {
+    UNATTENDED.fetch_add(1, Ordering::Relaxed);
     IN_A_ROW.store(0, Ordering::Relaxed);
     ASIDE.load(Ordering::Relaxed)
+}
+
+/// Something is waited for, though by no thread of its own. Whether [`Driver::call_back`] must follow.
+pub fn is_awaited() -> bool {
+    UNATTENDED.store(0, Ordering::Relaxed);
+    IN_A_ROW.store(0, Ordering::Relaxed);
+    ASIDE.load(Ordering::Relaxed)
+}
+
+thread_local! {
+    static IS_ENGINE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Called by the runtime when it has nothing to do.
+fn nap() {
+    if UNATTENDED.load(Ordering::Relaxed) >= BURST && IS_ENGINE.get() {
+        UNATTENDED.store(0, Ordering::Relaxed);
+        thread::sleep(NAP);
+    }
 }
 
 /// Where a thread waits: parked, or driving.
@@ -122,7 +151,7 @@ impl Driver {
         IN_A_ROW.store(0, Ordering::Relaxed);
         ASIDE.store(false, Ordering::Relaxed);
         let driver = Arc::new(Self {
-            runtime: Builder::new_current_thread().enable_all().build()?,
+            runtime: Builder::new_current_thread().enable_all().on_thread_park(nap).build()?,
             step_aside: Notify::new(),
             thread: OnceLock::new(),
             #[cfg(target_os = "linux")]
@@ -155,6 +184,7 @@ impl Driver {
 
     /// The engine's thread.
     fn run(&self) {
+        IS_ENGINE.set(true);
         #[cfg(target_os = "linux")]
         self.task.store(this_task(), Ordering::Relaxed);
         loop {
@@ -230,6 +260,7 @@ impl Driver {
 
     /// A wait of `seat` begins. Whether it drives meanwhile.
     fn begin(&self, seat: &Arc<Seat>) -> bool {
+        UNATTENDED.store(0, Ordering::Relaxed);
         let mut state = self.state();
         state.waiting += 1;
         if state.waiting > 1 {

@@ -49,7 +49,7 @@ pub fn wait<F: Future>(
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }
-        runtime::call_back(py);
+        runtime::call_back_for_waiter(py);
         hub.call_method1(pyo3::intern!(py, "wait"), (number, background))?;
         turns::given();
     }

@@ -143,7 +143,7 @@ impl Operation {
         if let Poll::Ready(value) = running.poll(py, &waker)? {
             return Ok(self.done(value));
         }
-        runtime::call_back(py);
+        runtime::call_back_for_waiter(py);
         turns::given();
         let future = asyncio::running_loop(py)?.call_method0(pyo3::intern!(py, "create_future"))?;
         // What `yield from future` would do (the protocol of asyncio's tasks).
