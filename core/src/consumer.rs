@@ -180,6 +180,7 @@ impl ConsumeBuilder {
             self.request,
             requests,
         );
+        client.0.consumers.note(&incoming);
         // Made before the answer is there, so that giving up the wait cancels the consumer.
         let consumer = Consumer { client, incoming: incoming.clone() };
         consumer.client.ask(name, |reply| Command::Consume { incoming, reply }).await?;

@@ -28,7 +28,7 @@
 //! | [`client`] | [`Client`]: topology, publishing, getting, closing |
 //! | [`options`], [`tls`], [`credentials`] | how to connect |
 //! | [`message`], [`publisher`] | messages and the way out |
-//! | `request` | [`Client::request`]: request and reply |
+//! | `request`, [`retry`] | [`Client::request`]: request and reply; [`Client::retry`]: delayed redelivery |
 //! | [`consumer`], [`delivery`] | the way in |
 //! | [`topology`] | queues, exchanges, bindings |
 //! | [`events`], [`stats`] | what happened |
@@ -61,6 +61,7 @@ pub mod options;
 pub mod oslo;
 pub mod publisher;
 mod request;
+pub mod retry;
 pub mod stats;
 pub mod tls;
 pub mod topology;
@@ -82,6 +83,7 @@ pub use events::{Event, Events};
 pub use message::{FieldTable, IntoValue, Message, Properties, Returned, Value};
 pub use options::{Host, Options, Recovery};
 pub use publisher::Publisher;
+pub use retry::Retry;
 pub use stats::Stats;
 #[cfg(feature = "broker")]
 pub use tls::ServerTls;

@@ -1,5 +1,7 @@
 //! Delivered messages.
 
+mod retry;
+
 use murano_messaging::Delivery as Core;
 use pyo3::{
     exceptions::PyStopIteration,

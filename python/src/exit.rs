@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use murano_messaging::{Client, client::WeakClient};
+use murano_messaging::{Client, Delivery, client::WeakClient};
 use pyo3::prelude::*;
 
 use crate::{process, runtime, service};
@@ -33,6 +33,15 @@ pub fn remember(_py: Python<'_>, client: &Client) {
         clients.open.retain(|client| client.upgrade().is_some());
     }
     clients.open.push(client.downgrade());
+}
+
+/// The open client that `delivery` came through.
+pub fn client_of(_py: Python<'_>, delivery: &Delivery) -> Option<Client> {
+    let clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if clients.generation != process::generation() {
+        return None;
+    }
+    clients.open.iter().filter_map(WeakClient::upgrade).find(|client| client.has_delivered(delivery))
 }
 
 /// Called by Python when the interpreter ends.

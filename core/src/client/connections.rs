@@ -21,6 +21,7 @@ use crate::{
     message::Message,
     options::Options,
     request::Requests,
+    retry::Consumers,
     stats::Counters,
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct Inner {
     /// The windows of the direct reply consumers, closed ones too until there is another.
     requests: Mutex<Vec<Arc<Publishing>>>,
     pub direct_requests: Requests,
+    /// The consumers that were started, for the queues of their deliveries.
+    pub consumers: Consumers,
 }
 
 impl Inner {
@@ -104,6 +107,11 @@ impl Inner {
         Ok(())
     }
 
+    /// The queue of the consumer with this tag.
+    pub fn consumed_by(&self, tag: &str) -> Option<String> {
+        self.consumers.queue_of(tag)
+    }
+
     /// Has the client's runtime run a task.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
@@ -161,6 +169,7 @@ impl Inner {
             next_consumer: AtomicU64::new(1),
             requests: Mutex::default(),
             direct_requests: Requests::default(),
+            consumers: Consumers::default(),
         });
         let (first, connected) = oneshot::channel();
         inner.runtime.spawn(engine.run(first));

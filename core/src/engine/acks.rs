@@ -131,6 +131,11 @@ impl ChannelAcks {
         Arc::new(Self { inbox, channel, epoch, stream, on_drop, state })
     }
 
+    /// Whether the channel is one of this link.
+    pub fn is_of(&self, link: &Arc<Link>) -> bool {
+        Arc::ptr_eq(&self.link, link)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -51,6 +51,7 @@ mod properties;
 mod publishing;
 mod replies;
 mod requests;
+mod retries;
 mod routing;
 mod streams;
 mod topology;
