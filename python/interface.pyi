@@ -109,6 +109,7 @@ class Connect:
     cert_pem: _Pem | None = None
     key_file: _Path | None = None
     key_pem: _Pem | None = None
+    key_password: str | None = None
     insecure: bool | None = None
     server_name: str | None = None
     sni: bool | None = None

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
     sign::CertifiedKey,
 };
 use zeroize::Zeroizing;
@@ -24,11 +24,13 @@ use zeroize::Zeroizing;
 use crate::{Error, Result, options::Host};
 
 mod failure;
+mod keys;
 #[cfg(feature = "broker")]
 mod server;
 
 use failure::Finding;
 pub(crate) use failure::{handshake_error, tls_error};
+use keys::private_key;
 #[cfg(feature = "broker")]
 pub use server::ServerTls;
 
@@ -61,6 +63,7 @@ impl Pem {
 pub struct TlsOptions {
     ca: Option<Pem>,
     identity: Option<(Pem, Pem)>,
+    key_password: Option<Zeroizing<String>>,
     insecure: bool,
     server_name: Option<String>,
     sni: bool,
@@ -93,6 +96,7 @@ impl TlsOptions {
         Self {
             ca: None,
             identity: None,
+            key_password: None,
             insecure: false,
             server_name: None,
             sni: true,
@@ -118,7 +122,8 @@ impl TlsOptions {
         self.changed(|tls| tls.ca = Some(Pem::File(path.into())))
     }
 
-    /// Shows this client certificate (PEM, chain first to last) with its key (PEM: PKCS#8, PKCS#1 or SEC1).
+    /// Shows this client certificate (PEM, chain first to last) with its key (PEM: PKCS#8, PKCS#1 or SEC1; encrypted PKCS#8
+    /// with [`Self::key_password`]).
     pub fn identity_pem(self, chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
         let pem = |bytes: Vec<u8>| Pem::Bytes(Zeroizing::new(bytes));
         self.changed(|tls| tls.identity = Some((pem(chain.into()), pem(key.into()))))
@@ -127,6 +132,12 @@ impl TlsOptions {
     /// As [`Self::identity_pem`], from files.
     pub fn identity_files(self, chain: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.changed(|tls| tls.identity = Some((Pem::File(chain.into()), Pem::File(key.into()))))
+    }
+
+    /// The password of an encrypted key: PKCS#8 with PBES2 (PBKDF2 or scrypt, and AES), which OpenSSL makes by default. Needs the
+    /// feature `encrypted-keys`.
+    pub fn key_password(self, password: impl Into<String>) -> Self {
+        self.changed(|tls| tls.key_password = Some(Zeroizing::new(password.into())))
     }
 
     /// Accepts any certificate: anyone between client and broker can read and change everything.
@@ -189,7 +200,8 @@ impl TlsOptions {
             Some((chain, key)) => {
                 let chain = certificates(&chain.read("client certificate")?, "client certificate")?;
                 let key = key.read("client key")?;
-                let key = private_key(&key, "client key")?;
+                let password = self.key_password.as_ref().map(|password| password.as_str());
+                let key = private_key(&key, password, "client key")?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
                     Error::invalid(format!("the client certificate and its key do not fit: {error}"))
                         .with_source(error)
@@ -284,14 +296,6 @@ fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> 
         return Err(Error::invalid(format!("the {what} has no certificate in PEM form")));
     }
     Ok(found)
-}
-
-fn private_key(pem: &[u8], what: &str) -> Result<PrivateKeyDer<'static>> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-        Error::invalid(format!(
-            "the {what} has no private key in PEM form (PKCS#8, PKCS#1 or SEC1, without a password)"
-        ))
-    })
 }
 
 /// The usual verification, less what the options switch off.

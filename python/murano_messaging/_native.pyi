@@ -1217,6 +1217,32 @@ class Delivery:
     def json(self) -> Any:
         """The body read as JSON. Raises `JsonError` when it is not."""
 
+    def retry(self, delay: _Duration, limit: int = 10, queue: str | None = None) -> bool:
+        """Has the message delivered again after `delay` (seconds or `timedelta`), and settles the delivery. True, or False when it was
+        retried `limit` times: then it is rejected, which drops it, or dead-letters it if its queue says so.
+
+        A copy waits in a durable queue `QUEUE.retry.MILLISECONDS`, which is declared for it and goes away when it is not used; after
+        that time the broker dead-letters it back to the queue. The delivery is acked when the broker has confirmed the copy, so
+        nothing is lost; a connection that is lost between the two leaves the message twice. The header `x-retries` counts. The
+        copy has no `expiration`, no `user_id` and none of the headers `CC`, `BCC`, `x-death`; it comes with the queue's name as
+        its routing key, and with the first exchange and routing key in `x-retried-exchange` and `x-retried-routing-key`. A copy
+        whose queue is gone when it is due is dropped.
+
+        * `queue`: the queue to come back to; by default that of the consumer. A delivery of `client.get` must name it.
+
+        Raises what `publish` and `declare_queue` raise, upon which the delivery is not settled; `InvalidArgumentError` for one
+        that was consumed without acks. A stale delivery is left to the broker, which delivers it again.
+
+        >>> client.publish(b"x", routing_key=queue)
+        >>> with client.consume(queue) as deliveries:
+        ...     first = deliveries.get(timeout=10)
+        ...     again = first.retry(delay=0.1, limit=5)
+        ...     second = deliveries.get(timeout=10)
+        ...     second.ack()
+        >>> again, second.headers["x-retries"]
+        (True, 1)
+        """
+
     def process(self, *, requeue: bool = False) -> Processing[Self]:
         """Settle the delivery at the end of a ``with`` or ``async with`` block: acked, or rejected if an exception leaves it.
 
@@ -1365,6 +1391,9 @@ class AioDelivery:
     def json(self) -> Any:
         """The body read as JSON. Raises `JsonError` when it is not."""
 
+    def retry(self, delay: _Duration, limit: int = 10, queue: str | None = None) -> Coroutine[object, None, bool]:
+        """As `murano_messaging.Delivery.retry`, to be awaited."""
+
     def process(self, *, requeue: bool = False) -> Processing[Self]:
         """Settle the delivery at the end of a ``with`` or ``async with`` block: acked, or rejected if an exception leaves it.
 
@@ -1433,6 +1462,7 @@ def connect(
     cert_pem: _Pem | None = None,
     key_file: _Path | None = None,
     key_pem: _Pem | None = None,
+    key_password: str | None = None,
     insecure: bool | None = None,
     server_name: str | None = None,
     sni: bool | None = None,
@@ -1467,7 +1497,8 @@ def connect(
       (with asyncio it may be a coroutine function, which runs in the loop that awaited the connect, or in one of its own when
       that has ended). `mechanism`: `"plain"`, `"amqplain"`, `"external"`. `vhost`: the virtual host.
     * `tls`: whether to speak TLS, where no URI says so. `ca_file`, `ca_pem`: whom to trust instead of the system's
-      authorities. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate. `server_name`: the name to
+      authorities. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate; `key_password`: that of
+      an encrypted key (PKCS#8 with AES). `server_name`: the name to
       expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;
       `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str.
     * `connection_name`, `client_properties`: what the broker shows of this connection.
@@ -1507,6 +1538,7 @@ def aio_connect(
     cert_pem: _Pem | None = None,
     key_file: _Path | None = None,
     key_pem: _Pem | None = None,
+    key_password: str | None = None,
     insecure: bool | None = None,
     server_name: str | None = None,
     sni: bool | None = None,

@@ -63,7 +63,7 @@ impl ServerTls {
             }
         };
         let chain = certificates(&self.chain.read("server certificate")?, "server certificate")?;
-        let key = private_key(&self.key.read("server key")?, "server key")?;
+        let key = private_key(&self.key.read("server key")?, None, "server key")?;
         let config = builder.with_single_cert(chain, key).map_err(|error| {
             Error::invalid(format!("the server certificate and its key do not fit: {error}"))
                 .with_source(error)

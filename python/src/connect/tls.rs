@@ -94,6 +94,10 @@ pub fn take(tls: &mut Tls, key: &str, given: &Bound<'_, PyAny>) -> PyResult<()> 
         "cert_file" => give(&mut tls.certificate, "cert", Pem::File(path(key, given)?))?,
         "cert_pem" => give(&mut tls.certificate, "cert", Pem::Bytes(pem(key, given)?))?,
         "key_file" => give(&mut tls.key, "key", Pem::File(path(key, given)?))?,
+        "key_password" => {
+            let password = text(key, given)?;
+            tls.change(move |tls| tls.key_password(password));
+        }
         "key_pem" => give(&mut tls.key, "key", Pem::Bytes(pem(key, given)?))?,
         "insecure" => {
             let insecure = flag(key, given)?;
