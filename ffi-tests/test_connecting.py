@@ -324,27 +324,25 @@ def test_a_client_certificate_from_files_or_bytes(front, authority, tmp_path):
         client.check_exchange("amq.direct")
 
 
-def test_a_key_with_a_password(uri, tmp_path):
+def test_a_key_with_a_password(front, authority):
     from cryptography.hazmat.primitives import serialization
 
-    authority = trustme.CA()
-    own = authority.issue_cert("client")
+    broker = front(client=True)
+    own = authority.issue_cert("client.example")
     key = serialization.load_pem_private_key(own.private_key_pem.bytes(), None)
     encrypted = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"open-sesame"),
     )
-    front = TlsFront(uri, authority.issue_cert("localhost", "127.0.0.1"), client_authority=authority)
     options = {
         "ca_pem": authority.cert_pem.bytes(),
         "cert_pem": b"".join(pem.bytes() for pem in own.cert_chain_pems),
         "key_pem": encrypted,
     }
-    with mm.connect(front.uri, key_password="open-sesame", **options) as client:
-        assert client.connected
+    with mm.connect(broker.uri, key_password="open-sesame", **options) as client:
+        client.check_exchange("amq.direct")
     for wrong, told in (({}, "key_password"), ({"key_password": "wrong-one"}, "password is not the right one")):
         with pytest.raises(mm.InvalidArgumentError, match=told) as caught:
-            mm.connect(front.uri, **options, **wrong)
+            mm.connect(broker.uri, **options, **wrong)
         assert "wrong-one" not in str(caught.value)
-    front.close()
