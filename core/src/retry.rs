@@ -87,7 +87,7 @@ impl Client {
     /// Whether the delivery is one of this client.
     #[doc(hidden)]
     pub fn has_delivered(&self, delivery: &Delivery) -> bool {
-        delivery.lease.as_ref().is_some_and(|lease| lease.acks.is_of(&self.0.main))
+        delivery.lease.as_ref().is_some_and(|lease| lease.acks.is_of(&self.0.main.acks))
     }
 
     fn plan(&self, delivery: &Delivery, retry: &Retry) -> Result<Plan> {

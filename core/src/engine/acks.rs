@@ -131,9 +131,9 @@ impl ChannelAcks {
         Arc::new(Self { inbox, channel, epoch, stream, on_drop, state })
     }
 
-    /// Whether the channel is one of this link.
-    pub fn is_of(&self, link: &Arc<Link>) -> bool {
-        Arc::ptr_eq(&self.link, link)
+    /// Whether the channel is one of the connection with this inbox.
+    pub fn is_of(&self, inbox: &Arc<AckInbox>) -> bool {
+        Arc::ptr_eq(&self.inbox, inbox)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
