@@ -36,6 +36,7 @@ lint: ## Check format, lints, types, documentation and the dependency tree
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --quiet
 	@! cargo tree -p murano-messaging -e normal | grep -E 'aws-lc|openssl-sys' || { echo 'lint: aws-lc or OpenSSL is in the tree'; exit 1; }
 	@cargo package -p murano-messaging --list --allow-dirty 2>/dev/null | grep -qx examples/hello.rs || { echo 'lint: the package has no examples: core/examples must be a link to them'; exit 1; }
+	@python3 scripts/circles.py
 	@scripts/python.sh lint
 
 wheel: ## Build the Python wheel (manylinux) and sdist into dist/, and try the wheel on every Python found

@@ -110,3 +110,7 @@ impl Channels {
         std::mem::take(&mut self.slots).into_iter().flatten().map(|channel| *channel)
     }
 }
+
+#[cfg(test)]
+#[path = "channel_tests.rs"]
+mod tests;
