@@ -366,7 +366,10 @@ impl Events {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         loop {
             let mut receiving: Receiving = match std::mem::replace(&mut self.0, Listener::Ended) {
-                Listener::Idle(mut receiver) => Box::pin(async move { (receiver.recv().await, receiver) }),
+                // Outside of tokio's budget for a task, whose end would look like the end of the events to `try_recv`.
+                Listener::Idle(mut receiver) => {
+                    Box::pin(tokio::task::unconstrained(async move { (receiver.recv().await, receiver) }))
+                }
                 Listener::Waiting(receiving) => receiving,
                 Listener::Closed(event) => return Poll::Ready(Some(*event)),
                 Listener::Ended => return Poll::Ready(None),

@@ -7,7 +7,10 @@ fn opened(channels: &mut Channels) -> Option<u16> {
 #[test]
 fn channels_are_numbered_from_1_to_the_negotiated_limit() {
     let mut channels = Channels::new(2);
-    assert_eq!((opened(&mut channels), opened(&mut channels), opened(&mut channels)), (Some(1), Some(2), None));
+    assert_eq!(
+        (opened(&mut channels), opened(&mut channels), opened(&mut channels)),
+        (Some(1), Some(2), None)
+    );
     assert!(channels.get(0).is_none() && channels.get(3).is_none());
     assert!(channels.get(1).is_some() && channels.get(2).is_some());
     assert_eq!(opened(&mut Channels::new(0)), None);
@@ -40,5 +43,8 @@ fn a_table_that_was_emptied_begins_again() {
     opened(&mut channels);
     channels.remove(1);
     assert_eq!(channels.drain().count(), 1);
-    assert_eq!((opened(&mut channels), opened(&mut channels), opened(&mut channels)), (Some(1), Some(2), None));
+    assert_eq!(
+        (opened(&mut channels), opened(&mut channels), opened(&mut channels)),
+        (Some(1), Some(2), None)
+    );
 }
