@@ -15,9 +15,6 @@ from pathlib import Path
 ENGINE = Path(__file__).resolve().parent.parent / "core" / "src" / "engine"
 
 EXCUSED: dict[str, str] = {
-    "acks -> command": "a channel that the application has left is released by a command",
-    "acks -> link": "acks reach the engine through its mailboxes; a mailbox of their own would part them",
-    "delivery_queue -> link": "counts its bytes in the read budget that the link holds",
     "consumer/prefetch -> consumer/machine": "a part of the machine with a file of its own",
     "publish/deadlines -> publish/window": "a part of the window with a file of its own",
     "publish/wire -> publish/window": "a part of the window with a file of its own",
