@@ -119,30 +119,6 @@ def d_prefetch_of_several_queues(s):
     s.note("held", len(held))
 
 
-def d_exclusive_consumer_of_somebody_elses_quorum_queue(s):
-    client, other = s.client(), s.client()
-    queue = s.name("queue")
-    arguments = {"x-queue-type": "quorum"}
-    other.wait(other.queue_declare(queue, durable=True, arguments=arguments))
-    publish(other, queue, 2)
-    s.attempt("declared elsewhere", consumed, client, queue)
-    client = s.client()
-    client.wait(client.queue_declare(queue, durable=True, arguments=arguments))
-    s.attempt("declared here", consumed, client, queue)
-    other.wait(other.queue_delete(queue))
-
-
-def consumed(client, queue):
-    """A body that came to an exclusive consumer."""
-    consume = client.basic_consume(queue, prefetch_count=1, exclusive=True)
-    result = client.wait(consume, raise_errors=False)
-    if result.is_error:
-        return type(result.exception).__name__
-    client.basic_ack(result)
-    client.wait(client.basic_cancel(consume))
-    return result["body"]
-
-
 def d_cancel_of_a_consumer_that_starts(s):
     client = s.client()
     queue = s.queue(client)
@@ -283,10 +259,6 @@ EXPECTED = {
     ),
     "d_prefetch_of_running_consumers": ([["held", 2]], [["held", 4]]),
     "d_prefetch_of_several_queues": ([["held", 4]], [["held", 2]]),
-    "d_exclusive_consumer_of_somebody_elses_quorum_queue": (
-        [["declared elsewhere", "0"], ["declared here", "1"]],
-        [["declared elsewhere", "AMQPNotImplemented"], ["declared here", "0"]],
-    ),
     "d_cancel_of_a_consumer_that_starts": (
         [["cancel", {"raised": "IndexError", "bases": []}], ["consumes", "0"]],
         [["cancel", "basic.cancel_ok"], ["consumes", None]],

@@ -377,8 +377,9 @@ impl<R> Machine<R> {
     // ---- the owner's wishes ----------------------------------------------------------------------------------
 
     fn on_set_prefetch(&mut self, prefetch: u16, reply: R) -> Actions<R> {
-        if self.terms.no_ack {
-            // It has no meaning without acks.
+        // It has no meaning without acks; and where nothing changes, nothing is refused.
+        let same = prefetch == self.prefetch && matches!(self.terms.change, Change::Never(_));
+        if self.terms.no_ack || same {
             return vec![Action::Answer(reply, Outcome::Done)];
         }
         let refused = super::prefetch::refusal(&self.terms, prefetch, self.wants_channel());
