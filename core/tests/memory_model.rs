@@ -5,14 +5,14 @@
 
 /// What the parts use of `engine/sync.rs`.
 mod sync {
-    pub use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    pub use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
     /// As tokio's, but that its wait blocks the thread.
     pub struct Notify(loom::sync::Notify);
 
     impl Default for Notify {
         fn default() -> Self {
-            Self(loom::sync::Notify::new(false, false))
+            Self(loom::sync::Notify::new())
         }
     }
 
@@ -69,20 +69,20 @@ fn a_wake_up_is_never_lost() {
     loom::model(|| {
         let waker = Arc::new(waker::EngineWaker::default());
         let work = Arc::new(AtomicUsize::new(0));
-        let callers: Vec<_> = (0..2)
-            .map(|_| {
-                let (waker, work) = (waker.clone(), work.clone());
-                thread::spawn(move || {
+        let caller = thread::spawn({
+            let (waker, work) = (waker.clone(), work.clone());
+            move || {
+                for _ in 0..2 {
                     work.fetch_add(1, Ordering::Relaxed);
                     waker.wake();
-                })
-            })
-            .collect();
-        // The engine's loop: sleep, rearm, look. It ends when it has seen the work of both, or is not woken for it.
+                }
+            }
+        });
+        // The engine's loop: sleep, rearm, look. Without a wake-up for work that it has not seen it would sleep for ever.
         while work.load(Ordering::Relaxed) < 2 {
             assert!(pin!(waker.woken()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
             waker.rearm();
         }
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        caller.join().unwrap();
     });
 }

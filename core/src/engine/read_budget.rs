@@ -1,6 +1,6 @@
 //! The bound on the memory of deliveries that were received and not handed out, at which the engine stops reading.
 
-use super::sync::{AtomicBool, AtomicUsize, Ordering};
+use super::sync::{AtomicBool, AtomicUsize, Ordering, fence};
 
 pub(crate) struct ReadBudget {
     limit: usize,
@@ -23,11 +23,12 @@ impl ReadBudget {
     ///
     /// This side writes `undelivered` and then looks at `paused`; [`Self::must_pause`] writes `paused` and then looks at
     /// `undelivered`. One of the two must see the other's write, or the engine sleeps with room in the budget. Release and
-    /// acquire allow both loads to pass the stores; only one order of all four accesses (`SeqCst`) forbids it.
+    /// acquire allow both loads to pass the stores; a `SeqCst` fence between the two on each side forbids it.
     #[must_use]
     pub fn handed_out(&self, bytes: usize) -> bool {
-        let before = self.undelivered.fetch_sub(bytes, Ordering::SeqCst);
-        before - bytes < self.limit && self.paused.swap(false, Ordering::SeqCst)
+        let before = self.undelivered.fetch_sub(bytes, Ordering::AcqRel);
+        fence(Ordering::SeqCst);
+        before - bytes < self.limit && self.paused.swap(false, Ordering::AcqRel)
     }
 
     /// Whether reading must stop; [`Self::handed_out`] says when it may go on.
@@ -36,8 +37,9 @@ impl ReadBudget {
         if self.undelivered.load(Ordering::Relaxed) < self.limit {
             return false;
         }
-        self.paused.store(true, Ordering::SeqCst);
-        self.undelivered.load(Ordering::SeqCst) >= self.limit
+        self.paused.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        self.undelivered.load(Ordering::Acquire) >= self.limit
     }
 
     /// Whether the engine waits for room, or has found none.
