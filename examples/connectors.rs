@@ -20,7 +20,7 @@ pub struct Socks5 {
 impl Connector for Socks5 {
     fn connect<'a>(&'a self, host: &'a Host, tls: Option<&'a TlsOptions>) -> Connecting<'a> {
         Box::pin(async move {
-            let io = self.reach(host).await.map_err(|error| failed(host, "the proxy", error))?;
+            let io = self.reach(host).await.map_err(|error| failed(host, "the proxy", &error))?;
             finish(host, tls, io).await
         })
     }
@@ -75,21 +75,21 @@ impl Connector for ProxyHeader {
                 io.write_all(header.as_bytes()).await?;
                 Ok(io)
             };
-            finish(host, tls, connect.await.map_err(|error| failed(host, "the load balancer", error))?).await
+            finish(host, tls, connect.await.map_err(|error| failed(host, "the load balancer", &error))?).await
         })
     }
 }
 
 /// TLS, if it is spoken, is with the broker and for its name.
 async fn finish(host: &Host, tls: Option<&TlsOptions>, io: TcpStream) -> Result<Stream> {
-    io.set_nodelay(true).map_err(|error| failed(host, "the socket", error))?;
+    io.set_nodelay(true).map_err(|error| failed(host, "the socket", &error))?;
     match tls {
         Some(tls) => tls.connect(host, io).await,
         None => Ok(Stream::new(io, host.to_string())),
     }
 }
 
-fn failed(host: &Host, who: &str, error: io::Error) -> Error {
+fn failed(host: &Host, who: &str, error: &io::Error) -> Error {
     Error::new(ErrorKind::ConnectFailed, format!("{host}: {who}: {error}"))
 }
 

@@ -262,6 +262,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_address_of_a_name_is_a_route() {
+        let mut listeners = Vec::new();
+        for _ in 0..2 {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.expect("a free port"));
+        }
+        let mut addresses: Vec<_> =
+            listeners.iter().map(|one| one.local_addr().expect("an address")).collect();
+        let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        addresses.insert(1, closed.local_addr().expect("an address"));
+        drop(closed);
+        let host = Host::new("rabbit", 5672);
+        let mut routes = Addresses::new(&host, None, addresses);
+        for (left, listener) in [3, 2].into_iter().zip(&listeners) {
+            assert_eq!(routes.left(), left);
+            let stream = routes.next().expect("a route").await.expect("a connection");
+            assert_eq!(stream.peer, host.to_string());
+            listener.accept().await.expect("the connection is to the next address that answers");
+        }
+        assert!(routes.next().is_none());
+    }
+
+    #[tokio::test]
     async fn a_host_that_cannot_be_reached_is_named() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("an address").port();

@@ -90,7 +90,8 @@ async fn a_global_prefetch_is_per_consumer_where_it_is_denied() {
         channel.basic_qos(5, lapin::options::BasicQosOptions { global: true }).await.unwrap();
         let mut consumers = Vec::new();
         for _ in 0..2 {
-            let (options, arguments) = (Default::default(), Default::default());
+            let (options, arguments) =
+                (lapin::options::BasicConsumeOptions::default(), lapin::types::FieldTable::default());
             consumers.push(channel.basic_consume("q".into(), "".into(), options, arguments).await.unwrap());
         }
         let expected = if deny { 10 } else { 5 };
