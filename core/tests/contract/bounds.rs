@@ -73,7 +73,7 @@ async fn an_oversize_message_that_is_got_stays_on_its_queue(env: &Env) {
     let client = small(env).await;
     let queue = env.queue(&client).await;
     send(&client, &queue, ["x".repeat(1_001)]).await;
-    let error = client.get(&queue, false).await.unwrap_err();
+    let error = client.get_with_ack(&queue).await.unwrap_err();
     assert!(error.to_string().contains("raise max_body_size"), "{error}");
     until_ready(&client, &queue, 1).await;
     assert_eq!(get(&env.client().await, &queue).await.body().len(), 1_001);

@@ -69,13 +69,13 @@ async fn a_retry_of_a_get_names_its_queue(env: &Env) {
     let client = env.client().await;
     let queue = env.queue(&client).await;
     send(&client, &queue, ["got"]).await;
-    let delivery = client.get(&queue, false).await.unwrap().unwrap();
+    let delivery = client.get_with_ack(&queue).await.unwrap().unwrap();
     let retry = Retry::after(Duration::from_millis(20));
     let error = client.retry(&delivery, &retry).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     assert!(client.retry(&delivery, &retry.queue(queue.as_str())).await.unwrap());
     until_ready(&client, &queue, 1).await;
-    let unsettled = client.get(&queue, true).await.unwrap().unwrap();
+    let unsettled = client.get_no_ack(&queue).await.unwrap().unwrap();
     let error = client.retry(&unsettled, &Retry::after(DELAY).queue(queue.as_str())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     client.delete_queue(&format!("{queue}.retry.20")).await.unwrap();
