@@ -35,7 +35,9 @@ def unique(prefix: str) -> str:
 def built(program: str, command: str) -> pathlib.Path:
     """A program of this workspace, which `command` builds."""
     path = ROOT / "target" / "debug" / program
-    assert path.exists(), f"{path} is not built: run `{command}`, or `make test-python`, which builds all that the tests run"
+    assert path.exists(), (
+        f"{path} is not built: run `{command}`, or `make test-python`, which builds all that the tests run"
+    )
     return path
 
 

@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 try:
-    import murano_messaging._native
+    import murano_messaging._native  # noqa: F401
 except ModuleNotFoundError as error:
     if not (error.name or "").startswith("murano_messaging"):
         raise
