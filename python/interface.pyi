@@ -127,6 +127,7 @@ class Connect:
     mandatory: bool | None = None
     delivery_buffer: int | None = None
     max_body_size: int | None = None
+    discard_oversize: bool | None = None
     recovery: Recovery | bool | None = None
     retry_initial: bool | None = None
     separate_publish_connection: bool | None = None

@@ -1480,6 +1480,7 @@ def connect(
     mandatory: bool | None = None,
     delivery_buffer: int | None = None,
     max_body_size: int | None = None,
+    discard_oversize: bool | None = None,
     recovery: Recovery | bool | None = None,
     retry_initial: bool | None = None,
     separate_publish_connection: bool | None = None,
@@ -1508,7 +1509,8 @@ def connect(
     * `window_messages` (1000), `window_bytes` (64 MiB): how much may be unconfirmed; then publishing waits.
     * `mandatory` (True): whether a publish fails that no queue takes, where `publish` does not say so itself.
     * `delivery_buffer` (256 MiB): undelivered body bytes at which the connection stops reading. `max_body_size` (128 MiB):
-      a larger message is rejected.
+      a larger message ends its consumer, unless `discard_oversize`.
+    * `discard_oversize` (False): whether a message over `max_body_size` is rejected (dead-lettered if its queue says so) and the consumer continues.
     * `recovery`: a `Recovery`, or whether to reconnect at all. `retry_initial`: whether the first connect is retried too.
     * `separate_publish_connection` (True): publishing has a connection of its own, opened at the first publish, so that a
       broker that blocks publishers does not stop consuming.
@@ -1556,6 +1558,7 @@ def aio_connect(
     mandatory: bool | None = None,
     delivery_buffer: int | None = None,
     max_body_size: int | None = None,
+    discard_oversize: bool | None = None,
     recovery: Recovery | bool | None = None,
     retry_initial: bool | None = None,
     separate_publish_connection: bool | None = None,

@@ -116,7 +116,7 @@ impl State {
                 // Behind ids and ticket come the queue and the tag.
                 let queue = usize::from(method[6]);
                 let tag = &method[7 + queue..][..=usize::from(method[7 + queue])];
-                self.say(channel, (60, 21), &tag.to_vec());
+                self.say(channel, (60, 21), tag);
                 let head = [tag, &[0; 8], &[0], &[0], &[5], b"queue"].concat();
                 let header = [&[0, 60, 0, 0][..], &256u64.to_be_bytes(), &[0x10, 0, 2]].concat();
                 self.delivery = frame(1, channel, &[&[0, 60, 0, 60][..], &head].concat());

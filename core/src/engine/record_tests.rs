@@ -18,7 +18,8 @@ fn destinations(record: &RecordedTopology) -> Vec<&str> {
 
 fn with_queue(queue: Queue) -> RecordedTopology {
     let mut record = RecordedTopology::default();
-    record.declare_queue(&queue.name().to_owned(), queue);
+    let name = queue.name().to_owned();
+    record.declare_queue(&name, queue);
     record
 }
 

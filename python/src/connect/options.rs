@@ -112,6 +112,7 @@ pub fn options(
             "mandatory" => options.mandatory(flag(&key, &given)?),
             "delivery_buffer" => options.delivery_buffer(number(&key, &given)?),
             "max_body_size" => options.max_body_size(number(&key, &given)?),
+            "discard_oversize" => options.discard_oversize(flag(&key, &given)?),
             "recovery" => {
                 recover = recovery(&given)?;
                 options

@@ -662,10 +662,12 @@ impl<R> Machine<R> {
         self.state = State::Ended;
         let disappointed = self.starting.take().into_iter().chain(self.changes.drain(..));
         let replies = ending.into_iter().flat_map(|ending| ending.replies);
-        // Whoever is answered finds the consumer gone.
-        let mut actions = vec![Action::End(reason.clone())];
-        actions.extend(disappointed.map(|reply| Action::Answer(reply, Outcome::Ended(reason.clone()))));
-        actions.extend(replies.map(|reply| Action::Answer(reply, Outcome::Done)));
+        let disappointed = disappointed.map(|reply| Action::Answer(reply, Outcome::Ended(reason.clone())));
+        let mut answers: Actions<R> = disappointed.collect();
+        answers.extend(replies.map(|reply| Action::Answer(reply, Outcome::Done)));
+        // First, so that everybody who is answered finds the consumer gone.
+        let mut actions = vec![Action::End(reason)];
+        actions.append(&mut answers);
         actions
     }
 }

@@ -434,7 +434,7 @@ impl World {
         for (number, result) in &self.results {
             match result {
                 Ok(()) => {
-                    assert!(self.taken.contains(number), "{number} is confirmed and the broker has no copy")
+                    assert!(self.taken.contains(number), "{number} is confirmed and the broker has no copy");
                 }
                 Err(error) => assert!(
                     error.outcome_unknown() || !self.taken.contains(number),
