@@ -213,7 +213,9 @@ LISTED = (
 )
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"AMQP\0\1\0\0"])
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"AMQP\0\1\0\0"]
+)
 def test_a_peer_that_is_no_amqp_server_raises_what_is_documented(answer):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

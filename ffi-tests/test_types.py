@@ -128,7 +128,9 @@ def test_pyright_names_every_forgotten_await(tmp_path):
     said = subprocess.run([pyright, "--outputjson", "-p", str(tmp_path)], capture_output=True, text=True, timeout=100)
     found = json.loads(said.stdout)["generalDiagnostics"]
     named = {one["range"]["start"]["line"] + 1 for one in found if one.get("rule") == "reportUnusedCoroutine"}
-    others = [one["message"] for one in found if one.get("rule") != "reportUnusedCoroutine" and one["severity"] == "error"]
+    others = [
+        one["message"] for one in found if one.get("rule") != "reportUnusedCoroutine" and one["severity"] == "error"
+    ]
     assert (named, others) == (forgotten, [])
 
 

@@ -55,7 +55,7 @@ async def test_kind_is_the_old_name_of_type(face, broker, queue):
         assert delivery.type == "plan"
         with pytest.warns(DeprecationWarning, match="type"):
             assert delivery.kind == "plan"
-        with pytest.warns(DeprecationWarning), pytest.raises(mm.InvalidArgumentError, match="type"):
+        with pytest.warns(DeprecationWarning, match="type"), pytest.raises(mm.InvalidArgumentError, match="type"):
             await client.publish(b"x", routing_key=queue, kind="plan", type="plan")
 
 

@@ -102,4 +102,3 @@ def rust() -> Iterator[Any]:
     yield start
     for peer in peers:
         peer.stop()
-

@@ -63,7 +63,9 @@ def test_a_stock_client_gets_the_failures_of_a_server_in_rust(rust: Any, made: A
         client.call({}, "add", a=1)
 
 
-def test_a_stock_client_times_out_and_monitors_a_server_in_rust(rust: Any, made: Any, rabbit_url: str, topic: str) -> None:
+def test_a_stock_client_times_out_and_monitors_a_server_in_rust(
+    rust: Any, made: Any, rabbit_url: str, topic: str
+) -> None:
     rust("serve", rabbit_url, topic, "one")
     client = stock.client(made, topic)
     with pytest.raises(oslo_messaging.MessagingTimeout):

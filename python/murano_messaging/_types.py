@@ -93,7 +93,7 @@ class Stats(NamedTuple):
     main_connected: bool
     """Whether the main connection (topology and consuming) is open now."""
     publish_connected: Optional[bool]
-    """Whether the publishing connection is open now; ``None`` before the first publish, and where there is only one connection."""
+    """Whether the publishing connection is open now; ``None`` before the first publish, and where there is one only."""
 
 
 @dataclass(frozen=True)

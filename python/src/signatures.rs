@@ -20,6 +20,6 @@ macro_rules! signature {
         "declare_exchange($self, name, type='direct', *, durable=True, auto_delete=False, internal=False, alternate_exchange=None, arguments=None, timeout=None)\n--\n"
     };
     (connect) => {
-        "connect(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, mandatory=None, delivery_buffer=None, max_body_size=None, discard_oversize=None, recovery=None, retry_initial=None, separate_publish_connection=None, short_lived=None, seed=None)\n--\n"
+        "connect(uri=None, *, hosts=None, username=None, password=None, credentials=None, vhost=None, mechanism=None, tls=None, ca_file=None, ca_pem=None, cert_file=None, cert_pem=None, key_file=None, key_pem=None, key_password=None, insecure=None, server_name=None, sni=None, verify_hostname=None, pinned=None, connection_name=None, client_properties=None, heartbeat=None, frame_max=None, channel_max=None, connect_timeout=None, timeout=None, window_messages=None, window_bytes=None, mandatory=None, delivery_buffer=None, max_body_size=None, discard_oversize=None, recovery=None, retry_initial=None, separate_publish_connection=None, short_lived=None, seed=None)\n--\n"
     };
 }

@@ -78,10 +78,13 @@ impl Failure {
 
     /// The failure that came. Peers send it as a JSON text inside the JSON of the reply.
     pub(super) fn from_wire(value: &Value) -> Self {
-        let parsed = match value {
+        let object = match value {
             Value::String(text) => serde_json::from_str(text).ok(),
-            object => serde_json::from_value(object.clone()).ok(),
+            other => Some(other.clone()),
         };
+        // A list would be taken for the fields in their order.
+        let object = object.filter(Value::is_object);
+        let parsed = object.and_then(|object| serde_json::from_value(object).ok());
         parsed.unwrap_or_else(|| {
             // What cannot be read is still a failure, and must not be taken for a result.
             let text = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
