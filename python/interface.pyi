@@ -65,6 +65,7 @@ class Consume:
     priority: int | None = None
     stream_offset: str | int | datetime | timedelta | None = None
     resume: bool = False
+    on_drop: Literal["keep", "requeue"] = "keep"
     arguments: _Table | None = None
     timeout: _Duration | None = None
 

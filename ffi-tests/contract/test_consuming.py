@@ -322,3 +322,32 @@ async def test_answers_to_requests(face, broker, queue):
             await request.ack()
             answer = await answers.get(timeout=10)
             assert (answer.body, answer.correlation_id) == (b"pong", "7")
+
+
+async def test_a_delivery_that_is_dropped_goes_back_if_asked(face, broker, queue):
+    async with face.connect(broker) as client:
+        await fill(client, queue, 3)
+        async with client.consume(queue, prefetch=1, on_drop="requeue") as deliveries:
+            first = await deliveries.get(timeout=10)
+            assert not first.redelivered
+            del first
+            seen = set()
+            while len(seen) < 3:
+                delivery = await deliveries.get(timeout=10)
+                seen.add(delivery.body)
+                await delivery.ack()
+            assert seen == {b"0", b"1", b"2"}
+
+
+async def test_a_delivery_that_is_dropped_keeps_its_place_and_is_warned_of(face, broker, queue, caplog):
+    async with face.connect(broker) as client:
+        await fill(client, queue, 2)
+        async with client.consume(queue, prefetch=1, tag="forgetful") as deliveries:
+            dropped = await deliveries.get(timeout=10)
+            del dropped
+            deadline = time.monotonic() + 30
+            while not any("forgetful" in record.getMessage() for record in caplog.records):
+                assert time.monotonic() < deadline
+                assert await deliveries.get(timeout=0.05) is None
+        with pytest.raises(mm.InvalidArgumentError, match="on_drop"):
+            client.consume(queue, on_drop="lose")

@@ -201,6 +201,7 @@ class Client:
         priority: int | None = None,
         stream_offset: str | int | datetime | timedelta | None = None,
         resume: bool = False,
+        on_drop: Literal["keep", "requeue"] = "keep",
         arguments: _Table | None = None,
         timeout: _Duration | None = None,
     ) -> Consumer:
@@ -216,6 +217,8 @@ class Client:
         * `stream_offset`: where to start in a stream: `"first"`, `"last"`, `"next"`, an int, a `datetime`, or how long ago as a
           `timedelta` (rounded up to seconds) or as text such as `"7D"`.
         * `resume`: after a cancel by the broker (its queue was deleted), goes on when the queue is there again.
+        * `on_drop`: what becomes of a delivery that is dropped unsettled: `"keep"` (it keeps its place in the prefetch until the
+          consumer ends, and a warning in the log names it) or `"requeue"` (it goes back to its queue).
         * `arguments`: raw arguments of `basic.consume`.
         * `timeout`: seconds or `timedelta` for the broker's answer, also to a later `cancel`; the client's `timeout` by default.
 
@@ -628,6 +631,7 @@ class AioClient:
         priority: int | None = None,
         stream_offset: str | int | datetime | timedelta | None = None,
         resume: bool = False,
+        on_drop: Literal["keep", "requeue"] = "keep",
         arguments: _Table | None = None,
         timeout: _Duration | None = None,
     ) -> AioConsumer:
@@ -643,6 +647,8 @@ class AioClient:
         * `stream_offset`: where to start in a stream: `"first"`, `"last"`, `"next"`, an int, a `datetime`, or how long ago as a
           `timedelta` (rounded up to seconds) or as text such as `"7D"`.
         * `resume`: after a cancel by the broker (its queue was deleted), goes on when the queue is there again.
+        * `on_drop`: what becomes of a delivery that is dropped unsettled: `"keep"` (it keeps its place in the prefetch until the
+          consumer ends, and a warning in the log names it) or `"requeue"` (it goes back to its queue).
         * `arguments`: raw arguments of `basic.consume`.
         * `timeout`: seconds or `timedelta` for the broker's answer, also to a later `cancel`; the client's `timeout` by default.
 

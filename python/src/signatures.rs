@@ -11,7 +11,7 @@ macro_rules! signature {
         "request($self, body, *, exchange='', routing_key='', mandatory=None, timeout=None, persistent=True, headers=None, content_type=None, content_encoding=None, priority=None, correlation_id=None, reply_to=None, expiration=None, message_id=None, timestamp=None, type=None, user_id=None, app_id=None, cluster_id=None)\n--\n"
     };
     (consume) => {
-        "consume($self, queue, *, prefetch=100, no_ack=False, exclusive=False, tag=None, priority=None, stream_offset=None, resume=False, arguments=None, timeout=None)\n--\n"
+        "consume($self, queue, *, prefetch=100, no_ack=False, exclusive=False, tag=None, priority=None, stream_offset=None, resume=False, on_drop='keep', arguments=None, timeout=None)\n--\n"
     };
     (declare_queue) => {
         "declare_queue($self, name='', *, durable=True, exclusive=False, auto_delete=False, expires=None, message_ttl=None, max_length=None, max_length_bytes=None, overflow=None, dead_letter_exchange=None, dead_letter_routing_key=None, max_priority=None, type=None, delivery_limit=None, single_active_consumer=False, max_age=None, arguments=None, timeout=None)\n--\n"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use murano_messaging::{
-    Binding, Client, ConsumeBuilder, Delivery, Exchange, Overflow, Queue, QueueType, Value,
+    Binding, Client, ConsumeBuilder, Delivery, Exchange, OnDrop, Overflow, Queue, QueueType, Value,
 };
 use pyo3::{
     prelude::*,
@@ -139,6 +139,7 @@ pub fn consume(
     queue: &str,
     options: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<ConsumeBuilder> {
+    const ON_DROP: [(&str, OnDrop); 2] = [("keep", OnDrop::Keep), ("requeue", OnDrop::Requeue)];
     let timeout = options.map(|options| options.get_item("timeout")).transpose()?.flatten();
     let timeout = timeout.filter(|timeout| !timeout.is_none());
     let mut builder = match time::optional_duration("timeout", timeout.as_ref())? {
@@ -155,6 +156,7 @@ pub fn consume(
             "priority" => builder.priority(number(&key, &given)?),
             "stream_offset" => builder.stream_offset(stream_offset(&key, &given)?),
             "resume" => builder.resume(flag(&key, &given)?),
+            "on_drop" => builder.on_drop(one_of(&key, &given, &ON_DROP)?),
             "arguments" => arguments(&given)?
                 .into_iter()
                 .fold(builder, |builder, (key, value)| builder.argument(&key, value)),

@@ -25,6 +25,8 @@ impl BaseClient {
     /// * `stream_offset`: where to start in a stream: `"first"`, `"last"`, `"next"`, an int, a `datetime`, or how long ago as a
     ///   `timedelta` (rounded up to seconds) or as text such as `"7D"`.
     /// * `resume`: after a cancel by the broker (its queue was deleted), goes on when the queue is there again.
+    /// * `on_drop`: what becomes of a delivery that is dropped unsettled: `"keep"` (it keeps its place in the prefetch until the
+    ///   consumer ends, and a warning in the log names it) or `"requeue"` (it goes back to its queue).
     /// * `arguments`: raw arguments of `basic.consume`.
     /// * `timeout`: seconds or `timedelta` for the broker's answer, also to a later `cancel`; the client's `timeout` by default.
     ///
