@@ -34,8 +34,8 @@ impl Client {
     }
 
     /// As [`Self::close`], and waits up to `timeout` for the application to settle the deliveries it has in work: what
-    /// a SIGTERM handler wants. Consumers end at once; what they had not handed out goes back to its queue. A fifth of the
-    /// time, 2 s at most, is kept for the confirms of publishes.
+    /// a SIGTERM handler wants. Consumers end at once; what they had not handed out goes back to its queue. Where publishes
+    /// are unconfirmed when it begins, a fifth of the time, 2 s at most, is kept for their confirms.
     pub async fn drain(&self, timeout: Duration) -> Result<()> {
         self.end(true, timeout).await
     }
@@ -43,8 +43,9 @@ impl Client {
     async fn end(&self, drain: bool, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout.min(LONGEST_TIMEOUT);
         // Consumers first: while their deliveries are settled, answers may still be published, also for the first time.
-        let reserve =
-            if self.0.options.separate_publish_connection { reserve(timeout) } else { Duration::ZERO };
+        let unconfirmed =
+            self.0.options.separate_publish_connection && self.0.publishing.with(|window| !window.is_empty());
+        let reserve = if unconfirmed { reserve(timeout) } else { Duration::ZERO };
         let main = end_link(&self.0.main, drain, deadline.checked_sub(reserve).unwrap_or(deadline)).await;
         let publish = match self.0.publish_link() {
             Some(link) => end_link(&link, drain, deadline).await,
