@@ -1,4 +1,6 @@
 //! What happens to a client's connections, as a stream of [`Event`]s and as `tracing` events.
+//!
+//! The file is long because each event has its documentation, and its text in the log beside it.
 
 use std::{
     fmt,

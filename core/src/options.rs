@@ -1,4 +1,6 @@
 //! Everything a client can be told, with finite defaults for every deadline and buffer.
+//!
+//! The file is long because each option has its documentation, its default and its setter here.
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 

@@ -1,4 +1,6 @@
 //! What the broker does with a frame: connection and channel methods, the content of publishes, and refusals.
+//!
+//! The file is long because every method of connections and channels is dispatched here.
 
 use amq_protocol::protocol::{
     AMQPClass, basic,

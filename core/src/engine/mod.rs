@@ -16,6 +16,8 @@
 //! | [`consumer`] | the life of a consumer |
 //! | [`record`], [`replay`], [`topology_wait`] | what was declared, and how it is brought back |
 //! | [`reconnect`] | when and where to connect |
+//!
+//! The file is long because the engine's fields, and its life from connection to connection, are read together.
 
 pub(crate) mod acks;
 mod arrivals;

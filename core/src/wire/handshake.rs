@@ -1,4 +1,6 @@
 //! From a byte stream to an open connection (AMQP 0-9-1 section 2.2.4).
+//!
+//! The file is long because each way in which a peer fails the handshake has its error here.
 
 use std::{sync::Arc, time::Duration};
 

@@ -16,7 +16,7 @@ contract!(
     a_refused_publish_is_dead_lettered_and_nacked,
     a_quorum_queue_gives_up_after_its_delivery_limit,
     a_nack_counts_toward_the_delivery_limit_before_4_3,
-    a_lost_connection_counts_toward_the_delivery_limit,
+    a_closed_connection_counts_toward_the_delivery_limit,
     deaths_are_counted_per_queue_and_reason,
     a_dead_letter_keeps_its_key_unless_the_queue_has_another,
     a_dead_letter_to_nowhere_is_dropped,
@@ -173,8 +173,8 @@ async fn a_nack_counts_toward_the_delivery_limit_before_4_3(env: &Env) {
     }
 }
 
-/// Whatever was delivered and unacked counts, also what the application has not seen.
-async fn a_lost_connection_counts_toward_the_delivery_limit(env: &Env) {
+/// Whatever is unacked when its connection is closed has failed once.
+async fn a_closed_connection_counts_toward_the_delivery_limit(env: &Env) {
     let client = env.client().await;
     let properties = |queue: Queue| queue.queue_type(QueueType::Quorum).delivery_limit(2);
     let (queue, dead) = pair(env, &client, properties).await;

@@ -1,4 +1,6 @@
 //! The connection, and messages: published, consumed, settled.
+//!
+//! The file is long because these methods are those of one class, each with Puka's signature and its checks.
 
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 

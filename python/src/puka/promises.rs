@@ -1,4 +1,6 @@
 //! The table of promises, and how they come to their results.
+//!
+//! The file is long because promises and their table, whose one lock guards them all, are read together.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},

@@ -12,6 +12,8 @@
 //!
 //! `R` is a reply somebody waits for. Answers name the channel they came on: a late answer on a channel that the consumer
 //! has left changes nothing.
+//!
+//! The file is long because every transition is in it: a test compares them, as a whole, with `machine_table.txt`.
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! The promises of publishing, over any order of events: a publish gets exactly one result, in its own name, and whoever
 //! waits for it is woken; the bounds hold; publishes go out in order; nothing is sent again that has its result; and an
 //! outcome is known only where the broker has no copy.
+//!
+//! The file is long because the random test has its model of the broker here, and the single cases follow it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,6 @@
 //! A server: it takes requests off the queues of its topic, calls the methods, and sends the replies.
+//!
+//! The file is long because a request is followed in it from its queue to its reply.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
