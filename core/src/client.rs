@@ -58,7 +58,7 @@ use crate::{
 /// let tasks = client.consume("tasks").start().await?;
 /// if let Some(delivery) = tasks.next().await {
 ///     let delivery = delivery?;
-///     assert_eq!(delivery.body(), b"to do");
+///     assert_eq!(delivery.body().as_ref(), b"to do");
 ///     delivery.ack()?;
 /// }
 /// client.close().await
