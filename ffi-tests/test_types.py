@@ -62,6 +62,10 @@ WRONG = """
     from murano_messaging import aio
 
 
+    async def handle(delivery: aio.Delivery) -> None:
+        await delivery.ack()
+
+
     async def main(client: aio.Client, consumer: aio.Consumer, confirmation: aio.Confirmation) -> None:
         client.publish(b"")  # forgotten
         client.publish_nowait(b"")  # forgotten
@@ -78,6 +82,8 @@ WRONG = """
         client.bind_exchange("x", "y")  # forgotten
         client.unbind_exchange("x", "y")  # forgotten
         client.update_secret("s")  # forgotten
+        client.request(b"", routing_key="q")  # forgotten
+        client.run("q", handle)  # forgotten
         client.close()  # forgotten
         client.drain()  # forgotten
         consumer.get()  # forgotten

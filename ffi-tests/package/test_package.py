@@ -24,9 +24,13 @@ PYTHONS = os.environ.get("MURANO_TEST_PYTHONS", sys.executable).split()
 MODULES = {
     "__init__.py",
     "__main__.py",
+    "_features.py",
     "_green.py",
+    "_listening.py",
     "_native.pyi",
     "_overwritten.py",
+    "_processing.py",
+    "_running.py",
     "_service.py",
     "_types.py",
     "_watcher.py",
@@ -34,7 +38,9 @@ MODULES = {
     "compat/__init__.py",
     "compat/_json.py",
     "compat/_murano.py",
+    "compat/_patience.py",
     "compat/_warnings.py",
+    "compat/_words.py",
     *(
         f"compat/{package}/{module}.py"
         for package in ("murano_agent", "murano_engine")
@@ -51,6 +57,7 @@ MODULES = {
     "compat/puka/urlparse.py",
     "errors.py",
     "events.py",
+    "opentelemetry.py",
     "py.typed",
 }
 MURANOCOMMON = {
@@ -96,7 +103,8 @@ def test_the_contents_of_the_wheel(wheel):
     assert names == expected
     assert re.fullmatch(r"murano_messaging-[0-9.]+-cp39-abi3-(manylinux_2_\d+|linux)_\w+\.whl", wheel.name)
     assert "Requires-Python: >=3.9" in metadata
-    assert "Requires-Dist" not in metadata
+    required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    assert all("extra ==" in line for line in required), required
 
 
 def test_the_contents_of_the_sdist(dist):
