@@ -398,14 +398,17 @@ def test_the_prefetch_of_a_quorum_queue_is_changed(connect, queue):
     client.wait(client.queue_delete(queue))
 
 
-def test_an_exclusive_consumer_of_an_auto_delete_queue_has_another_prefetch(connect, queue):
+def test_an_exclusive_consumer_of_an_auto_delete_queue_keeps_its_prefetch_and_its_queue(connect, queue):
     client, other = connect(), connect()
     other.wait(other.queue_declare(queue, auto_delete=True))
     other.wait_for_all([other.basic_publish("", queue, body=str(number)) for number in range(6)])
     consume = client.basic_consume(queue, prefetch_count=2, exclusive=True)
     messages = held(client, consume)
     assert len(messages) == 2
-    client.wait(client.basic_qos(consume, prefetch_count=4))
+    with pytest.raises(puka.PreconditionFailed, match="the prefetch stays as it is"):
+        client.wait(client.basic_qos(consume, prefetch_count=4))
+    for message in messages:
+        client.basic_ack(message)
     messages += held(client, consume)
     assert [message["body"] for message in messages] == ["0", "1", "2", "3"]
 

@@ -1,7 +1,7 @@
 //! The two ways to run an operation of the core. What its result is in Python, the type of the result knows.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -106,7 +106,9 @@ where
     F: Future<Output = Result<T, Error>>,
     T: IntoPython,
 {
-    wait::block(py, pin!(work))?.or_py(py)?.into_python(py)
+    // Not on the stack: greenlet copies stacks away and back, and what waits in a list of tokio's must stay where it is.
+    let mut work = Box::pin(work);
+    wait::block(py, work.as_mut())?.or_py(py)?.into_python(py)
 }
 
 /// Does the `work` that ends a block. An error of it does not replace what led out of the block, if anything did.
