@@ -203,7 +203,10 @@ impl Error {
             501..=505 => ErrorKind::Protocol,
             _ => ErrorKind::Refused,
         };
-        let text = format!("{what}: the broker answered {} {}{}", reply.code, reply.text, advice(&reply));
+        let mut text = format!("the broker answered {} {}{}", reply.code, reply.text, advice(&reply));
+        if !what.is_empty() {
+            text.insert_str(0, &format!("{what}: "));
+        }
         Self::new(kind, text).with_reply(reply)
     }
 

@@ -128,7 +128,7 @@ impl Publisher {
         if message.properties.message_id().is_none() {
             // The prefix and the counter are far below 255 bytes.
             let id = ShortString::try_new(self.shared.ids.message()).unwrap_or_default();
-            message.properties = std::mem::take(&mut message.properties).with_message_id(id);
+            message.properties = message.properties.with_message_id(id);
         }
         self.checked(message)
     }

@@ -158,7 +158,7 @@ def d_callback_set_when_the_result_is_there(s):
     publish(client, queue, 1)
     seen = []
     consume = client.basic_consume(queue, callback=lambda number, result: seen.append("before"))
-    arrived(s, client, consume, queue)
+    arrived(s, client, consume, 1, queue)
     client.set_callback(consume, lambda number, result: seen.append("after"))
     client.wait(consume)
     s.note("called", seen)

@@ -55,7 +55,7 @@ impl State {
                     return self.unexpected(id, "a content header");
                 }
                 let whole = header.body_size == 0;
-                content.header = Some(header);
+                content.header = Some(*header);
                 if whole {
                     self.on_content(id, number, now);
                 }

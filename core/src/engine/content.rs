@@ -72,7 +72,7 @@ enum Announced {
 /// A content that is arriving.
 pub(crate) struct Content {
     announced: Announced,
-    header: Option<ContentHeader>,
+    header: Option<Box<ContentHeader>>,
     body: BytesMut,
     received: u64,
     /// The body is over the bound: it is counted, not kept.
@@ -148,7 +148,7 @@ impl Content {
     }
 
     /// Takes the header; true when there is no body to come.
-    pub fn on_header(&mut self, header: ContentHeader, max_body: u64) -> Result<bool, Violation> {
+    pub fn on_header(&mut self, header: Box<ContentHeader>, max_body: u64) -> Result<bool, Violation> {
         if self.header.is_some() {
             return Err(Violation::unexpected("a second content header where a body was expected"));
         }
@@ -186,22 +186,21 @@ impl Content {
     }
 
     pub fn finish(self) -> Arrived {
-        let (properties, defect, size, memory) = self
-            .header
-            .map(|header| (header.properties, header.defect, header.body_size, header.memory))
-            .unwrap_or_default();
-        let oversize = self.oversize.then_some(size);
-        let memory = memory + self.body.len();
+        // Without a header it is not finished. Nothing is moved before it is in its place: properties have hundreds of bytes.
+        let header = self.header.unwrap_or_default();
+        let oversize = self.oversize.then_some(header.body_size);
+        let memory = header.memory + self.body.len();
         let body = self.body.freeze();
         let (envelope, message_count) = match self.announced {
             Announced::Return { reply_code, reply_text, exchange, routing_key } => {
-                let message = crate::Message::new(body).with_properties(properties);
+                let message = crate::Message::new(body).with_properties(header.properties);
                 let returned = Returned { reply_code, reply_text, exchange, routing_key, message };
                 return Arrived::Returned { returned, oversize };
             }
             Announced::Deliver(envelope) => (envelope, None),
             Announced::Got { envelope, message_count } => (envelope, Some(message_count)),
         };
+        let ContentHeader { properties, defect, .. } = *header;
         let arrival = Arrival { envelope, properties, defect, body, oversize, memory };
         match message_count {
             None => Arrived::Delivery(arrival),

@@ -22,7 +22,7 @@ pub struct HeadersDefect {
 }
 
 /// The payload of a content header frame.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ContentHeader {
     pub class_id: u16,
     pub body_size: u64,

@@ -75,7 +75,10 @@ async fn looking_up_what_is_not_there_is_404(env: &Env) {
     assert_refused(client.queue_info(&name).await, not_found, 404, &[&queue]);
     assert_refused(client.purge_queue(&name).await, not_found, 404, &[&queue]);
     assert_refused(client.get_with_ack(&name).await, not_found, 404, &[&queue]);
-    assert_refused(client.consume(name.as_str()).start().await, not_found, 404, &[&queue]);
+    let consumed = client.consume(name.as_str()).start().await.map(drop).unwrap_err();
+    let said = format!("consume queue '{name}': the broker answered 404 {queue}; ");
+    assert!(consumed.to_string().starts_with(&said), "{consumed}");
+    assert_refused(Err::<(), _>(consumed), not_found, 404, &[&queue]);
     assert_refused(client.check_exchange(&name).await, not_found, 404, &[&exchange]);
     // The client stays usable.
     client.declare_queue(&Queue::new(name.as_str())).await.unwrap();

@@ -8,5 +8,6 @@ mod connecting;
 mod consumers;
 mod load;
 mod network;
+mod record;
 mod refusals;
 mod topology;

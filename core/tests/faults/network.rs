@@ -7,7 +7,7 @@ use murano_testkit::{Direction, Proxy, shared_node, unique, within};
 
 use crate::load::{LONG, Load, account, client_with_queue, empty_queue, expect_event, patient};
 
-async fn proxy() -> Proxy {
+pub async fn proxy() -> Proxy {
     let uri = shared_node().await;
     Proxy::start(uri.rsplit_once(':').unwrap().1.parse().unwrap()).await
 }

@@ -354,7 +354,13 @@ impl PukaClient {
                 return Err(Error::new(ErrorKind::ConsumerCancelled, text));
             };
             for consumer in consumers.iter() {
-                consumer.set_prefetch(prefetch_count).await?;
+                match consumer.set_prefetch(prefetch_count).await {
+                    // No broker's limit can take the place of this one. That of the promise holds, up to the broker's.
+                    Err(error) if error.kind() == ErrorKind::InvalidArgument => {
+                        tracing::warn!(queue = consumer.queue(), "basic_qos: {error}");
+                    }
+                    result => result?,
+                }
             }
             Ok(Done::Limited { target: consume_promise, limit: usize::from(prefetch_count) })
         });

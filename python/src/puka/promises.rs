@@ -276,6 +276,11 @@ impl Promises {
         Some(self.table().promises.get(&number)?.started.as_ref()?.subscribe())
     }
 
+    /// How many results of a promise could be handed out.
+    pub fn results(&self, number: u64) -> usize {
+        self.table().promises.get(&number).map_or(0, Promise::ready)
+    }
+
     /// The number of the next promise.
     pub fn next_number(&self) -> u64 {
         self.table().next

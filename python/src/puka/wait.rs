@@ -147,6 +147,11 @@ impl PukaBase {
         Ok(())
     }
 
+    /// How many results of a promise are at the client and could be handed out: what tests wait for before they look.
+    fn _results(&self, number: u64) -> PyResult<usize> {
+        Ok(self.promises()?.results(number))
+    }
+
     /// What the broker said of itself: its properties, once connected.
     #[getter]
     fn _server_properties<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {

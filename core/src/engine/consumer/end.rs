@@ -27,7 +27,13 @@ impl Engine {
                 self.fail_waiter(rpc, Some(reply));
             }
         }
-        let error = Error::from_reply("consumer", reply.clone());
+        let what = match self.consumers.get(&id) {
+            // Who starts it, or is told that it could not be restored, puts its name in front.
+            Some(consumer) if consumer.machine.is_starting() => String::new(),
+            Some(consumer) => format!("consumer of queue '{}'", consumer.incoming.queue()),
+            None => "consumer".into(),
+        };
+        let error = Error::from_reply(&what, reply.clone());
         self.consumer_event(id, Happened::ChannelClosed(number, error));
     }
 

@@ -48,17 +48,22 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub fn insert(&mut self, slot: Slot) -> u32 {
-        match self.free.pop() {
-            Some(index) => {
-                self[index] = slot;
-                index
-            }
-            None => {
-                self.slots.push(slot);
-                (self.slots.len() - 1) as u32
-            }
-        }
+    /// A slot as the default is, to be filled where it lies: a publish has hundreds of bytes, and a copy costs as much as
+    /// everything else here.
+    pub fn take_free(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        })
+    }
+
+    /// Makes the slot as the default is.
+    fn release(&mut self, index: u32) {
+        let slot = &mut self[index];
+        debug_assert!(slot.publish.is_none() && slot.waker.is_none() && slot.result.is_none());
+        slot.doubt = false;
+        slot.returned = None;
+        self.free.push(index);
     }
 
     /// The publish is out of the window. A slot is free again after this and [`Self::disown`], each of which is once.
@@ -68,7 +73,7 @@ impl Slots {
         slot.place = Place::Out;
         slot.publish = None;
         if !slot.owned {
-            self.free.push(index);
+            self.release(index);
         }
     }
 
@@ -80,7 +85,7 @@ impl Slots {
         slot.waker = None;
         slot.result = None;
         if slot.place == Place::Out {
-            self.free.push(index);
+            self.release(index);
         }
     }
 

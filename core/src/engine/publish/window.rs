@@ -10,7 +10,7 @@ use super::{
     admission::Admission,
     deadlines::Alarm,
     nacks::NackWatch,
-    slots::{Line, Place, Slot, Slots},
+    slots::{Line, Place, Slots},
     wire::Partial,
 };
 use crate::{Error, Result};
@@ -222,10 +222,13 @@ impl Window {
         self.admission.enter(size);
         self.counters.published += 1;
         self.counters.bytes += size as u64;
-        let place = Place::Queued(self.queue.end());
-        let publish = out.take();
-        let slot = Slot { place, publish, deadline, size, owned: true, ..Slot::default() };
-        let index = self.slots.insert(slot);
+        let index = self.slots.take_free();
+        let slot = &mut self.slots[index];
+        slot.place = Place::Queued(self.queue.end());
+        slot.publish = out.take();
+        slot.deadline = deadline;
+        slot.size = size;
+        slot.owned = true;
         self.queue.push_back(index);
         self.alarm.note(deadline);
         Ok(Some(index))
@@ -287,9 +290,10 @@ impl Window {
     /// known only when no copy of the message can have been taken by the broker.
     fn resolve(&mut self, index: u32, result: Result<()>, copies: Copies) -> bool {
         let slot = &mut self.slots[index];
-        if slot.publish.take().is_none() {
+        if slot.publish.is_none() {
             return false;
         }
+        slot.publish = None;
         let last_copy = copies == Copies::AsSent && matches!(slot.place, Place::OnWire(_));
         let result = match result {
             Err(error) if slot.doubt || last_copy => Err(error.with_outcome_unknown()),
