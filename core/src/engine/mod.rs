@@ -72,6 +72,7 @@ use crate::{
     events::{Event, EventSender, NotRestored, Role},
     options::Options,
     stats::Counters,
+    topology::Binding,
     wire::handshake::Opened,
 };
 
@@ -96,6 +97,8 @@ pub(crate) struct ConnectionState {
     /// Consumers that got deliveries since the last wake-up.
     to_wake: Vec<Arc<delivery_queue::DeliveryQueue>>,
     replay: Option<Replay>,
+    /// Bindings for which an exchange was declared once more.
+    bound_again: Vec<Binding>,
     host: String,
     /// `connection.update-secret` calls that wait for their reply.
     secrets: VecDeque<Pending<()>>,
@@ -407,6 +410,7 @@ impl ConnectionState {
             out: Vec::new(),
             to_wake: Vec::new(),
             replay: None,
+            bound_again: Vec::new(),
             host,
             secrets: VecDeque::new(),
             close_sent: false,

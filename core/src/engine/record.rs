@@ -277,6 +277,11 @@ impl RecordedTopology {
         }
     }
 
+    /// The declaration of an exchange, if it was made through this client.
+    pub fn exchange(&self, name: &str) -> Option<&Exchange> {
+        self.exchanges.get(name).map(|recorded| &recorded.exchange)
+    }
+
     /// The exchanges to bring back.
     pub fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
         let bound: BTreeSet<&str> = self.bindings().map(Binding::source).collect();

@@ -127,8 +127,13 @@ async fn an_exclusive_auto_delete_queue_that_rabbitmq_lost_before_its_first_cons
         _ => None,
     })
     .await;
-    let restored = expect_recovered(events, Role::Main).await;
-    assert_eq!((restored.queues, restored.bindings), (2, 2), "{restored:?}");
+    // A queue that RabbitMQ still keeps for the lost connection follows.
+    let mut queues = 0;
+    while queues < 2 {
+        let restored = expect_recovered(events, Role::Main).await;
+        assert!(restored.failed.is_empty(), "{restored:?}");
+        queues += restored.queues;
+    }
     let consumers =
         [client.consume(mine).start().await.unwrap(), client.consume(renamed).start().await.unwrap()];
     client.publish(&exchange, "", Message::text("x")).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use murano_messaging::{Client, ErrorKind, Exchange, Message, Queue, events::Role};
+use murano_messaging::{Binding, Client, ErrorKind, Exchange, Message, Queue, events::Role};
 use murano_testkit::{Node, unique, within};
 
 use crate::load::{LONG, client_with_queue, expect_recovered, patient};
@@ -10,10 +10,12 @@ use crate::load::{LONG, client_with_queue, expect_recovered, patient};
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_15_one_entity_cannot_be_redeclared() {
     let node = Node::start().await;
-    let (changed, kept) = (unique("changed"), unique("kept"));
+    // In the order of names the refused one is the last that is declared: what follows must not be sent on its channel.
+    let (kept, changed) = (unique("a-kept"), unique("b-changed"));
     let client = client_with_queue(&node.uri(), &Queue::new(changed.as_str())).await;
     client.declare_queue(&Queue::new(kept.as_str())).await.unwrap();
     client.declare_exchange(&Exchange::fanout(kept.as_str())).await.unwrap();
+    client.bind(&Binding::queue(kept.as_str(), kept.as_str())).await.unwrap();
     let consumer = client.consume(kept.as_str()).start().await.unwrap();
 
     // Another client redeclares it differently.
@@ -28,7 +30,8 @@ async fn fault_15_one_entity_cannot_be_redeclared() {
     assert!(restored.failed[0].what.contains(&changed));
     assert_eq!(restored.failed[0].error.kind(), ErrorKind::PreconditionFailed);
     assert_eq!((restored.queues, restored.exchanges, restored.consumers), (1, 1, 1));
-    client.publish("", &kept, Message::text("x")).await.unwrap();
+    assert_eq!(restored.bindings, 1);
+    client.publish(&kept, "", Message::text("x")).await.unwrap();
     within("a delivery", LONG, consumer.next()).await.unwrap().unwrap().ack().unwrap();
     assert_eq!(client.stats().reconnects, 1, "no loop");
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A server with a script for its first connection and one for the second, and a client of it that reconnects.
-async fn reconnecting<F, S, A, B>(first: F, second: S) -> (Client, JoinHandle<()>)
+pub async fn reconnecting<F, S, A, B>(first: F, second: S) -> (Client, JoinHandle<()>)
 where
     F: FnOnce(Peer) -> A + Send + 'static,
     S: FnOnce(Peer) -> B + Send + 'static,

@@ -7,6 +7,7 @@ mod consumers;
 mod content;
 mod framing;
 mod handshake;
+mod late_deletions;
 mod methods;
 mod outcomes;
 mod poison;

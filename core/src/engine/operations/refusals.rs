@@ -41,10 +41,11 @@ impl Engine {
         }
         match &channel.kind {
             ChannelKind::Control => {
+                // First, so that what follows from the refusal is sent on a channel that is open.
+                self.control_refused(number, channel.rpcs);
                 if let Some(rpc) = refused {
                     self.fail_waiter(rpc, Some(reply));
                 }
-                self.control_refused(number, channel.rpcs);
             }
             ChannelKind::Publish => self.open_publishing(),
             ChannelKind::Get(acks) => {
@@ -107,9 +108,8 @@ impl Engine {
                 self.replayed(item, Err(error));
             }
             ExpectedReply::Bind(binding) => {
-                let what = Item::Binding(binding).to_string();
-                let error = error(&format!("{what}, again"));
-                self.not_restored(NotRestored { what, error });
+                let error = error(&format!("{}, again", Item::Binding(binding.clone())));
+                self.late_binding_refused(binding, error);
             }
             ExpectedReply::Locked { name, since } => {
                 let error = error(&format!("queue '{name}', again"));

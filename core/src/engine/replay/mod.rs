@@ -180,6 +180,19 @@ impl Engine {
             return;
         };
         replay.answered();
+        if let (Item::Binding(binding), Err(error)) = (&item, &result)
+            && let Some(again) = self.bind_again(binding, error)
+        {
+            if let Some(replay) = &mut self.live.replay {
+                // It counts when it is back once more.
+                replay.restored.exchanges = replay.restored.exchanges.saturating_sub(1);
+            }
+            self.replay(again.into());
+            return;
+        }
+        let Some(replay) = &mut self.live.replay else {
+            return;
+        };
         let restored = &mut replay.restored;
         match (item, result) {
             (Item::Exchange(_), Ok(_)) => restored.exchanges += 1,

@@ -1,15 +1,16 @@
-//! What is tried again later on the same connection: consumers that were refused, and queues that could not be declared
-//! yet.
+//! What is tried again on the same connection: consumers that were refused, queues that could not be declared yet, and
+//! bindings whose exchange went meanwhile.
 
 use std::time::Duration;
 
-use amq_protocol::protocol::{AMQPClass, queue};
+use amq_protocol::protocol::{AMQPClass, exchange, queue};
 use tokio::time::Instant;
 
 use crate::{
     Error, ErrorKind, Result,
     engine::{Engine, record::Item, rpc::ExpectedReply},
     events::{Event, NotRestored, Restored},
+    topology::Binding,
 };
 
 /// Something to try again.
@@ -85,6 +86,36 @@ impl Engine {
                 self.not_restored(NotRestored { what: Item::Queue(name.clone()).to_string(), error });
                 self.start_consumers_of(&name);
             }
+        }
+    }
+
+    /// What to send for a binding that was refused, if another attempt may do better.
+    ///
+    /// RabbitMQ may notice the end of the lost connection only after this one has declared everything. It removes the
+    /// exclusive queues of the lost one then, and an auto-delete exchange with the last binding to them. Once it is gone
+    /// it comes back and stays, so it is declared once more for each binding.
+    pub(super) fn bind_again(&mut self, binding: &Binding, error: &Error) -> Option<[(Item, AMQPClass); 2]> {
+        let exchange = self.record.exchange(binding.source()).filter(|exchange| exchange.is_auto_delete())?;
+        if error.kind() != ErrorKind::NotFound || self.live.bound_again.contains(binding) {
+            return None;
+        }
+        let declare = AMQPClass::Exchange(exchange::AMQPMethod::Declare(exchange.declare()));
+        self.live.bound_again.push(binding.clone());
+        Some([
+            (Item::Exchange(binding.source().to_owned()), declare),
+            (Item::Binding(binding.clone()), binding.bind_method()),
+        ])
+    }
+
+    /// The broker has refused a binding of a queue that was locked.
+    pub(in crate::engine) fn late_binding_refused(&mut self, binding: Binding, error: Error) {
+        if let Some([(_, declare), (_, bind)]) = self.bind_again(&binding, &error) {
+            // An exchange that is refused is told of by its binding.
+            let item = Item::Exchange(binding.source().to_owned());
+            self.request_on_control(declare, ExpectedReply::Replay(item));
+            self.request_on_control(bind, ExpectedReply::Bind(binding));
+        } else {
+            self.not_restored(NotRestored { what: Item::Binding(binding).to_string(), error });
         }
     }
 
