@@ -1,6 +1,6 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo develop test test-rust test-python test-rabbitmq4 lint wheel bench docs simulate instructions
+.PHONY: help demo develop test test-rust test-python test-oslo test-rabbitmq4 lint wheel bench docs simulate instructions
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,6 +24,10 @@ test-rust: ## Run the Rust tests only
 test-python: ## Run the Python tests only
 	@scripts/setup.sh rabbitmq python openssl
 	@scripts/python.sh test
+
+test-oslo: ## Run oslo.messaging's own functional tests with our driver, under threads and eventlet, and ours in their whole size
+	@scripts/setup.sh rabbitmq python openssl
+	@scripts/oslo.sh
 
 test-rabbitmq4: ## Run the contract and fault tests on RabbitMQ 4.0, in a chroot (SUITE=sid: on the newest that Debian has)
 	@scripts/setup.sh python

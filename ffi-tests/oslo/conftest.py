@@ -38,6 +38,40 @@ def rabbit_url(uri: str) -> str:
     return uri.replace("amqp://", "rabbit://", 1)
 
 
+@pytest.fixture
+def url(rabbit_url: str) -> Any:
+    """Returns the transport URL for a scheme: rabbit, murano."""
+    return lambda scheme: rabbit_url.replace("rabbit://", f"{scheme}://", 1)
+
+
+@pytest.fixture
+def topic(unique: Any) -> str:
+    """A topic that nobody else has."""
+    return str(unique("topic"))
+
+
+@pytest.fixture
+def transport() -> Iterator[Any]:
+    """Makes transports, as ``stock.transport`` does, and cleans them up."""
+    import stock
+
+    made: list[Any] = []
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        made.append(stock.transport(*arguments, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.cleanup()
+
+
+@pytest.fixture
+def ours(transport: Any, url: Any) -> Any:
+    """A transport with the driver murano."""
+    return transport(url("murano"))
+
+
 class RustPeer:
     """The program ``oslo-peer``: lines of JSON in and out."""
 

@@ -1,4 +1,7 @@
-"""The stock driver in this process: servers, clients, notifiers and listeners, with a configuration of their own each."""
+"""Either driver in this process, by the scheme of the URL, rabbit or murano.
+
+Servers, clients, notifiers and listeners, with a configuration of their own each.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,24 @@ def transport(url: str, rpc: bool = True, exmods: Iterable[str] = (), exchange: 
     conf.set_override("control_exchange", exchange)
     made._driver._default_exchange = exchange
     for name, value in options.items():
-        conf.set_override(name, value, group="oslo_messaging_rabbit")
+        conf.set_override(name, value, group=group_of(conf, name))
     return made
+
+
+def group_of(conf: Any, name: str) -> str | None:
+    """The group of an option."""
+    for group in ("oslo_messaging_rabbit", "oslo_messaging_murano"):
+        if group in conf and name in conf[group]:
+            return group
+    return None
+
+
+def until(condition: Any, seconds: float = LONG) -> None:
+    """Wait until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
 
 
 class Endpoint:
@@ -63,14 +82,16 @@ class Endpoint:
 
 
 class Server:
-    """A stock server that runs."""
+    """A server that runs."""
 
-    def __init__(self, made: Any, topic: str, name: str, endpoint: Any = None) -> None:
+    def __init__(self, made: Any, topic: str, name: str, endpoint: Any = None, pool: int | None = None) -> None:
         self.endpoint = endpoint or Endpoint()
         self.transport = made
         self._server = oslo_messaging.get_rpc_server(
             made, oslo_messaging.Target(topic=topic, server=name), [self.endpoint], executor="threading"
         )
+        if pool is not None:
+            made.conf.set_override("executor_thread_pool_size", pool)
         self._server.start()
 
     def __enter__(self) -> Server:
@@ -87,7 +108,7 @@ def client(made: Any, topic: str, **target: Any) -> Any:
 
 
 class Listener:
-    """A stock listener to every priority, which collects."""
+    """A listener to every priority, which collects."""
 
     def __init__(self, made: Any, topic: str, pool: str | None = None) -> None:
         self.heard: list[tuple[str, str, str, Any]] = []

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 import stock
-from stock import LONG, oslo_messaging
-
-
-@pytest.fixture
-def topic(unique: Any) -> str:
-    return str(unique("topic"))
+from stock import LONG, oslo_messaging, until
 
 
 @pytest.fixture
@@ -20,13 +14,6 @@ def made(rabbit_url: str) -> Any:
     made = stock.transport(rabbit_url)
     yield made
     made.cleanup()
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # ---- stock client, Rust server ----------------------------------------------------------------------------------

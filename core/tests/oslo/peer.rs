@@ -4,7 +4,7 @@
 //! ```text
 //! oslo-peer serve URL TOPIC SERVER [OPTION=VALUE...]    serves until its input ends
 //! oslo-peer client URL TOPIC [OPTION=VALUE...]          does what each line of its input says, and prints the outcome
-//! oslo-peer listen URL TOPIC [OPTION=VALUE...]          prints each notification
+//! oslo-peer listen URL TOPIC [OPTION=VALUE...]          prints each notification until its input ends
 //! ```
 
 use std::{
@@ -142,6 +142,10 @@ async fn obey(transport: &Transport, topic: &str, order: Order) -> murano_messag
 async fn listen(transport: &Transport, topic: &str) -> Result<()> {
     let mut listener = Listener::of(transport, [topic]).start().await?;
     say(&json!("ready"));
+    std::thread::spawn(|| {
+        std::io::stdin().lock().lines().for_each(drop);
+        std::process::exit(0);
+    });
     while let Some(notification) = listener.next().await {
         say(&json!({
             "publisher_id": notification.publisher_id,
