@@ -11,10 +11,12 @@ import brokers
 class ControlledNode:
     """A private node on free ports; its data survives until the block is left."""
 
-    def __init__(self) -> None:
-        command = [brokers.rabbitmq_program(), "control"]
+    def __init__(self, tls: bool = False) -> None:
+        command = [brokers.rabbitmq_program(), "control", *(["tls"] if tls else [])]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.uri = self._line()
+        self.uri, *secure = self._line().split("\t")
+        if secure:
+            self.tls_uri, self.ca, self.certificate, self.key = secure
 
     def _line(self) -> str:
         assert self._process.stdout is not None

@@ -33,6 +33,7 @@
 //! | [`topology`] | queues, exchanges, bindings |
 //! | [`events`], [`stats`] | what happened |
 //! | [`error`] | what can go wrong |
+//! | `doctor` | every step between a program and its broker, checked by itself (feature `doctor`) |
 //! | `murano` | Murano's execution plans, their results and signatures (feature `murano`) |
 //! | `oslo` | RPC and notifications in the wire format of oslo.messaging (feature `oslo`) |
 //! | `broker` | an embedded broker for tests, demos and development (feature `broker`) |
@@ -46,6 +47,8 @@ pub mod client;
 pub mod consumer;
 pub mod credentials;
 pub mod delivery;
+#[cfg(feature = "doctor")]
+pub mod doctor;
 mod engine;
 pub mod error;
 pub mod events;

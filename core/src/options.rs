@@ -12,7 +12,10 @@ use crate::{
     message::{IntoValue, with_entry},
     tls::TlsOptions,
     uri,
-    wire::stream::{Connector, TcpConnector},
+    wire::{
+        handshake::Observer,
+        stream::{Connector, TcpConnector},
+    },
 };
 
 /// A broker's address.
@@ -44,7 +47,9 @@ impl fmt::Display for Host {
 /// What the hosts are reached over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// Whatever [`Options::connector`] says; TCP, if nothing.
+    /// TCP to each host.
+    Tcp,
+    /// What [`Options::connector`] says.
     Connector,
     /// The embedded broker of this name, in this process.
     Memory(String),
@@ -117,6 +122,8 @@ pub struct Options {
     pub(crate) short_lived: bool,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) transport: Transport,
+    /// Hears how far a handshake has come.
+    pub(crate) observer: Option<Observer>,
     pub(crate) seed: Option<u64>,
     defect: Option<Error>,
 }
@@ -171,7 +178,8 @@ impl Options {
             separate_publish_connection: true,
             short_lived: false,
             connector: Arc::new(TcpConnector),
-            transport: Transport::Connector,
+            transport: Transport::Tcp,
+            observer: None,
             seed: None,
             defect: None,
         }

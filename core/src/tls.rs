@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime},
     sign::CertifiedKey,
 };
 use zeroize::Zeroizing;
@@ -24,36 +24,23 @@ use zeroize::Zeroizing;
 use crate::{Error, Result, options::Host};
 
 mod failure;
+#[cfg(feature = "doctor")]
+pub(crate) mod inspect;
 mod keys;
+mod pem;
 #[cfg(feature = "broker")]
 mod server;
 
 use failure::Finding;
-pub(crate) use failure::{handshake_error, tls_error};
+pub(crate) use failure::{handshake_error, io_reason, tls_error};
 use keys::private_key;
+use pem::{Pem, certificates};
 #[cfg(feature = "broker")]
 pub use server::ServerTls;
 
-/// PEM text, given or in a file.
-#[derive(Clone)]
-enum Pem {
-    Bytes(Zeroizing<Vec<u8>>),
-    File(PathBuf),
-}
-
-impl Pem {
-    fn read(&self, what: &str) -> Result<Zeroizing<Vec<u8>>> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes.clone()),
-            Self::File(path) => std::fs::read(path).map(Zeroizing::new).map_err(|error| {
-                Error::invalid(format!("the {what} {} cannot be read: {error}", path.display()))
-                    .with_source(error)
-            }),
-        }
-    }
-}
-
 /// How to speak TLS: 1.2 or 1.3, with the broker's certificate verified unless asked otherwise.
+///
+/// Revocation is not checked: neither lists (CRL) nor OCSP. A certificate is accepted until it expires.
 ///
 /// Files are read at each connect, so that a renewed certificate is used from the next reconnect on. The system's
 /// trusted authorities are loaded once, at the first connect: they are a few hundred certificates.
@@ -62,6 +49,7 @@ impl Pem {
 #[allow(clippy::struct_excessive_bools)]
 pub struct TlsOptions {
     ca: Option<Pem>,
+    system_roots: bool,
     identity: Option<(Pem, Pem)>,
     key_password: Option<Zeroizing<String>>,
     insecure: bool,
@@ -95,6 +83,7 @@ impl TlsOptions {
     pub fn new() -> Self {
         Self {
             ca: None,
+            system_roots: false,
             identity: None,
             key_password: None,
             insecure: false,
@@ -120,6 +109,12 @@ impl TlsOptions {
     /// Trusts the authorities in this PEM file instead of the system's.
     pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
         self.changed(|tls| tls.ca = Some(Pem::File(path.into())))
+    }
+
+    /// Trusts the system's authorities beside those of [`Self::ca_pem`] or [`Self::ca_file`]. Default: false; without such a CA
+    /// they are trusted anyway.
+    pub fn system_roots(self, trust: bool) -> Self {
+        self.changed(|tls| tls.system_roots = trust)
     }
 
     /// Shows this client certificate (PEM, chain first to last) with its key (PEM: PKCS#8, PKCS#1 or SEC1; encrypted PKCS#8
@@ -194,7 +189,7 @@ impl TlsOptions {
             .with_safe_default_protocol_versions()
             .map_err(|error| Error::invalid(format!("TLS cannot be set up: {error}")))?
             .dangerous()
-            .with_custom_certificate_verifier(verifier);
+            .with_custom_certificate_verifier(verifier.clone());
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
@@ -202,10 +197,7 @@ impl TlsOptions {
                 let key = key.read("client key")?;
                 let password = self.key_password.as_ref().map(|password| password.as_str());
                 let key = private_key(&key, password, "client key")?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    Error::invalid(format!("the client certificate and its key do not fit: {error}"))
-                        .with_source(error)
-                })?
+                builder.with_client_auth_cert(chain, key).map_err(|error| unfit("client", error))?
             }
         };
         config.enable_sni = self.sni;
@@ -214,7 +206,7 @@ impl TlsOptions {
             asked: AtomicBool::new(false),
         });
         config.client_auth_cert_resolver = identity.clone();
-        Ok(Config { rustls: Arc::new(config), identity })
+        Ok(Config { rustls: Arc::new(config), identity, verifier })
     }
 
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
@@ -236,14 +228,7 @@ impl TlsOptions {
     fn roots(&self) -> Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
         let mut roots = RootCertStore::empty();
         let Some(ca) = &self.ca else {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                let why = found.errors.first().map(ToString::to_string).unwrap_or_default();
-                return Err(Error::invalid(format!(
-                    "the system has no trusted certificates ({why}): install ca-certificates, or give a CA file"
-                )));
-            }
+            add_system_roots(&mut roots)?;
             return Ok((roots, Vec::new()));
         };
         let certificates = certificates(&ca.read("CA file")?, "CA file")?;
@@ -252,8 +237,43 @@ impl TlsOptions {
         if usable == 0 && pinned.is_empty() {
             return Err(Error::invalid("the CA file has no certificate that can be used as an authority"));
         }
+        if self.system_roots {
+            add_system_roots(&mut roots)?;
+        }
         Ok((roots, pinned))
     }
+}
+
+/// Adds the authorities that the system trusts. Which those are, the environment may say: `SSL_CERT_FILE`, `SSL_CERT_DIR`.
+fn add_system_roots(roots: &mut RootCertStore) -> Result<()> {
+    let found = rustls_native_certs::load_native_certs();
+    let (usable, _) = roots.add_parsable_certificates(found.certs);
+    if usable > 0 {
+        return Ok(());
+    }
+    let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+    Err(Error::invalid(format!(
+        "this system has no trusted certificates{why}: install the package ca-certificates, set SSL_CERT_FILE to a PEM file of \
+         authorities, or give the broker's CA as ca_file"
+    )))
+}
+
+/// The error for a certificate and a key that rustls does not take together.
+fn unfit(whose: &str, error: rustls::Error) -> Error {
+    let text = match &error {
+        rustls::Error::InconsistentKeys(_) => format!(
+            "the {whose} certificate and its key do not fit: the first certificate of the file must be that of the key, and \
+             its issuers follow"
+        ),
+        rustls::Error::InvalidCertificate(_) => {
+            format!("the {whose} certificate cannot be used: it is not readable as X.509 v3")
+        }
+        _ => format!(
+            "the {whose} key cannot be used: it must be RSA of 2048 bits or more, P-256, P-384 or Ed25519, in PKCS#8, PKCS#1 or \
+             SEC1"
+        ),
+    };
+    Error::invalid(text).with_source(error)
 }
 
 /// What a connection needs of its options.
@@ -261,6 +281,9 @@ impl TlsOptions {
 pub(crate) struct Config {
     pub rustls: Arc<ClientConfig>,
     pub identity: Arc<ClientIdentity>,
+    /// Decides what `rustls` accepts.
+    #[cfg_attr(not(feature = "doctor"), allow(dead_code))]
+    verifier: Arc<dyn ServerCertVerifier>,
 }
 
 /// The client certificate, if there is one, and whether a broker asked for it: what the alert `handshake_failure` means
@@ -286,16 +309,6 @@ impl ResolvesClientCert for ClientIdentity {
     fn has_certs(&self) -> bool {
         self.resolver.has_certs()
     }
-}
-
-fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|error| Error::invalid(format!("the {what} is not PEM: {error}")))?;
-    if found.is_empty() {
-        return Err(Error::invalid(format!("the {what} has no certificate in PEM form")));
-    }
-    Ok(found)
 }
 
 /// The usual verification, less what the options switch off.

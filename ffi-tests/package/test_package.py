@@ -24,6 +24,7 @@ PYTHONS = os.environ.get("MURANO_TEST_PYTHONS", sys.executable).split()
 MODULES = {
     "__init__.py",
     "__main__.py",
+    *(f"_cli/{path.name}" for path in (ROOT / "python" / "murano_messaging" / "_cli").glob("*.py")),
     "_features.py",
     "_green.py",
     "_listening.py",
@@ -216,6 +217,8 @@ def test_the_wheel_works_in_a_fresh_virtualenv(wheel, uri, unique, tmp_path, pyt
     pip = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", wheel]
     subprocess.run(pip, check=True)
     assert children.run(SMOKE, uri, unique("q"), python=program, cwd=tmp_path) == "ok\n"
+    command = [program.with_name("murano-messaging"), "ping", uri]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.startswith("ok: RabbitMQ")
 
 
 @optimized

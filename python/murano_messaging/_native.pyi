@@ -1474,6 +1474,7 @@ def connect(
     sni: bool | None = None,
     verify_hostname: bool | None = None,
     pinned: bool | None = None,
+    system_roots: bool | None = None,
     connection_name: str | None = None,
     client_properties: _Table | None = None,
     heartbeat: _Duration | None = None,
@@ -1504,7 +1505,7 @@ def connect(
       (with asyncio it may be a coroutine function, which runs in the loop that awaited the connect, or in one of its own when
       that has ended). `mechanism`: `"plain"`, `"amqplain"`, `"external"`. `vhost`: the virtual host.
     * `tls`: whether to speak TLS, where no URI says so. `ca_file`, `ca_pem`: whom to trust instead of the system's
-      authorities. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate; `key_password`: that of
+      authorities; `system_roots=True`: both. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate; `key_password`: that of
       an encrypted key (PKCS#8 with AES). `server_name`: the name to
       expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;
       `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str.
@@ -1552,6 +1553,7 @@ def aio_connect(
     sni: bool | None = None,
     verify_hostname: bool | None = None,
     pinned: bool | None = None,
+    system_roots: bool | None = None,
     connection_name: str | None = None,
     client_properties: _Table | None = None,
     heartbeat: _Duration | None = None,
@@ -1942,6 +1944,9 @@ def pending_job() -> tuple[Any, ...] | None:
 
 def pause(seconds: float) -> None:
     """Lets the other threads run for so many seconds, also where `time.sleep` is for green threads."""
+
+def _examine(on_check: Callable[[str], object], uri: str | None = None, **options: Any) -> None:
+    """Examines each host of the URI, and calls `on_check` with each check, as JSON. The options are those of `connect`."""
 
 def _at_exit() -> None:
     """Called by Python when the interpreter ends."""

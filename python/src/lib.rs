@@ -52,7 +52,7 @@ mod _native {
         broker::Broker,
         client::{BaseClient, Client},
         confirmation::{Confirmation, wait_all},
-        connect::connect,
+        connect::{_examine, connect},
         consumer::{BaseConsumer, Consumer},
         delivery::Delivery,
         events::{BaseEvents, Events, Heard},

@@ -224,6 +224,11 @@ impl Node {
         format!("amqps://guest:guest@localhost:{}", self.tls_port.expect("the node was started with tls()"))
     }
 
+    /// [`Self::tls_uri`] and [`Self::certs`] of a node with TLS.
+    pub fn tls(&self) -> Option<(String, &Certs)> {
+        self.certs.as_ref().map(|certs| (self.tls_uri(), certs))
+    }
+
     /// The AMQP port.
     pub fn port(&self) -> u16 {
         self.port

@@ -16,6 +16,7 @@ use super::{Ended, Engine, dispatch::Fault, topology_wait::TopologyWait, writer:
 use crate::{
     Error, ErrorKind,
     events::{Event, Role},
+    tls::io_reason,
     wire::{
         encode,
         frame::{FrameReader, Violation, cut_to_fit},
@@ -157,7 +158,7 @@ impl Engine {
         match read {
             Ok(0) => Err(self.lost("the peer closed the connection")),
             Ok(_) => self.on_bytes(reading),
-            Err(error) => Err(self.lost(&format!("reading failed: {error}"))),
+            Err(error) => Err(self.lost(&format!("reading failed: {}", io_reason(&error)))),
         }
     }
 
@@ -236,7 +237,7 @@ impl Engine {
     }
 
     fn write_failed(&self, error: &io::Error) -> Ended {
-        self.lost(&format!("writing failed: {error}"))
+        self.lost(&format!("writing failed: {}", io_reason(error)))
     }
 
     /// The peer broke the protocol: tells it so, as far as the socket takes it, and gives the connection up.

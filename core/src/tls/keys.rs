@@ -2,6 +2,7 @@
 
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 
+use super::pem::sections;
 use crate::{Error, Result};
 
 const ENCRYPTED: (&str, &str) =
@@ -21,7 +22,10 @@ pub(super) fn private_key(pem: &[u8], password: Option<&str>, what: &str) -> Res
         )));
     }
     PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-        Error::invalid(format!("the {what} has no private key in PEM form (PKCS#8, PKCS#1 or SEC1)"))
+        Error::invalid(format!(
+            "the {what} has no private key in PEM form (PKCS#8, PKCS#1 or SEC1); it has {}",
+            sections(pem)
+        ))
     })
 }
 

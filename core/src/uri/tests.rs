@@ -67,7 +67,7 @@ fn hosts_ports_users_and_virtual_hosts() {
         assert_eq!(found.join(" "), hosts, "{uri}");
         assert_eq!(options.vhost, vhost, "{uri}");
         assert_eq!(options.tls.is_some(), uri.starts_with("amqps"), "{uri}");
-        assert_eq!(options.transport, Transport::Connector, "{uri}");
+        assert_eq!(options.transport, Transport::Tcp, "{uri}");
         options.complete().unwrap_or_else(|error| panic!("{uri}: {error}"));
     }
 }

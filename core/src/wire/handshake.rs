@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use amq_protocol::{
     protocol::{
         AMQPClass,
-        connection::{AMQPMethod, Close, CloseOk, Open, StartOk, Tune, TuneOk},
+        connection::{AMQPMethod, Close, CloseOk, Open, Start, StartOk, Tune, TuneOk},
     },
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
@@ -15,6 +15,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, timeout_at},
 };
+use zeroize::Zeroizing;
 
 use super::{
     encode,
@@ -69,6 +70,20 @@ pub struct ServerInfo {
     pub locales: String,
 }
 
+/// How far a handshake has come, and what the broker said there: for `doctor`, which reports each step by itself.
+#[cfg_attr(not(feature = "doctor"), allow(dead_code))]
+pub(crate) enum Stage<'a> {
+    /// The broker introduced itself.
+    Start(&'a Start),
+    /// The broker accepted the login of this user, and proposes limits.
+    Tune(&'a str),
+    /// The virtual host is open, within the limits that were agreed on.
+    Open(&'a TuneOk),
+}
+
+/// Hears of each stage.
+pub(crate) type Observer = Arc<dyn Fn(Stage<'_>) + Send + Sync>;
+
 /// Opens a connection on `stream`, until `deadline` at the latest.
 pub(crate) async fn open(
     stream: Stream,
@@ -89,6 +104,12 @@ pub(crate) async fn open(
         Ok(other) => return Err(peer.unexpected(&other, "connection.start")),
         Err(error) => return Err(peer.no_start(error, options.tls.is_some())),
     };
+    let observe = |stage: Stage<'_>| {
+        if let Some(observer) = &options.observer {
+            observer(stage);
+        }
+    };
+    observe(Stage::Start(&start));
     let offered = start.mechanisms.to_string();
     let mechanism = options.mechanism.name();
     if !offered.split_ascii_whitespace().any(|offer| offer == mechanism) {
@@ -132,6 +153,7 @@ pub(crate) async fn open(
         }
         Err(error) => return Err(error),
     };
+    observe(Stage::Tune(&credentials.username));
     let agreed = negotiate(&tune, options)?;
     peer.frames.set_frame_max(agreed.frame_max);
     encode::method(&mut peer.out, 0, &AMQPClass::Connection(AMQPMethod::TuneOk(agreed.clone())));
@@ -155,6 +177,7 @@ pub(crate) async fn open(
         }
         Err(error) => return Err(error),
     }
+    observe(Stage::Open(&agreed));
     let server = ServerInfo {
         version: (start.version_major, start.version_minor),
         properties: start.server_properties,
@@ -275,13 +298,14 @@ impl Peer {
         }
         Error::new(
             ErrorKind::ConnectionLost,
-            format!("{}: the connection was lost while {doing}: {error}", self.name()),
+            format!("{}: the connection was lost while {doing}: {}", self.name(), tls::io_reason(&error)),
         )
         .with_source(error)
     }
 
     async fn write(&mut self) -> Result<()> {
-        let out = std::mem::take(&mut self.out);
+        // It has the password.
+        let out = Zeroizing::new(std::mem::take(&mut self.out));
         let write = async {
             self.stream.write.write_all(&out).await?;
             self.stream.write.flush().await

@@ -33,7 +33,7 @@ impl Stream {
     }
 
     /// Over TCP the halves need no lock between them.
-    fn tcp(stream: TcpStream, peer: String) -> Self {
+    pub(crate) fn tcp(stream: TcpStream, peer: String) -> Self {
         let (read, write) = stream.into_split();
         Self { read: Box::new(read), write: Box::new(write), peer }
     }
@@ -233,7 +233,8 @@ impl Routes for Addresses<'_> {
     }
 }
 
-fn failed(host: &Host, error: io::Error) -> Error {
+/// The error for a host that TCP does not reach.
+pub(crate) fn failed(host: &Host, error: io::Error) -> Error {
     let advice = if error.kind() == io::ErrorKind::ConnectionRefused {
         "; is RabbitMQ running, and listening on that port?"
     } else {

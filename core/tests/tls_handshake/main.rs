@@ -1,7 +1,11 @@
 //! Each check of a TLS handshake that can fail has its own error, and what should be accepted is.
 
 mod certificates;
+mod material;
+mod matrix;
+mod openssl;
 mod rabbitmq;
+mod sessions;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -1,12 +1,20 @@
 //! The same, where it depends on what `RabbitMQ` says: client certificates.
 
-use murano_messaging::{Connector, ErrorKind, Options, TcpConnector, TlsFailure, TlsOptions};
+use murano_messaging::{Connector, ErrorKind, Mechanism, Options, TcpConnector, TlsFailure, TlsOptions};
 use murano_testkit::{Node, eventually};
 
 use super::{Authority, DEADLINE, assert_error, for_names};
 
 async fn client_certificates(versions: &str) {
-    let node = Node::builder().client_certificates().config(versions).start().await;
+    let node = Node::builder()
+        .client_certificates()
+        .plugin("rabbitmq_auth_mechanism_ssl")
+        .config("auth_mechanisms.1 = PLAIN")
+        .config("auth_mechanisms.2 = EXTERNAL")
+        .config("ssl_cert_login_from = common_name")
+        .config(versions)
+        .start()
+        .await;
     let certs = node.certs();
     let options = || Options::from_uri(&node.tls_uri()).expect("a URI");
     // The node counts as started when it answers without TLS.
@@ -19,6 +27,14 @@ async fn client_certificates(versions: &str) {
 
     let accepted = options().tls(trusting().identity_files(&certs.client, &certs.client_key));
     let client = accepted.connect().await.expect("the certificate is trusted");
+    client.close().await.expect("an orderly end");
+
+    // The certificate is that of `guest`: it logs in with it alone.
+    let external = options()
+        .credentials("nobody", "no password")
+        .mechanism(Mechanism::External)
+        .tls(trusting().identity_files(&certs.client, &certs.client_key));
+    let client = external.connect().await.expect("the certificate says who it is");
     client.close().await.expect("an orderly end");
 
     let error = options().tls(trusting()).connect().await.expect_err("a certificate is required");

@@ -1,5 +1,6 @@
 //! Connecting, in both apis.
 
+mod examining;
 mod hosts;
 mod options;
 mod tls;
@@ -18,6 +19,7 @@ use pyo3::{
 };
 use tokio::runtime::Handle;
 
+pub use self::examining::_examine;
 use crate::{
     client,
     outcome::{IntoPython, run},
@@ -87,7 +89,7 @@ fn connecting(
 ///   (with asyncio it may be a coroutine function, which runs in the loop that awaited the connect, or in one of its own when
 ///   that has ended). `mechanism`: `"plain"`, `"amqplain"`, `"external"`. `vhost`: the virtual host.
 /// * `tls`: whether to speak TLS, where no URI says so. `ca_file`, `ca_pem`: whom to trust instead of the system's
-///   authorities. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate; `key_password`: that of
+///   authorities; `system_roots=True`: both. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate; `key_password`: that of
 ///   an encrypted key (PKCS#8 with AES). `server_name`: the name to
 ///   expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;
 ///   `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str.

@@ -116,6 +116,10 @@ pub fn take(tls: &mut Tls, key: &str, given: &Bound<'_, PyAny>) -> PyResult<()> 
             let verify = flag(key, given)?;
             tls.change(move |tls| tls.verify_hostname(verify));
         }
+        "system_roots" => {
+            let trust = flag(key, given)?;
+            tls.change(move |tls| tls.system_roots(trust));
+        }
         "pinned" => {
             let pinned = flag(key, given)?;
             tls.change(move |tls| tls.pinned(pinned));

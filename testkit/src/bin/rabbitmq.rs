@@ -2,18 +2,25 @@
 //!
 //! `rabbitmq exec COMMAND...` gives the command the node's URI as `MURANO_TEST_AMQP` and, unless it is set, `BROKER`.
 //! `rabbitmq control` reads from its input what to do with the node (`stop`, `kill`, `start`, or `ctl` with arguments for
-//! `rabbitmqctl`, a tab before each) and says `done` after each; it ends with its input.
+//! `rabbitmqctl`, a tab before each) and says `done` after each; it ends with its input. Its first line is the node's URI;
+//! with `control tls`, followed by that over TLS and the paths of the CA, the client certificate and its key, a tab before each.
 
 use std::process::ExitCode;
 
-use murano_testkit::Node;
+use murano_testkit::{Node, NodeBuilder};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let program = match arguments.next().as_deref() {
         None => None,
-        Some("control") => return control().await,
+        Some("control") => {
+            return match arguments.next().as_deref() {
+                None => control(Node::builder()).await,
+                Some("tls") => control(Node::builder().tls()).await,
+                Some(_) => usage(),
+            };
+        }
         Some("exec") => match arguments.next() {
             Some(program) => Some(program),
             None => return usage(),
@@ -45,9 +52,15 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn control() -> ExitCode {
-    let mut node = Node::start().await;
-    println!("{}", node.uri());
+async fn control(builder: NodeBuilder) -> ExitCode {
+    let mut node = builder.start().await;
+    match node.tls() {
+        None => println!("{}", node.uri()),
+        Some((uri, certs)) => {
+            let [ca, client, key] = [&certs.ca, &certs.client, &certs.client_key].map(|path| path.display());
+            println!("{}\t{uri}\t{ca}\t{client}\t{key}", node.uri());
+        }
+    }
     loop {
         let line = tokio::task::spawn_blocking(|| std::io::stdin().lines().next());
         let Ok(Some(Ok(line))) = line.await else { return ExitCode::SUCCESS };
@@ -72,6 +85,6 @@ async fn control() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: rabbitmq [control | exec COMMAND [ARGUMENT...]]");
+    eprintln!("usage: rabbitmq [control [tls] | exec COMMAND [ARGUMENT...]]");
     ExitCode::from(2)
 }
