@@ -44,7 +44,7 @@ async fn a_ca_file_that_cannot_be_used_says_what_it_is() {
         (Vec::new(), "it has no section at all"),
         (b"nothing".to_vec(), "it has no section at all"),
         (identity.key_pem().into_bytes(), "it has PRIVATE KEY"),
-        (authority.pem().replace("BEGIN CERT", "BEGIN TRUSTED CERT").into_bytes(), "TRUSTED CERTIFICATE"),
+        (authority.pem().replace("CERTIFICATE-", "TRUSTED CERTIFICATE-").into_bytes(), "TRUSTED CERTIFICATE"),
         (authority.pem().replace("MII", "M*I").into_bytes(), "is damaged"),
     ] {
         let error =

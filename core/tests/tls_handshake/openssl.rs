@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
@@ -51,14 +51,19 @@ impl OpenSsl {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("openssl is installed: run `scripts/setup.sh openssl`");
         let input = child.stdin.take().expect("it is piped");
         let mut output = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let port = loop {
-            let line = output.next_line().await.expect("readable").expect("s_server listens");
+            let Some(line) = output.next_line().await.expect("readable") else {
+                let mut why = String::new();
+                let mut stderr = child.stderr.take().expect("it is piped");
+                stderr.read_to_string(&mut why).await.expect("readable");
+                panic!("s_server ended: {why}");
+            };
             if let Some(address) = line.strip_prefix("ACCEPT ") {
                 break address.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
             }
