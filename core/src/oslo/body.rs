@@ -4,7 +4,7 @@ use std::io::Read;
 
 use serde_json::{Map, Value, json};
 
-use super::{Error, Result, version};
+use super::{Error, Result, lenient, version};
 use crate::{Delivery, Message};
 
 const VERSION: &str = "oslo.version";
@@ -96,26 +96,44 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
 
 /// The fields of a message, out of its envelope if it has one.
 pub(super) fn decode(delivery: &Delivery, limit: u64) -> Result<Map<String, Value>> {
+    decode_by(delivery, limit, from_json)
+}
+
+/// The fields of a message that cannot be decoded, as far as they can be guessed: to tell who waits for an answer.
+pub(super) fn decode_leniently(delivery: &Delivery, limit: u64) -> Option<Map<String, Value>> {
+    let parse =
+        |body: &[u8]| lenient::from_json(body).ok_or_else(|| Error::Malformed("no JSON at all".into()));
+    decode_by(delivery, limit, parse).ok()
+}
+
+fn decode_by(
+    delivery: &Delivery,
+    limit: u64,
+    parse: impl Fn(&[u8]) -> Result<Value>,
+) -> Result<Map<String, Value>> {
     let header =
         delivery.properties().headers().as_ref().and_then(|headers| headers.inner().get(COMPRESSION));
     let fields = match header {
-        None => from_json(delivery.body())?,
+        None => parse(delivery.body())?,
         Some(crate::Value::LongString(name)) => {
             let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
             let compression = Compression::from_name(&name).ok_or_else(|| {
                 Error::Malformed(format!("a body compressed with {name:?}; gzip and bz2 are known"))
             })?;
-            from_json(&compression.decompress(delivery.body(), limit)?)?
+            parse(&compression.decompress(delivery.body(), limit)?)?
         }
         Some(_) => return Err(Error::Malformed("the header 'compression' is no string".into())),
     };
     let Value::Object(fields) = fields else {
         return Err(Error::Malformed("a body that is no JSON object".into()));
     };
-    open(fields)
+    open(fields, parse)
 }
 
-fn open(mut fields: Map<String, Value>) -> Result<Map<String, Value>> {
+fn open(
+    mut fields: Map<String, Value>,
+    parse: impl Fn(&[u8]) -> Result<Value>,
+) -> Result<Map<String, Value>> {
     if !(fields.contains_key(VERSION) && fields.contains_key(MESSAGE)) {
         return Ok(fields);
     }
@@ -124,7 +142,7 @@ fn open(mut fields: Map<String, Value>) -> Result<Map<String, Value>> {
         return Err(Error::Malformed(format!("an envelope of version {version:?}; {ENVELOPE} is known")));
     }
     let inner = match fields.remove(MESSAGE) {
-        Some(Value::String(text)) => from_json(text.as_bytes())?,
+        Some(Value::String(text)) => parse(text.as_bytes())?,
         _ => Value::Null,
     };
     match inner {
@@ -167,9 +185,9 @@ mod tests {
     fn an_envelope_is_opened_and_one_of_the_future_is_refused() {
         let object = |value: Value| value.as_object().cloned().unwrap();
         let inner = object(json!({"method": "add"}));
-        let opened = open(object(json!({VERSION: "2.0", MESSAGE: "{\"method\": \"add\"}"})));
+        let opened = open(object(json!({VERSION: "2.0", MESSAGE: "{\"method\": \"add\"}"})), from_json);
         assert_eq!(opened.unwrap(), inner);
-        assert_eq!(open(inner.clone()).unwrap(), inner);
+        assert_eq!(open(inner.clone(), from_json).unwrap(), inner);
         for odd in [
             json!({VERSION: "3.0", MESSAGE: "{}"}),
             json!({VERSION: "2.1", MESSAGE: "{}"}),
@@ -178,7 +196,7 @@ mod tests {
             json!({VERSION: "2.0", MESSAGE: {"method": "add"}}),
             json!({VERSION: "2.0", MESSAGE: "{"}),
         ] {
-            assert!(open(object(odd.clone())).is_err(), "{odd}");
+            assert!(open(object(odd.clone()), from_json).is_err(), "{odd}");
         }
     }
 }

@@ -71,6 +71,13 @@ const WITHOUT_MEANING: &[&str] = &[
     "use_queue_manager",
 ];
 
+/// The defaults of the stock driver, with a broker on this machine.
+impl Default for Config {
+    fn default() -> Self {
+        Self::new(Options::default())
+    }
+}
+
 impl Config {
     /// The configuration of a transport URL, or of the embedded broker's `memory://name`. Hosts are tried in random order,
     /// so that the instances of a service spread; each has its own credentials, `guest` where there are none.

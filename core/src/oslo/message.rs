@@ -31,17 +31,22 @@ pub(super) struct CallFields {
     pub monitor_seconds: Option<u64>,
 }
 
+impl CallFields {
+    pub fn take(fields: &mut Map<String, Value>) -> Option<Self> {
+        let (msg_id, reply_q) = (take_text(fields, MSG_ID), take_text(fields, REPLY_Q));
+        // As stock servers do, what is no whole number of seconds is no request for heartbeats.
+        let monitor_seconds =
+            fields.remove(TIMEOUT).as_ref().and_then(Value::as_u64).filter(|seconds| *seconds > 1);
+        msg_id.zip(reply_q).map(|(msg_id, reply_q)| Self { msg_id, reply_q, monitor_seconds })
+    }
+}
+
 impl Request {
     pub fn from_fields(mut fields: Map<String, Value>) -> Result<Self> {
         let unique_id = take_text(&mut fields, UNIQUE_ID);
         let method = take_text(&mut fields, "method")
             .ok_or_else(|| Error::Malformed("a request without a method".into()))?;
-        let (msg_id, reply_q) = (take_text(&mut fields, MSG_ID), take_text(&mut fields, REPLY_Q));
-        // As stock servers do, what is no whole number of seconds is no request for heartbeats.
-        let monitor_seconds =
-            fields.remove(TIMEOUT).as_ref().and_then(Value::as_u64).filter(|seconds| *seconds > 1);
-        let call =
-            msg_id.zip(reply_q).map(|(msg_id, reply_q)| CallFields { msg_id, reply_q, monitor_seconds });
+        let call = CallFields::take(&mut fields);
         let args = match fields.remove("args") {
             None | Some(Value::Null) => Map::new().into(),
             Some(args) => args,
@@ -119,9 +124,16 @@ pub(super) enum Reply {
     /// The method goes on; the caller's monitor begins anew.
     Heartbeat,
     Done(Result<Value, Failure>),
+    /// It came, and cannot be read.
+    Unreadable(Error),
 }
 
 impl Reply {
+    /// The call that a reply belongs to which cannot be read.
+    pub fn call_of(mut fields: Map<String, Value>) -> Option<String> {
+        take_text(&mut fields, MSG_ID)
+    }
+
     /// The reply, the call that it belongs to, and its unique id.
     pub fn from_fields(mut fields: Map<String, Value>) -> Result<(Self, String, Option<String>)> {
         let unique_id = take_unique_id(&mut fields);
@@ -136,20 +148,28 @@ impl Reply {
         Ok((reply, msg_id, unique_id))
     }
 
-    pub fn fields(&self, msg_id: &str) -> Map<String, Value> {
-        let (result, failure, ending) = match self {
-            Self::Heartbeat => (Value::Null, Value::Null, false),
-            Self::Done(Ok(result)) => (result.clone(), Value::Null, true),
-            Self::Done(Err(failure)) => (Value::Null, failure.to_wire(), true),
-        };
-        let mut fields = Map::new();
-        fields.insert("result".into(), result);
-        fields.insert("failure".into(), failure);
-        fields.insert("ending".into(), ending.into());
-        fields.insert(MSG_ID.into(), msg_id.into());
-        add_unique_id(&mut fields);
-        fields
+    /// The fields of a heartbeat.
+    pub fn heartbeat(msg_id: &str) -> Map<String, Value> {
+        fields_of_reply(Value::Null, Value::Null, false, msg_id)
     }
+
+    /// The fields of the last reply to a call.
+    pub fn done(outcome: Result<Value, Failure>, msg_id: &str) -> Map<String, Value> {
+        match outcome {
+            Ok(result) => fields_of_reply(result, Value::Null, true, msg_id),
+            Err(failure) => fields_of_reply(Value::Null, failure.to_wire(), true, msg_id),
+        }
+    }
+}
+
+fn fields_of_reply(result: Value, failure: Value, ending: bool, msg_id: &str) -> Map<String, Value> {
+    let mut fields = Map::new();
+    fields.insert("result".into(), result);
+    fields.insert("failure".into(), failure);
+    fields.insert("ending".into(), ending.into());
+    fields.insert(MSG_ID.into(), msg_id.into());
+    add_unique_id(&mut fields);
+    fields
 }
 
 /// Python's truth of the field: null, an empty text and an empty object are none.
@@ -207,15 +227,15 @@ mod tests {
     #[test]
     fn replies_of_every_kind() {
         let failure = Failure::new("ValueError", "no");
-        for reply in [
-            Reply::Heartbeat,
-            Reply::Done(Ok(json!(3))),
-            Reply::Done(Ok(Value::Null)),
-            Reply::Done(Err(failure)),
-        ] {
-            let (read, msg_id, unique_id) = Reply::from_fields(reply.fields("m")).unwrap();
-            assert_eq!(format!("{read:?}"), format!("{reply:?}"));
+        let read = |fields| {
+            let (reply, msg_id, unique_id) = Reply::from_fields(fields).unwrap();
             assert_eq!((msg_id.as_str(), unique_id.is_some()), ("m", true));
+            reply
+        };
+        assert!(matches!(read(Reply::heartbeat("m")), Reply::Heartbeat));
+        for outcome in [Ok(json!(3)), Ok(Value::Null), Err(failure)] {
+            let reply = read(Reply::done(outcome.clone(), "m"));
+            assert_eq!(format!("{reply:?}"), format!("{:?}", Reply::Done(outcome)));
         }
         // What old peers send: no unique id, no ending.
         let (reply, ..) =

@@ -30,11 +30,13 @@
 //! |---|---|
 //! | [`rpc`] | calls, casts and fanout casts; servers with endpoints |
 //! | [`notify`] | notifications: sending them, and listening to them |
-//! | `transport` | [`Transport`]: the connections, and what was declared through them |
+//! | `transport` | [`Transport`]: the connections |
+//! | `link` | what was declared through them, and publishing to what may not be there |
+//! | `source` | a queue that is consumed, and made again when it goes away |
 //! | `config` | [`Config`]: the transport URL and the options of `[oslo_messaging_rabbit]` |
 //! | `topology` | the exchanges and queues that peers expect |
 //! | `target`, `context`, `failure` | [`Target`], [`Context`], [`Failure`]: what a request carries |
-//! | `body`, `message` | the envelope, and the fields in it |
+//! | `body`, `message`, `lenient` | the envelope, the fields in it, and what is not quite JSON |
 
 mod body;
 mod config;
@@ -42,9 +44,12 @@ mod context;
 mod duplicates;
 mod error;
 mod failure;
+mod lenient;
+mod link;
 mod message;
 pub mod notify;
 pub mod rpc;
+mod source;
 mod target;
 mod topology;
 mod transport;

@@ -1,6 +1,6 @@
 //! Listening to notifications.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -9,18 +9,16 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use super::{
     super::{
         Context, Error, Result, Transport,
+        link::{Destination, Link},
         message::{take_context, take_text, take_unique_id},
-        transport::Destination,
+        source::{Arrivals, Source},
     },
     Priority,
 };
-use crate::{Consumer, Delivery};
+use crate::Delivery;
 
 /// The notifications that a listener holds unsettled, unless it is told otherwise.
 const PREFETCH: u16 = 100;
-
-/// The pause between two attempts at a queue that cannot be declared or consumed.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// A listener that has not started yet.
 #[derive(Debug)]
@@ -166,75 +164,42 @@ impl ListenerBuilder {
         // The bound is that of the prefetch; one place makes a queue wait for the application.
         let (sender, arrived) = mpsc::channel(1);
         let mut listener = Listener { arrived, tasks: Vec::new() };
+        let link = self.transport.link();
         for topic in &self.topics {
             for priority in &self.priorities {
                 let destination = Destination::of_notifications(
-                    &self.transport.0.config,
+                    &link.config,
                     self.exchange.as_deref(),
                     topic,
                     *priority,
                     self.pool.as_deref(),
                 );
-                let source =
-                    Source { transport: self.transport.clone(), destination, prefetch: self.prefetch };
+                let prefetch = Some(self.prefetch);
+                let source = Source { link: link.clone(), destination, prefetch, stream: false };
                 // Here, so that a start that fails says so.
-                let consumer = source.consume().await?;
-                listener.tasks.push(tokio::spawn(listen(source, consumer, sender.clone())));
+                let arrivals = source.start().await?;
+                listener.tasks.push(tokio::spawn(listen(arrivals, link.clone(), sender.clone())));
             }
         }
         Ok(listener)
     }
 }
 
-/// A queue that notifications come from.
-struct Source {
-    transport: Transport,
-    destination: Destination,
-    prefetch: u16,
-}
-
-impl Source {
-    async fn consume(&self) -> Result<Consumer> {
-        let transport = &self.transport.0;
-        transport.declare(&self.destination).await?;
-        Ok(transport.client.consume(self.destination.queue.name()).prefetch(self.prefetch).start().await?)
-    }
-}
-
-/// Takes notifications off one queue, and makes the queue again when it was deleted.
-async fn listen(source: Source, mut consumer: Consumer, sender: mpsc::Sender<Notification>) {
-    let client = &source.transport.0.client;
-    let queue = source.destination.queue.name();
-    loop {
-        while let Some(Ok(delivery)) = consumer.next().await {
-            let notification = match source.transport.0.decode(&delivery) {
-                Ok(fields) => Notification::from_fields(fields, delivery),
-                Err(error) => {
-                    tracing::warn!(
-                        "a notification in queue '{queue}' that cannot be read is dropped: {error}"
-                    );
-                    if let Err(error) = delivery.reject() {
-                        tracing::debug!("it could not be rejected: {error}");
-                    }
-                    continue;
+/// Takes notifications off one queue.
+async fn listen(mut arrivals: Arrivals, link: Arc<Link>, sender: mpsc::Sender<Notification>) {
+    while let Some(delivery) = arrivals.next().await {
+        let notification = match link.decode(&delivery) {
+            Ok(fields) => Notification::from_fields(fields, delivery),
+            Err(error) => {
+                tracing::warn!("a notification that cannot be read is dropped: {error}");
+                if let Err(error) = delivery.reject() {
+                    tracing::debug!("it could not be rejected: {error}");
                 }
-            };
-            if sender.send(notification).await.is_err() {
-                return;
-            }
-        }
-        if client.is_closed() {
-            return;
-        }
-        consumer = loop {
-            match source.consume().await {
-                Ok(consumer) => break consumer,
-                Err(_) if client.is_closed() => return,
-                Err(error) => {
-                    tracing::warn!("queue '{queue}' cannot be listened to: {error}");
-                    tokio::time::sleep(RETRY).await;
-                }
+                continue;
             }
         };
+        if sender.send(notification).await.is_err() {
+            return;
+        }
     }
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use super::super::{
     Context, Error, Result, Transport,
+    link::Destination,
     message::{add_context, add_unique_id},
-    transport::Destination,
 };
 use crate::utc;
 
@@ -148,13 +148,13 @@ impl Notifier {
         priority: Priority,
         mut fields: Map<String, Value>,
     ) -> Result<()> {
-        let transport = &self.transport.0;
+        let link = self.transport.link();
         add_unique_id(&mut fields);
         add_context(&mut fields, context);
-        let message = transport.encode(&fields, self.envelope)?;
+        let message = link.encode(&fields, self.envelope)?;
         let destination =
-            Destination::of_notifications(&transport.config, self.exchange.as_deref(), topic, priority, None);
-        transport.publish_to(&destination, message, self.timeout).await
+            Destination::of_notifications(&link.config, self.exchange.as_deref(), topic, priority, None);
+        link.publish_to(&destination, message, self.timeout).await
     }
 }
 
@@ -169,7 +169,7 @@ impl Destination {
     ) -> Self {
         let routing_key = format!("{topic}.{priority}");
         Self {
-            exchange: config.topic_exchange(exchange.unwrap_or(&config.control_exchange)),
+            exchange: Some(config.topic_exchange(exchange.unwrap_or(&config.control_exchange))),
             queue: config.topic_queue(pool.unwrap_or(&routing_key)),
             routing_key,
         }

@@ -9,13 +9,14 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     super::{
         Context, Error, Result, Target, Transport,
+        link::Destination,
         message::{CallFields, Reply, request_fields},
         topology::routing_key,
-        transport::Destination,
         unique_id, version,
     },
     replies::Call,
 };
+use crate::ErrorKind;
 
 /// Calls the methods of the servers of a topic. Cheap to clone; changes make another client over the same transport.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ pub struct Client {
 impl Client {
     /// A client of the servers of `target`. Its timeout is `rpc_response_timeout`, 60 s unless configured.
     pub fn new(transport: &Transport, target: Target) -> Self {
-        let timeout = transport.0.config.response_timeout;
+        let timeout = transport.link().config.response_timeout;
         Self { transport: transport.clone(), target, timeout, monitor: None, version_cap: None }
     }
 
@@ -87,8 +88,8 @@ impl Client {
             ));
         }
         let deadline = Instant::now() + self.timeout;
-        let work = self.send_and_wait(context, method, args, monitor_seconds, deadline);
-        let result = match timeout_at(deadline, work).await {
+        let mut call = self.send(context, method, args, monitor_seconds, deadline).await?;
+        let result = match timeout_at(deadline, self.wait(method, &mut call)).await {
             Ok(result) => result?,
             Err(_) => return Err(self.timed_out(method, self.timeout)),
         };
@@ -97,25 +98,32 @@ impl Client {
         })
     }
 
-    async fn send_and_wait(
+    async fn send(
         &self,
         context: &Context,
         method: &str,
         args: Value,
         monitor_seconds: Option<u64>,
         deadline: Instant,
-    ) -> Result<Value> {
-        let transport = &self.transport.0;
-        let replies = transport.replies().await?;
+    ) -> Result<Call> {
+        let link = self.transport.link();
+        let replies = match timeout_at(deadline, self.transport.0.replies()).await {
+            Ok(replies) => replies?,
+            Err(_) => return Err(self.timed_out(method, self.timeout)),
+        };
         let fields = CallFields { msg_id: unique_id(), reply_q: replies.queue().to_owned(), monitor_seconds };
-        let mut call = replies.expect(&fields.msg_id);
+        let call = replies.expect(&fields.msg_id);
         let message =
-            transport.encode(&request_fields(context, method, args, &self.target, Some(&fields)), true)?;
+            link.encode(&request_fields(context, method, args, &self.target, Some(&fields)), true)?;
         let left = deadline.saturating_duration_since(Instant::now());
         // Nobody waits for it after that.
         let message = message.expiration(self.timeout);
-        transport.publish_to(&self.destination(), message, left).await?;
-        self.wait(method, &mut call).await
+        match link.publish_to(&self.destination(), message, left).await {
+            Err(Error::Messaging(error)) if error.kind() == ErrorKind::Timeout => {
+                Err(self.timed_out(method, self.timeout))
+            }
+            sent => sent.map(|()| call),
+        }
     }
 
     async fn wait(&self, method: &str, call: &mut Call) -> Result<Value> {
@@ -131,9 +139,12 @@ impl Client {
                 Some(Reply::Done(result)) => {
                     return result.map_err(|failure| Error::Remote(Box::new(failure)));
                 }
+                Some(Reply::Unreadable(error)) => {
+                    return Err(Error::Malformed(format!("the reply to {method} cannot be read: {error}")));
+                }
                 None => {
                     let text = "the transport was closed during the call";
-                    let error = crate::Error::new(crate::ErrorKind::Closed, text).with_outcome_unknown();
+                    let error = crate::Error::new(ErrorKind::Closed, text).with_outcome_unknown();
                     return Err(Error::Messaging(error));
                 }
             }
@@ -144,17 +155,17 @@ impl Client {
     /// started yet waits for them in their queue; a fanout cast reaches the servers that run.
     pub async fn cast(&self, context: &Context, method: &str, args: impl Serialize) -> Result<()> {
         let args = self.check(method, args)?;
-        let transport = &self.transport.0;
-        let message = transport.encode(&request_fields(context, method, args, &self.target, None), true)?;
+        let link = self.transport.link();
+        let message = link.encode(&request_fields(context, method, args, &self.target, None), true)?;
         if self.target.fanout {
-            let exchange = transport.config.fanout_exchange(&self.target.topic);
-            return transport.publish_fanout(&exchange, message, self.timeout).await;
+            let exchange = link.config.fanout_exchange(&self.target.topic);
+            return link.publish_fanout(&exchange, message, self.timeout).await;
         }
-        transport.publish_to(&self.destination(), message, self.timeout).await
+        link.publish_to(&self.destination(), message, self.timeout).await
     }
 
     fn destination(&self) -> Destination {
-        Destination::of_topic(&self.transport.0.config, &self.target, routing_key(&self.target))
+        Destination::of_topic(&self.transport.link().config, &self.target, routing_key(&self.target))
     }
 
     fn check(&self, method: &str, args: impl Serialize) -> Result<Value> {

@@ -8,11 +8,18 @@ use std::{
 
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::super::{Error, Result, body, duplicates::Duplicates, message::Reply, transport::Inner};
-use crate::{Client, Consumer, ErrorKind, Queue};
+use super::super::{
+    Result,
+    duplicates::Duplicates,
+    link::{Destination, Link},
+    message::Reply,
+    source::{Arrivals, Source},
+    transport::Inner,
+};
+use crate::Client;
 
-/// The pause between two attempts at a reply queue that cannot be declared.
-const RETRY: Duration = Duration::from_millis(250);
+/// How long the deletion of the queue at the end may take.
+const DELETE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(in super::super) struct Replies {
@@ -54,21 +61,20 @@ impl Drop for Call {
 impl Inner {
     /// The reply queue, declared and consumed at the first call.
     pub(super) async fn replies(&self) -> Result<&Replies> {
-        self.replies.get_or_try_init(|| Replies::start(self)).await
+        self.replies.get_or_try_init(|| Replies::start(&self.link)).await
     }
 }
 
 impl Replies {
-    async fn start(transport: &Inner) -> Result<Self> {
-        let queue = transport.config.reply_queue();
-        transport.declare_queue(&queue).await?;
-        let client = transport.client.clone();
-        let consumer = client.consume(queue.name()).start().await?;
-        let waiting = Arc::new(Waiting::default());
-        let limit = client.options().max_body_size;
+    async fn start(link: &Arc<Link>) -> Result<Self> {
+        let queue = link.config.reply_queue();
         let name = queue.name().to_owned();
-        // Neither holds the transport, whose drop ends the task.
-        let task = tokio::spawn(keep_consuming(client, queue, consumer, waiting.clone(), limit));
+        let destination = Destination { exchange: None, queue, routing_key: name.clone() };
+        let source = Source { link: link.clone(), destination, prefetch: None, stream: false };
+        let arrivals = source.start().await?;
+        let waiting = Arc::new(Waiting::default());
+        // The task does not hold the transport, whose drop ends it.
+        let task = tokio::spawn(hand_out(arrivals, link.clone(), waiting.clone()));
         Ok(Self { queue: name, waiting, task })
     }
 
@@ -86,8 +92,10 @@ impl Replies {
     /// Deletes the queue: nobody will wait for its replies.
     pub async fn delete(&self, client: &Client) {
         self.task.abort();
-        // It expires by itself too.
-        let _ = client.delete_queue(&self.queue).await;
+        // It expires by itself too: a broker that is away is not waited for.
+        if client.is_connected() {
+            let _ = client.with_timeout(DELETE).delete_queue(&self.queue).await;
+        }
     }
 }
 
@@ -97,68 +105,35 @@ impl Drop for Replies {
     }
 }
 
-/// Hands replies to the calls that wait. When the queue was deleted it is made again under its name, which requests in
-/// flight have with them.
-async fn keep_consuming(
-    client: Client,
-    queue: Queue,
-    mut consumer: Consumer,
-    waiting: Arc<Waiting>,
-    limit: u64,
-) {
+/// Hands replies to the calls that wait. A queue that was deleted is made again under its name, which requests in flight
+/// have with them.
+async fn hand_out(mut arrivals: Arrivals, link: Arc<Link>, waiting: Arc<Waiting>) {
     let mut duplicates = Duplicates::default();
-    loop {
-        while let Some(delivery) = consumer.next().await {
-            let Ok(delivery) = delivery else { break };
-            // A reply that is lost after this is lost with its caller.
-            if let Err(error) = delivery.ack() {
-                tracing::debug!("a reply could not be acked: {error}");
-            }
-            match body::decode(&delivery, limit).and_then(Reply::from_fields) {
-                Ok((reply, msg_id, unique_id)) if duplicates.is_new(unique_id.as_deref()) => {
-                    match waiting.lock_calls().get(&msg_id) {
-                        // A receiver that is gone has given up.
-                        Some(call) => drop(call.send(reply)),
-                        None => tracing::info!("a reply to {msg_id}, for which nobody waits any more"),
-                    }
-                }
-                Ok(_) => tracing::debug!("a reply came twice"),
-                Err(error) => tracing::warn!("a reply that cannot be read: {error}"),
-            }
+    while let Some(delivery) = arrivals.next().await {
+        // A reply that is lost after this is lost with its caller.
+        if let Err(error) = delivery.ack() {
+            tracing::debug!("a reply could not be acked: {error}");
         }
-        if client.is_closed() {
-            break;
-        }
-        tracing::warn!("the reply queue '{}' went away and is made again", queue.name());
-        consumer = match start_again(&client, &queue).await {
-            Ok(consumer) => consumer,
+        let (reply, msg_id) = match link.decode(&delivery).and_then(Reply::from_fields) {
+            Ok((reply, msg_id, unique_id)) if duplicates.is_new(unique_id.as_deref()) => (reply, msg_id),
+            Ok(_) => {
+                tracing::debug!("a reply came twice");
+                continue;
+            }
             Err(error) => {
-                tracing::warn!("replies cannot be consumed any more: {error}");
-                break;
+                tracing::warn!("a reply that cannot be read: {error}");
+                match link.decode_leniently(&delivery).and_then(Reply::call_of) {
+                    Some(msg_id) => (Reply::Unreadable(error), msg_id),
+                    None => continue,
+                }
             }
         };
+        match waiting.lock_calls().get(&msg_id) {
+            // A receiver that is gone has given up.
+            Some(call) => drop(call.send(reply)),
+            None => tracing::info!("a reply to {msg_id}, for which nobody waits any more"),
+        }
     }
     // Their senders go, so that nobody waits for what cannot come.
     waiting.lock_calls().clear();
-}
-
-async fn start_again(client: &Client, queue: &Queue) -> Result<Consumer> {
-    loop {
-        let attempt = match client.declare_queue(queue).await {
-            Ok(_) => client.consume(queue.name()).start().await,
-            // It is there with other properties: somebody made it for us.
-            Err(error) if error.kind() == ErrorKind::PreconditionFailed => {
-                client.consume(queue.name()).start().await
-            }
-            Err(error) => Err(error),
-        };
-        match attempt {
-            Ok(consumer) => return Ok(consumer),
-            Err(_) if client.is_closed() => return Err(Error::Invalid("the transport is closed".into())),
-            Err(error) => {
-                tracing::debug!("the reply queue '{}' cannot be made again yet: {error}", queue.name());
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    }
 }

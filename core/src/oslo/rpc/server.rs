@@ -1,6 +1,4 @@
 //! A server: it takes requests off the queues of its topic, calls the methods, and sends the replies.
-//!
-//! The file is long because a request is followed in it from its queue to its reply.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -17,19 +15,17 @@ use super::{
     super::{
         Error, Failure, Result, Target, Transport,
         duplicates::Duplicates,
+        link::{Destination, Link},
         message::{CallFields, Reply, Request},
+        source::{Arrivals, Current, Source},
         topology::routing_key,
-        transport::{Destination, Inner},
     },
     endpoint::{self, Endpoint},
 };
-use crate::{Consumer, Delivery, ErrorKind};
+use crate::{Delivery, ErrorKind};
 
 /// The requests that a server works on at a time, unless it is told otherwise.
 const CONCURRENCY: u16 = 64;
-
-/// The pause between two attempts at a queue that cannot be declared or consumed.
-const RETRY: Duration = Duration::from_millis(500);
 
 /// Callers whose reply queue is gone: for how long, and how many of them, replies to them are not tried.
 const GONE_FOR: Duration = Duration::from_secs(60);
@@ -61,7 +57,7 @@ pub struct Server {
 impl Server {
     /// A server of `target`, which has a topic and the server's own name.
     pub fn new(transport: &Transport, target: Target) -> Self {
-        let prefetch = transport.0.config.prefetch;
+        let prefetch = transport.link().config.prefetch;
         let concurrency = if prefetch == 0 { CONCURRENCY } else { prefetch };
         Self {
             transport: transport.clone(),
@@ -104,16 +100,19 @@ impl Server {
             return Err(Error::Invalid(format!("a version is major.minor: {endpoint:?}")));
         }
         self.endpoints.push(Endpoint::ping());
-        let config = &self.transport.0.config;
+        let link = self.transport.link().clone();
+        let config = &link.config;
         let fanout = Destination {
-            exchange: config.fanout_exchange(&target.topic),
+            exchange: Some(config.fanout_exchange(&target.topic)),
             queue: config.fanout_queue(&target.topic),
             routing_key: String::new(),
         };
         let shared = Destination::of_topic(config, target, target.topic.clone());
         let own = Destination::of_topic(config, target, routing_key(target));
+        let stream = config.stream_fanout;
+        let fanout_queue = (!stream).then(|| fanout.queue.name().to_owned());
         let work = Arc::new(Work {
-            transport: self.transport.clone(),
+            link: link.clone(),
             endpoints: self.endpoints,
             ack_on: self.ack_on,
             places: Arc::new(Semaphore::new(self.concurrency.into())),
@@ -121,18 +120,16 @@ impl Server {
             duplicates: Mutex::default(),
             gone: Mutex::default(),
         });
-        let fanout_queue = (!config.stream_fanout).then(|| fanout.queue.name().to_owned());
-        let mut queues = Vec::new();
-        for (destination, stream) in [(shared, false), (own, false), (fanout, config.stream_fanout)] {
-            let source = Source { destination, stream };
+        let mut server = RunningServer { work, queues: Vec::new(), fanout_queue };
+        for (destination, stream) in [(shared, false), (own, false), (fanout, stream)] {
+            let prefetch = Some(self.concurrency);
             // Here, so that a start that fails says so.
-            let consumer = Arc::new(source.consume(&work).await?);
-            queues.push(Queue { consumer: Arc::new(Mutex::new(consumer.clone())), task: None });
-            let place = queues.len() - 1;
-            let current = queues[place].consumer.clone();
-            queues[place].task = Some(tokio::spawn(serve(work.clone(), source, consumer, current)));
+            let arrivals = Source { link: link.clone(), destination, prefetch, stream }.start().await?;
+            let consumer = arrivals.current();
+            let task = tokio::spawn(serve(server.work.clone(), arrivals));
+            server.queues.push(Queue { consumer, task });
         }
-        Ok(RunningServer { work, queues, fanout_queue })
+        Ok(server)
     }
 }
 
@@ -140,7 +137,7 @@ impl Destination {
     /// The queue of a topic, or of one of its servers.
     pub fn of_topic(config: &super::super::Config, target: &Target, name: String) -> Self {
         Self {
-            exchange: config.topic_exchange(config.exchange_name(target)),
+            exchange: Some(config.topic_exchange(config.exchange_name(target))),
             queue: config.topic_queue(&name),
             routing_key: name,
         }
@@ -158,43 +155,31 @@ pub struct RunningServer {
 /// A queue that is served.
 #[derive(Debug)]
 struct Queue {
-    /// The consumer of now: another one after the queue was deleted and made again.
-    consumer: Arc<Mutex<Arc<Consumer>>>,
-    task: Option<JoinHandle<()>>,
+    consumer: Current,
+    task: JoinHandle<()>,
 }
 
 impl RunningServer {
     /// Takes no more requests and returns when those that were begun have their reply. Requests that wait go back to their
     /// queues, for another server or the next start.
     pub async fn stop(mut self) {
-        self.end_consumers().await;
+        for queue in &self.queues {
+            queue.task.abort();
+            queue.consumer.cancel().await;
+        }
         // Every place is free when no method is called any more.
         let _ = self.work.places.acquire_many(self.work.concurrency.into()).await;
         if let Some(queue) = self.fanout_queue.take() {
             // Its name is random: nobody will consume it again. It expires by itself too.
-            let _ = self.work.transport.0.client.delete_queue(&queue).await;
-        }
-    }
-
-    async fn end_consumers(&mut self) {
-        for queue in &mut self.queues {
-            if let Some(task) = queue.task.take() {
-                task.abort();
-            }
-            let consumer = lock(&queue.consumer).clone();
-            if let Err(error) = consumer.cancel().await {
-                tracing::debug!("a consumer could not be cancelled: {error}");
-            }
+            let _ = self.work.link.client.delete_queue(&queue).await;
         }
     }
 }
 
 impl Drop for RunningServer {
     fn drop(&mut self) {
-        for queue in &mut self.queues {
-            if let Some(task) = queue.task.take() {
-                task.abort();
-            }
+        for queue in &self.queues {
+            queue.task.abort();
         }
     }
 }
@@ -203,26 +188,13 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A queue that requests come from.
-struct Source {
-    destination: Destination,
-    stream: bool,
-}
-
-impl Source {
-    async fn consume(&self, work: &Work) -> Result<Consumer> {
-        let transport = &work.transport.0;
-        transport.declare(&self.destination).await?;
-        let consume = transport.client.consume(self.destination.queue.name()).prefetch(work.concurrency);
-        let consume = if self.stream { consume.stream_offset("last") } else { consume };
-        Ok(consume.start().await?)
-    }
-}
+/// What a method came to.
+type Answer = Result<serde_json::Value, Failure>;
 
 /// What the tasks of a server share.
 #[derive(Debug)]
 struct Work {
-    transport: Transport,
+    link: Arc<Link>,
     endpoints: Vec<Endpoint>,
     ack_on: AckOn,
     places: Arc<Semaphore>,
@@ -232,58 +204,26 @@ struct Work {
     gone: Mutex<Vec<(String, Instant)>>,
 }
 
-/// Takes requests off one queue, and makes the queue again when it was deleted.
-async fn serve(
-    work: Arc<Work>,
-    source: Source,
-    mut consumer: Arc<Consumer>,
-    current: Arc<Mutex<Arc<Consumer>>>,
-) {
-    loop {
-        // A place after the delivery: a queue that has nothing must not keep the others from theirs. What waits for a place is
-        // not acked.
-        while let Some(delivery) = consumer.next().await {
-            let delivery = match delivery {
-                Ok(delivery) => delivery,
-                Err(error) => {
-                    tracing::warn!(
-                        "the consumer of queue '{}' ended: {error}",
-                        source.destination.queue.name()
-                    );
-                    break;
-                }
-            };
-            match work.places.clone().acquire_owned().await {
-                Ok(place) => work.clone().begin(delivery, place),
-                // Never closed.
-                Err(_) => return,
-            }
+/// Takes requests off one queue.
+async fn serve(work: Arc<Work>, mut arrivals: Arrivals) {
+    // A place after the delivery: a queue that has nothing must not keep the others from theirs. What waits for a place is not
+    // acked.
+    while let Some(delivery) = arrivals.next().await {
+        match work.places.clone().acquire_owned().await {
+            Ok(place) => work.clone().begin(delivery, place),
+            // Never closed.
+            Err(_) => return,
         }
-        if work.transport.0.client.is_closed() {
-            return;
-        }
-        consumer = loop {
-            match source.consume(&work).await {
-                Ok(consumer) => break Arc::new(consumer),
-                Err(_) if work.transport.0.client.is_closed() => return,
-                Err(error) => {
-                    tracing::warn!("queue '{}' cannot be served: {error}", source.destination.queue.name());
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        };
-        *lock(&current) = consumer.clone();
     }
 }
 
 impl Work {
     /// Begins to work on a request, unless it came before.
     fn begin(self: Arc<Self>, delivery: Delivery, place: OwnedSemaphorePermit) {
-        let request = match self.transport.0.decode(&delivery).and_then(Request::from_fields) {
+        let request = match self.link.decode(&delivery).and_then(Request::from_fields) {
             Ok(request) => request,
             Err(error) => {
-                tracing::warn!("a request that cannot be read is dropped: {error}");
-                settle(delivery.reject());
+                self.refuse(&delivery, &error, place);
                 return;
             }
         };
@@ -299,15 +239,27 @@ impl Work {
             return;
         }
         tokio::spawn(async move {
-            self.answer(request).await;
+            self.answer(request, place).await;
             if self.ack_on == AckOn::Done {
                 settle(delivery.ack());
             }
-            drop(place);
         });
     }
 
-    async fn answer(self: &Arc<Self>, request: Request) {
+    /// A request that cannot be read: a caller that waits is told, if it can be found out who.
+    fn refuse(self: Arc<Self>, delivery: &Delivery, error: &Error, place: OwnedSemaphorePermit) {
+        tracing::warn!("a request that cannot be read is dropped: {error}");
+        let mut fields = self.link.decode_leniently(delivery).unwrap_or_default();
+        settle(delivery.reject());
+        if let Some(call) = CallFields::take(&mut fields) {
+            let failure = Failure::new("ValueError", format!("the server cannot read the request: {error}"));
+            tokio::spawn(async move {
+                self.reply(&call, Err(failure), place).await;
+            });
+        }
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request, place: OwnedSemaphorePermit) {
         let call = request.call.clone();
         let heartbeats = call.clone().and_then(|call| self.clone().send_heartbeats(call));
         let outcome = self.call(request).await;
@@ -316,14 +268,15 @@ impl Work {
         }
         let Some(call) = call else {
             if let Err(failure) = outcome {
-                tracing::warn!("a cast failed: {failure}");
+                // Nobody else will hear of it.
+                tracing::warn!("a cast failed: {failure}\n{}", failure.traceback.concat().trim_end());
             }
             return;
         };
-        self.reply(&call, Reply::Done(outcome)).await;
+        self.reply(&call, outcome, place).await;
     }
 
-    async fn call(&self, request: Request) -> Result<serde_json::Value, Failure> {
+    async fn call(&self, request: Request) -> Answer {
         let handler = endpoint::find(&self.endpoints, &request).map_err(|failure| *failure)?;
         let method = request.method.clone();
         // A task of its own, so that a panic is a failure of this request and of nothing else.
@@ -339,9 +292,9 @@ impl Work {
         Some(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(period).await;
-                let transport = &self.transport.0;
-                let sent = match transport.encode(&Reply::Heartbeat.fields(&call.msg_id), true) {
-                    Ok(message) => transport.client.publish("", &call.reply_q, message.mandatory(true)).await,
+                let link = &self.link;
+                let sent = match link.encode(&Reply::heartbeat(&call.msg_id), true) {
+                    Ok(message) => link.client.publish("", &call.reply_q, message.mandatory(true)).await,
                     Err(_) => return,
                 };
                 if let Err(error) = sent {
@@ -352,12 +305,13 @@ impl Work {
         }))
     }
 
-    async fn reply(&self, call: &CallFields, reply: Reply) {
+    /// Sends the last reply. Callers that went away without a trace are many where one process had many calls: what waits for
+    /// them, for a while, has no place among what is worked on.
+    async fn reply(&self, call: &CallFields, outcome: Answer, place: OwnedSemaphorePermit) {
         if self.is_gone(&call.reply_q) {
             return;
         }
-        let transport = &self.transport.0;
-        let error = match self.send(transport, call, &reply).await {
+        let error = match self.send(call, outcome, || drop(place)).await {
             Ok(()) => return,
             Err(error) => error,
         };
@@ -375,7 +329,7 @@ impl Work {
                 let failure =
                     Failure::new("MessageDeliveryFailure", format!("the reply was refused: {error}"))
                         .module("oslo_messaging.exceptions");
-                if let Err(error) = self.send(transport, call, &Reply::Done(Err(failure))).await {
+                if let Err(error) = self.send(call, Err(failure), || ()).await {
                     tracing::error!("nor could the caller be told: {error}");
                 }
             }
@@ -383,9 +337,9 @@ impl Work {
         }
     }
 
-    async fn send(&self, transport: &Inner, call: &CallFields, reply: &Reply) -> Result<()> {
-        let message = transport.encode(&reply.fields(&call.msg_id), true)?;
-        transport.publish_direct(&call.reply_q, message).await
+    async fn send(&self, call: &CallFields, outcome: Answer, missing: impl FnOnce()) -> Result<()> {
+        let message = self.link.encode(&Reply::done(outcome, &call.msg_id), true)?;
+        self.link.publish_direct(&call.reply_q, message, missing).await
     }
 
     fn is_gone(&self, reply_q: &str) -> bool {
