@@ -139,8 +139,10 @@ def names(url: str, workers: str, process: str) -> None:
     os.setsid()
     for _ in range(int(workers)):
         if os.fork() == 0:
-            say(made._driver.state.topology.replies().name)
-            os._exit(0)
+            try:
+                say(made._driver.state.topology.replies().name)
+            finally:
+                os._exit(0)
     for _ in range(int(workers)):
         os.wait()
 

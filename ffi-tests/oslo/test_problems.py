@@ -42,9 +42,10 @@ def through(proxy: Proxy) -> str:
 
 
 def missing(client: mm.Client, queue: str) -> bool:
+    """Whether a queue is not there; a passive declare would be a use of it, which puts its expiry off."""
     try:
-        client.queue_info(queue)
-    except mm.NotFoundError:
+        client.publish(b"", routing_key=queue)
+    except mm.UnroutableError:
         return True
     return False
 
@@ -78,7 +79,7 @@ def test_problem_02_a_servers_queue_that_is_deleted_during_a_call(
 
 
 def test_problem_03_a_call_ends_at_its_timeout_with_the_broker_down(
-    url: Any, transport: Any, topic: str, proxy: Proxy
+    proxy: Proxy, url: Any, transport: Any, topic: str
 ) -> None:
     with stock.Server(transport(url("murano")), topic, "one"):
         made = transport(through(proxy))
@@ -101,7 +102,7 @@ def test_problem_03_a_call_ends_at_its_timeout_with_the_broker_down(
 
 
 def test_problem_04_of_three_hosts_some_accept_and_are_silent(
-    url: Any, transport: Any, topic: str, uri: str, proxy: Proxy
+    proxy: Proxy, url: Any, transport: Any, topic: str, uri: str
 ) -> None:
     silent = [Proxy(uri), Proxy(uri)]
     for each in silent:
@@ -183,7 +184,7 @@ def test_problem_19_the_queue_of_a_pool_that_nobody_consumes_expires(
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_problem_20_a_notification_without_retries_fails_with_the_broker_away(
-    transport: Any, topic: str, proxy: Proxy, connected: bool
+    proxy: Proxy, transport: Any, topic: str, connected: bool
 ) -> None:
     made = transport(through(proxy), rpc=False)
     notifier = oslo_messaging.Notifier(made, "a.host", driver="messagingv2", topics=[topic], retry=0)
@@ -224,14 +225,14 @@ def test_problem_21_a_host_of_several_with_a_wrong_name_is_refused(
 
 
 def test_problem_23_connections_cut_between_delivery_and_ack_dispatch_nothing_twice(
-    transport: Any, url: Any, topic: str, proxy: Proxy, monkeypatch: Any, caplog: Any
+    proxy: Proxy, transport: Any, url: Any, topic: str, monkeypatch: Any, caplog: Any
 ) -> None:
     """The proxy is cut just before the ack, or just after it was queued, by turns."""
     from murano_messaging.oslo.incoming import RpcIncoming
 
     # Both drivers log every loss.
     caplog.set_level(logging.CRITICAL)
-    cuts = 1000 if WHOLE else 30
+    cuts = 1000 if WHOLE else 10
     acknowledge = RpcIncoming.acknowledge
     cut: set[int] = set()
     lock = threading.Lock()
@@ -248,7 +249,7 @@ def test_problem_23_connections_cut_between_delivery_and_ack_dispatch_nothing_tw
             proxy.cut()
 
     monkeypatch.setattr(RpcIncoming, "acknowledge", cutting)
-    with stock.Server(transport(through(proxy)), topic, "one") as server:
+    with stock.Server(transport(through(proxy), rabbit_interval_max=1), topic, "one") as server:
         client = stock.client(transport(url("murano")), topic)
         for n in range(cuts):
             client.cast({}, "tell", n=n)

@@ -28,57 +28,60 @@ def murano_url(node: ControlledNode) -> str:
     return node.uri.replace("amqp://", "murano://", 1)
 
 
-@pytest.fixture
-def limited(node: ControlledNode) -> Any:
-    """The broker refuses messages over 100 kB."""
-    before = "".join(node.ctl("eval", "rabbit_misc:rs(0), application:get_env(rabbit, max_message_size, 134217728)."))
+@pytest.fixture(scope="module")
+def limited(node: ControlledNode) -> None:
+    """The broker refuses messages over 100 kB from here on."""
     node.ctl("eval", "application:set_env(rabbit, max_message_size, 100000).")
-    yield
-    node.ctl("eval", f"application:set_env(rabbit, max_message_size, {before.strip()}).")
 
 
-def warnings_of(caplog: Any, name: str) -> list[str]:
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if name in record.getMessage() and "as it is" in record.getMessage()
-    ]
+CASTS = 500
 
 
-@pytest.mark.parametrize("exchange_is_durable", [False, True], ids=["06", "07"])
-def test_problem_06_07_a_control_exchange_that_is_not_as_configured(
-    node: ControlledNode, murano_url: str, transport: Any, unique: Any, caplog: Any, exchange_is_durable: bool
+class Prepared:
+    """A topic with casts that wait for its server: with an exchange as it is, or as the configuration says."""
+
+    def __init__(self, node: ControlledNode, unique: Any, caplog: Any, options: dict[str, Any], durable: bool | None):
+        self.topic, exchange = unique("topic"), unique("exchange")
+        self.url = node.uri.replace("amqp://", "murano://", 1)
+        self.options = {"exchange": exchange, **options}
+        if durable is not None:
+            with mm.connect(node.uri) as client:
+                client.declare_exchange(exchange, "topic", durable=durable)
+                client.forget(exchange)
+        made = stock.transport(self.url, **self.options)
+        client = stock.client(made, self.topic)
+        for n in range(CASTS):
+            client.cast({}, "tell", n=n)
+        made.cleanup()
+        messages = [record.getMessage() for record in caplog.records]
+        self.warnings = [text for text in messages if exchange in text and "as it is" in text]
+
+    def assert_all_arrive(self) -> None:
+        made = stock.transport(self.url, **self.options)
+        with stock.Server(stock.transport(self.url, **self.options), self.topic, "one") as server:
+            until(lambda: len(server.endpoint.told) == CASTS)
+            assert stock.client(made, self.topic).call({}, "add", a=1, b=1) == 2
+        made.cleanup()
+
+
+def test_problem_06_12_a_restart_of_the_broker_and_what_is_durable(
+    node: ControlledNode, unique: Any, caplog: Any
 ) -> None:
-    """What exists is used as it is, with one warning; a durable queue keeps everything through a restart."""
-    topic, exchange = unique("topic"), unique("exchange")
-    with mm.connect(node.uri) as client:
-        client.declare_exchange(exchange, "topic", durable=exchange_is_durable)
-        client.forget(exchange)
-    options = {"exchange": exchange, "amqp_durable_queues": not exchange_is_durable}
-    client = stock.client(transport(murano_url, **options), topic)
-    casts = 500
-    for n in range(casts):
-        client.cast({}, "tell", n=n)
-    assert len(warnings_of(caplog, exchange)) == 1
-    if not exchange_is_durable:
-        node.stop()
-        node.start()
-    with stock.Server(transport(murano_url, **options), topic, "one") as server:
-        until(lambda: len(server.endpoint.told) == casts)
-        assert client.call({}, "add", a=1, b=1) == 2
-
-
-def test_problem_12_what_is_queued_survives_a_restart_where_queues_are_durable(
-    node: ControlledNode, murano_url: str, transport: Any, unique: Any
-) -> None:
-    topic, options = unique("topic"), {"exchange": unique("exchange"), "amqp_durable_queues": True}
-    client = stock.client(transport(murano_url, **options), topic)
-    for n in range(500):
-        client.cast({}, "tell", n=n)
+    """06: the exchange is transient and the service is not; 12: the exchange is as configured."""
+    durable = {"amqp_durable_queues": True}
+    mismatched = Prepared(node, unique, caplog, durable, durable=False)
+    as_configured = Prepared(node, unique, caplog, durable, durable=None)
+    assert (len(mismatched.warnings), len(as_configured.warnings)) == (1, 0)
     node.kill()
     node.start()
-    with stock.Server(transport(murano_url, **options), topic, "one") as server:
-        until(lambda: len(server.endpoint.told) == 500)
+    mismatched.assert_all_arrive()
+    as_configured.assert_all_arrive()
+
+
+def test_problem_07_a_durable_exchange_and_a_service_that_is_not(node: ControlledNode, unique: Any, caplog: Any) -> None:
+    mismatched = Prepared(node, unique, caplog, {}, durable=True)
+    assert len(mismatched.warnings) == 1
+    mismatched.assert_all_arrive()
 
 
 def test_problem_15_a_request_over_the_size_limit_says_so(

@@ -75,6 +75,8 @@ class Connection:
     def _open(self, patience: Patience) -> mm.Client:
         options = dict(self._options)
         uri, limit = _shuffled(options.pop("uri")), options.pop("connect_timeout")
+        # A broker that is being set up refuses logins for a while.
+        recovery = mm.Recovery(refused_for=FOREVER, max_delay=options.pop("max_delay"))
         name = f"{os.path.basename(sys.argv[0])}:{os.getpid()}:{uuid.uuid4()}"
         logged: tuple[str, float] = ("", 0.0)
         while True:
@@ -84,8 +86,7 @@ class Connection:
                     uri,
                     connect_timeout=max(min(limit, left), 0.01),
                     connection_name=name,
-                    # A broker that is being set up refuses logins for a while.
-                    recovery=mm.Recovery(refused_for=FOREVER),
+                    recovery=recovery,
                     **options,
                 )
             except mm.InvalidArgumentError:
@@ -110,7 +111,7 @@ class Connection:
         client, self._client = self._client, None
         if client is not None:
             try:
-                client.close(timeout=CLOSE)
+                client.close(timeout=CLOSE if client.connected else PAUSE)
             except mm.MessagingError as error:
                 LOG.warning("The connection was not closed in order: %s", error)
 

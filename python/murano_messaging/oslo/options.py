@@ -15,6 +15,9 @@ from oslo_utils import netutils
 GROUP = "oslo_messaging_murano"
 RABBIT = "oslo_messaging_rabbit"
 
+#: The longest pause between two attempts to connect again, in seconds, unless operators want a shorter one.
+LONGEST_DELAY = 5.0
+
 #: The threads of a server's executor, where nobody has registered the option yet.
 DEFAULT_POOL = 64
 
@@ -210,6 +213,7 @@ def connect_options(rabbit_conf: Any, murano_conf: Any, url: Any) -> tuple[tuple
     """Return the arguments of ``murano_messaging.connect``, as what connections are shared by."""
     rabbit, ours = rabbit_conf[RABBIT], murano_conf[GROUP]
     options: dict[str, Any] = {
+        "max_delay": min(float(rabbit.rabbit_interval_max), LONGEST_DELAY),
         "uri": _uri(url),
         "vhost": url.virtual_host or "/",
         "heartbeat": rabbit.heartbeat_timeout_threshold,
