@@ -135,7 +135,8 @@ def test_an_interrupted_consume_loses_nothing(uri, there, number):
     with start("consume", uri, there, "--ack", "--prefetch", 7) as process:
         first = [process.stdout.readline() for _ in range(3)]
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        # Not `communicate`, which would miss what `readline` has read ahead.
+        out, err = process.stdout.read(), process.stderr.read()
     assert (process.returncode, err) == (128 + number, "")
     written = [json.loads(line)["body"] for line in [*first, *out.splitlines()]]
     rest = []

@@ -62,7 +62,7 @@ def main(given: list[str] | None = None) -> int:
         # Behind an option, argparse takes no name that may be left out.
         arguments.queue = rest.pop(0)
     if rest:
-        parser.error(f"not known: {' '.join(rest)}")
+        parser.error(f"not known: {' '.join(word.rpartition('@')[2] for word in rest)}")
     if getattr(arguments, "verbose", False):
         logging.basicConfig(level=logging.DEBUG, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:

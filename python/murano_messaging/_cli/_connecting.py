@@ -25,8 +25,10 @@ def is_uri(word: str) -> bool:
 
 def _uri(word: str) -> str:
     if not is_uri(word):
+        # What is before an @ may be a password.
+        shown = word.rpartition("@")[2]
         raise argparse.ArgumentTypeError(
-            f"{word!r} is no URI: give amqp://user@host/vhost (amqps:// for TLS) first, or set AMQP_URL"
+            f"{shown!r} is no URI: give amqp://user@host/vhost (amqps:// for TLS) first, or set AMQP_URL"
         )
     return word
 

@@ -16,8 +16,8 @@ _OPTIONS = {
 
 
 def redacted(text: str) -> str:
-    """Take user names and passwords out of URIs."""
-    return re.sub(r"\b(amqps?://)\S*@", r"\1***@", text)
+    """Take the users with their passwords out of URIs."""
+    return re.sub(r"([\w+.-]+://)[^\s:@]*:\S*@", r"\1***@", text)
 
 
 def one_line(error: BaseException) -> str:
