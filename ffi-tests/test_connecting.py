@@ -299,14 +299,16 @@ def test_tls_with_an_authority_from_a_file_or_bytes(front, authority, tmp_path):
 def test_what_a_tls_failure_says(front, authority):
     pem = authority.cert_pem.bytes()
     cases = [
-        (front(), {"ca_pem": trustme.CA().cert_pem.bytes()}, "unknown_issuer"),
-        (front(name="other.example"), {"ca_pem": pem}, "wrong_name"),
-        (front(client=True), {"ca_pem": pem}, "client_certificate_required"),
+        (front(), {"ca_pem": trustme.CA().cert_pem.bytes()}, "unknown_issuer", "issued by nobody who is trusted here"),
+        (front(name="other.example"), {"ca_pem": pem}, "wrong_name", "is for other.example, not for 'localhost'"),
+        (front(client=True), {"ca_pem": pem}, "client_certificate_required", "wants a client certificate; give one"),
     ]
-    for broker, options, failure in cases:
+    for broker, options, failure, sentence in cases:
         with pytest.raises(mm.TlsError) as caught:
             mm.connect(broker.uri, **options)
         assert caught.value.tls_failure == failure
+        assert sentence in str(caught.value)
+        assert "Certificate(" not in str(caught.value) and "UnknownIssuer" not in str(caught.value)
     with mm.connect(front(name="other.example").uri, ca_pem=pem, verify_hostname=False) as client:
         client.check_exchange("amq.direct")
 

@@ -217,6 +217,16 @@ def test_a_permission_that_is_missing(node, host, name, permissions, step, neede
     assert cli.succeeded("ping", f"amqp://{user}:secret@{host}/").startswith("ok: ")
 
 
+def test_the_temporary_queue_can_have_a_name_that_the_user_may_use(node, host, unique):
+    node.ctl("add_user", "confined", "secret")
+    node.ctl("set_permissions", "-p", "/", "confined", "^mine-", "^(mine-|amq.default)", "^mine-")
+    uri = f"amqp://confined:secret@{host}/"
+    checks = assert_fails("permissions", "ACCESS_REFUSED", uri, ping=False)
+    assert "--queue" in cli.run("doctor", uri).stdout
+    checks = examine(uri, "--queue", unique("mine"), status=0)
+    assert [check["step"] for check in checks] == PLAIN
+
+
 def test_a_limit_on_connections(node, host):
     node.ctl("add_user", "limited", "secret")
     node.ctl("set_permissions", "-p", "/", "limited", ".*", ".*", ".*")
@@ -225,7 +235,7 @@ def test_a_limit_on_connections(node, host):
     assert "set_user_limits" in checks[-1]["advice"]
 
 
-def test_a_memory_alarm(node):
+def test_an_alarm_of_the_broker(node):
     node.ctl("set_vm_memory_high_watermark", "0.00001")
     try:
         # Told at the publish: who pings does not publish.
@@ -256,6 +266,19 @@ def test_a_ca_that_is_not_trusted(node, tmp_path):
         assert len(checks[-1]["details"]["chain"]) >= 1, "the chain is shown although it is not accepted"
         assert checks[-1]["details"]["verified"] is False
     assert "--ca-file" in cli.run("doctor", node.tls_uri).stdout
+
+
+def test_a_system_without_trusted_certificates_says_which_file_to_set(node, tmp_path):
+    empty = tmp_path / "empty.pem"
+    empty.write_text("")
+    for roots in ("/nowhere/roots.pem", str(empty)):
+        # The environment is read by native code: in a process of its own.
+        for command in ("ping", "doctor"):
+            text = cli.failed(command, node.tls_uri, process=True, SSL_CERT_FILE=roots, SSL_CERT_DIR="")
+            for told in ("no trusted certificates", "ca-certificates", "SSL_CERT_FILE", "--ca-file"):
+                assert told in text, text
+    # With an own CA the system's are not needed.
+    assert cli.run("ping", node.tls_uri, "--ca-file", node.ca, process=True, SSL_CERT_FILE="/nowhere").returncode == 0
 
 
 @pytest.fixture

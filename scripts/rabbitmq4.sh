@@ -81,7 +81,7 @@ run_suites() {
     local failed=0
     cargo test -p murano-messaging --test contract -- rabbitmq || failed=1
     cargo test -p murano-messaging --test faults || failed=1
-    PYTHONPATH=ffi-tests .venv/bin/python -m pytest -n 3 --dist loadfile ffi-tests/contract -k 'not memory' || failed=1
+    PYTHONPATH=ffi-tests .venv/bin/python -m pytest -n 3 --dist loadfile ffi-tests/contract ffi-tests/test_doctor.py -k 'not memory' || failed=1
     return "$failed"
 }
 

@@ -84,13 +84,17 @@ impl Check {
 
 /// Examines each host of `options` until a check of it fails, and calls `on_check` with each check as it is made.
 ///
-/// Each step has [`Options::connect_timeout`] or [`Options::operation_timeout`] as its deadline. The temporary queue has the
-/// name that the broker gives it, is exclusive, and is gone at the end. A connector of the application's own is used as it is:
+/// Each step has [`Options::connect_timeout`] or [`Options::operation_timeout`] as its deadline. The temporary queue is called
+/// `queue` (the broker names it if that is empty), is exclusive, and is gone at the end. A connector of the application's own is used as it is:
 /// what is below it (name lookup, TCP, TLS) is not checked.
 ///
 /// Must be called within a tokio runtime. Errors: [`crate::ErrorKind::InvalidArgument`] for options that cannot be used; what
 /// fails later is a [`Check`] that is not `ok`.
-pub async fn examine(options: Options, mut on_check: impl FnMut(&Check) + Send) -> Result<Vec<Check>> {
+pub async fn examine(
+    options: Options,
+    queue: &str,
+    mut on_check: impl FnMut(&Check) + Send,
+) -> Result<Vec<Check>> {
     let options = options.complete()?;
     if let Some(tls) = &options.tls {
         // Its files are read, and those that cannot be used are no fault of a host.
@@ -103,7 +107,7 @@ pub async fn examine(options: Options, mut on_check: impl FnMut(&Check) + Send) 
             on_check(&check);
             checks.push(check);
         };
-        let mut examination = Examination { options: &options, host, name, report: &mut report };
+        let mut examination = Examination { options: &options, queue, host, name, report: &mut report };
         // That it stopped is in the last check.
         let _ = examination.run().await;
     }
@@ -118,6 +122,8 @@ type Outcome<T> = std::result::Result<T, Stopped>;
 
 struct Examination<'a> {
     options: &'a Options,
+    /// The name of the temporary queue.
+    queue: &'a str,
     host: Host,
     name: String,
     report: &'a mut (dyn FnMut(Check) + Send),

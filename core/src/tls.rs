@@ -16,8 +16,8 @@ use tokio_rustls::rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-    sign::CertifiedKey,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use zeroize::Zeroizing;
 
@@ -197,7 +197,8 @@ impl TlsOptions {
                 let key = key.read("client key")?;
                 let password = self.key_password.as_ref().map(|password| password.as_str());
                 let key = private_key(&key, password, "client key")?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| unfit("client", error))?
+                let shown = certified(chain, key).map_err(|error| unfit("client", error))?;
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
             }
         };
         config.enable_sni = self.sni;
@@ -256,6 +257,20 @@ fn add_system_roots(roots: &mut RootCertStore) -> Result<()> {
         "this system has no trusted certificates{why}: install the package ca-certificates, set SSL_CERT_FILE to a PEM file of \
          authorities, or give the broker's CA as ca_file"
     )))
+}
+
+/// A certificate chain with its key, whose text is wiped from memory.
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, rustls::Error> {
+    let key = Zeroizing::new(key);
+    let certified = CertifiedKey::new(chain, ring::sign::any_supported_type(&key)?);
+    match certified.keys_match() {
+        // As rustls has it: a key that does not say which its public half is may fit.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
+        Err(error) => Err(error),
+    }
 }
 
 /// The error for a certificate and a key that rustls does not take together.

@@ -183,7 +183,8 @@ async fn logins() {
     println!("{callback:?} {:?}", Credentials::new("someone", TOKEN));
     show_result(callback.connect().await);
     let checks =
-        doctor::examine(options().host("127.0.0.1", listening.port()), |check| println!("{check:?}")).await;
+        doctor::examine(options().host("127.0.0.1", listening.port()), "", |check| println!("{check:?}"))
+            .await;
     println!(
         "{}",
         checks.expect("the options can be used").iter().map(doctor::Check::to_json).collect::<String>()

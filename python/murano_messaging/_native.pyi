@@ -1508,7 +1508,7 @@ def connect(
       authorities; `system_roots=True`: both. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate; `key_password`: that of
       an encrypted key (PKCS#8 with AES). `server_name`: the name to
       expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;
-      `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str.
+      `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str. Revocation is not checked.
     * `connection_name`, `client_properties`: what the broker shows of this connection.
     * `heartbeat` (20 seconds, whole ones, 0 for none): a silent peer is noticed within two. `connect_timeout` (10 seconds, over all hosts);
       `timeout` (30 seconds): of every other operation. All are seconds or `timedelta`.
@@ -1945,8 +1945,10 @@ def pending_job() -> tuple[Any, ...] | None:
 def pause(seconds: float) -> None:
     """Lets the other threads run for so many seconds, also where `time.sleep` is for green threads."""
 
-def _examine(on_check: Callable[[str], object], uri: str | None = None, **options: Any) -> None:
-    """Examines each host of the URI, and calls `on_check` with each check, as JSON. The options are those of `connect`."""
+def _examine(on_check: Callable[[str], object], queue: str, uri: str, **options: Any) -> None:
+    """Examines each host of the URI with a temporary queue of this name (the broker's choice if empty), and calls `on_check` with
+    each check, as JSON. The options are those of `connect`.
+    """
 
 def _at_exit() -> None:
     """Called by Python when the interpreter ends."""

@@ -67,10 +67,18 @@ pub(super) fn on(step: Step, error: &Error, host: &Host, options: &Options) -> S
 }
 
 fn permission(step: Step, options: &Options) -> String {
+    if step == Step::Permissions {
+        // Whoever may use some names only is told how to try one of those.
+        let vhost = &options.vhost;
+        return format!(
+            "the user may not declare or read (configure, read) a queue of that name: give the temporary queue a name that it may \
+             use (queue), or more permissions: `rabbitmqctl list_permissions -p '{vhost}'` lists them, \
+             `rabbitmqctl set_permissions -p '{vhost}' USER CONFIGURE WRITE READ` sets them, each a regular expression for names"
+        );
+    }
     let needed = match step {
         Step::Publish => "write on the default exchange (amq.default)",
-        Step::Consume => "read on the queue",
-        _ => "configure and read on queues that the broker names (amq.gen-…)",
+        _ => "read on the queue",
     };
     let vhost = &options.vhost;
     format!(

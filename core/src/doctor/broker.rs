@@ -161,7 +161,7 @@ impl Examination<'_> {
     /// The temporary queue: RabbitMQ asks for `configure` at the declare and for `read` at the get.
     async fn may_declare_and_read(&mut self, client: &Client) -> Outcome<String> {
         let began = Instant::now();
-        let temporary = Queue::server_named().durable(false).exclusive(true);
+        let temporary = Queue::new(self.queue).durable(false).exclusive(true);
         let attempt = async {
             let queue = client.declare_queue(&temporary).await?.name;
             client.get_no_ack(&queue).await?;

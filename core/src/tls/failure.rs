@@ -108,7 +108,7 @@ fn nothing_in_common() -> Explained {
     (
         TlsFailure::NothingInCommon,
         "the broker has nothing in common with us: in TLS 1.2 we speak ECDHE with AES-GCM or ChaCha20, and its key must be \
-         RSA, P-256, P-384 or Ed25519"
+         RSA, P-256, P-384 or Ed25519 (with which RabbitMQ needs TLS 1.3)"
             .into(),
     )
 }

@@ -2,10 +2,12 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier};
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig, crypto::ring, server::WebPkiClientVerifier, sign::SingleCertAndKey,
+};
 use zeroize::Zeroizing;
 
-use super::{Pem, certificates, private_key, unfit};
+use super::{Pem, certificates, certified, private_key, unfit};
 use crate::{Error, Result};
 
 /// The server's side of TLS, 1.2 or 1.3.
@@ -64,7 +66,7 @@ impl ServerTls {
         };
         let chain = certificates(&self.chain.read("server certificate")?, "server certificate")?;
         let key = private_key(&self.key.read("server key")?, None, "server key")?;
-        let config = builder.with_single_cert(chain, key).map_err(|error| unfit("server", error))?;
-        Ok(Arc::new(config))
+        let shown = certified(chain, key).map_err(|error| unfit("server", error))?;
+        Ok(Arc::new(builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))))
     }
 }

@@ -1,7 +1,10 @@
 //! The same, where it depends on what `RabbitMQ` says: client certificates.
 
 use murano_messaging::{Connector, ErrorKind, Mechanism, Options, TcpConnector, TlsFailure, TlsOptions};
-use murano_testkit::{Node, eventually};
+use murano_testkit::{Node, eventually, free_port};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
+
+use tokio::sync::OnceCell;
 
 use super::{Authority, DEADLINE, assert_error, for_names};
 
@@ -46,9 +49,15 @@ async fn client_certificates(versions: &str) {
     assert_error(&error, TlsFailure::ClientCertificateRefused);
 }
 
+/// A node for tests that do not disturb each other.
+async fn node_with_tls() -> &'static Node {
+    static NODE: OnceCell<Node> = OnceCell::const_new();
+    NODE.get_or_init(|| Node::builder().tls().start()).await
+}
+
 #[tokio::test]
 async fn amqp_to_the_tls_port_of_rabbitmq_says_amqps() {
-    let node = Node::builder().tls().start().await;
+    let node = node_with_tls().await;
     let listener = Options::from_uri(&node.tls_uri()).expect("a URI").host_list()[0].clone();
     eventually("the TLS listener is there", DEADLINE, || async {
         TcpConnector.connect(&listener, None).await.is_ok()
@@ -68,4 +77,49 @@ async fn rabbitmq_wants_client_certificates_in_tls_1_2() {
 #[tokio::test]
 async fn rabbitmq_wants_client_certificates_in_tls_1_3() {
     client_certificates("ssl_options.versions.1 = tlsv1.3").await;
+}
+
+/// A listener for each kind of certificate.
+#[tokio::test]
+async fn rabbitmq_with_every_kind_of_key_in_both_versions() {
+    let node = node_with_tls().await;
+    let folder = node.certs().ca.parent().expect("it is in the node's folder").to_owned();
+    let authority = Authority::new("our CA");
+    let ca = folder.join("our-ca.pem");
+    std::fs::write(&ca, authority.pem()).expect("the node's folder can be written");
+    for (kind, key) in [
+        ("rsa", KeyPair::from_pem(include_str!("keys/rsa.pkcs8.pem"))),
+        ("p256", KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)),
+        ("p384", KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)),
+        ("ed25519", KeyPair::from_pem(include_str!("keys/ed25519.pkcs8.pem"))),
+    ] {
+        let identity = authority.issue_for(&for_names(&["127.0.0.1"]), key.expect("a key"));
+        let (certificate, key) = (folder.join(format!("{kind}.pem")), folder.join(format!("{kind}.key")));
+        std::fs::write(&certificate, identity.pem()).expect("the node's folder can be written");
+        std::fs::write(&key, identity.key_pem()).expect("the node's folder can be written");
+        for version in ["tlsv1.2", "tlsv1.3"] {
+            let port = free_port();
+            let options = format!(
+                "[{{certfile, \"{}\"}}, {{keyfile, \"{}\"}}, {{versions, ['{version}']}}]",
+                certificate.display(),
+                key.display()
+            );
+            let start =
+                format!("rabbit_networking:start_ssl_listener({{\"127.0.0.1\", {port}}}, {options}, 1).");
+            let said = node.eval(&start).await.expect("the listener starts");
+            let tls = TlsOptions::new().ca_file(&ca);
+            let options = Options::new().host("127.0.0.1", port).tls(tls).connect_timeout(DEADLINE);
+            let client = match options.connect().await {
+                Ok(client) => client,
+                // Erlang 25 has Ed25519 in TLS 1.3 only.
+                Err(error) if (kind, version) == ("ed25519", "tlsv1.2") => {
+                    assert_error(&error, TlsFailure::NothingInCommon);
+                    assert!(error.to_string().contains("TLS 1.3"), "{error}");
+                    continue;
+                }
+                Err(error) => panic!("{kind}, {version}: {error:?} ({said})"),
+            };
+            client.close().await.expect("an orderly end");
+        }
+    }
 }

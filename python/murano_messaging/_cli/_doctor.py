@@ -37,6 +37,12 @@ def add(commands: Any) -> None:
         " alarms, a publish and a consume on a temporary queue, each with its time. It stops at the first failure of a"
         " host, says why and what to do, and its exit status is 1 then.",
     )
+    parser.add_argument(
+        "--queue",
+        metavar="NAME",
+        default="",
+        help="the name of the temporary queue (default: one that the broker gives it)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object: ok, and the list of checks")
     parser.set_defaults(run=_doctor)
 
@@ -51,7 +57,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
             _show(check, first=not checks or checks[-1]["host"] != check["host"])
         checks.append(check)
 
-    _native._examine(on_check, uri, **options)
+    _native._examine(on_check, arguments.queue, uri, **options)
     failed = [check for check in checks if not check["ok"]]
     if arguments.json:
         print(json.dumps({"ok": not failed, "checks": checks}, indent=2))
@@ -76,4 +82,5 @@ def _show(check: dict[str, Any], first: bool) -> None:
     for note in check["notes"]:
         print(" " * 8 + note)
     if check["advice"]:
-        print(textwrap.fill(check["advice"], 100, initial_indent=" " * 8 + "-> ", subsequent_indent=" " * 11), flush=True)
+        advice = one_line(Exception(check["advice"]))
+        print(textwrap.fill(advice, 100, initial_indent=" " * 8 + "-> ", subsequent_indent=" " * 11), flush=True)

@@ -23,5 +23,6 @@ def redacted(text: str) -> str:
 def one_line(error: BaseException) -> str:
     """An error in one line, with the names of options."""
     text = " ".join(str(error).split()) or type(error).__name__
+    text = text.replace(" (queue)", " (--queue)")
     text = re.sub(r"\b(" + "|".join(_OPTIONS) + r")\b", lambda found: _OPTIONS[found[0]], text)
     return redacted(text)

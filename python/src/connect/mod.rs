@@ -92,7 +92,7 @@ fn connecting(
 ///   authorities; `system_roots=True`: both. `cert_file` and `key_file`, `cert_pem` and `key_pem`: the client's certificate; `key_password`: that of
 ///   an encrypted key (PKCS#8 with AES). `server_name`: the name to
 ///   expect in the broker's certificate. `verify_hostname=False`, `sni=False`; `insecure=True` accepts any certificate;
-///   `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str.
+///   `pinned=True` accepts the very certificate that is in `ca_file`. PEM is bytes or str. Revocation is not checked.
 /// * `connection_name`, `client_properties`: what the broker shows of this connection.
 /// * `heartbeat` (20 seconds, whole ones, 0 for none): a silent peer is noticed within two. `connect_timeout` (10 seconds, over all hosts);
 ///   `timeout` (30 seconds): of every other operation. All are seconds or `timedelta`.
