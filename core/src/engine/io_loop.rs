@@ -31,6 +31,10 @@ const READ_MAX: usize = 256 * 1024;
 /// So much is written in one turn before the engine looks at what has come in.
 const WRITE_PER_TURN: usize = 4 * HIGH_WATER;
 
+/// So many bytes of acks, some 400,000 of single ones, are kept for a peer that does not read them. One that keeps to a
+/// prefetch waits for acks long before.
+const MOST_UNREAD_ACKS: usize = 8 * 1024 * 1024;
+
 /// A silent peer is given up at the third half-period without a byte: after 1.5 to 2 heartbeat periods.
 const SILENT_TICKS: u32 = 3;
 
@@ -283,6 +287,7 @@ impl Engine {
             }
             if writer.is_idle() {
                 self.live.flows = 0;
+                self.live.unread_acks = 0;
                 *flushed = true;
                 return Poll::Ready(Ok(()));
             }
@@ -330,8 +335,14 @@ impl Engine {
         self.run_retries(now);
     }
 
-    /// Moves on what only waits for the state of the engine: the steps of a close.
+    /// Moves on what only waits for the state of the engine: the steps of a close. Gives up a peer that delivers more and more
+    /// and reads none of the acks.
     fn advance(&mut self) -> Option<Ended> {
+        if self.live.unread_acks > MOST_UNREAD_ACKS && self.link.lock_writer().backlog() > MOST_UNREAD_ACKS {
+            return Some(
+                self.lost(&format!("it delivers, and has not read {MOST_UNREAD_ACKS} bytes of acks")),
+            );
+        }
         self.advance_carefully();
         self.advance_close()
     }

@@ -106,6 +106,8 @@ pub(crate) struct ConnectionState {
     close_sent: bool,
     /// Answers to `channel.flow` since the peer last took all that was written.
     flows: u32,
+    /// Bytes of acks since then.
+    unread_acks: usize,
     /// Channels to `basic.get` on that are free.
     idle_gets: Vec<u16>,
     /// The broker takes no publishes.
@@ -316,7 +318,9 @@ impl Engine {
     /// Acks of a channel that the application has made stale or that must leave now.
     fn flush_acks(&mut self, acks: &ChannelAcks) {
         if acks.epoch == self.epoch {
+            let before = self.live.out.len();
             acks.flush(&mut self.live.out);
+            self.live.unread_acks += self.live.out.len() - before;
         }
     }
 }
@@ -415,6 +419,7 @@ impl ConnectionState {
             secrets: VecDeque::new(),
             close_sent: false,
             flows: 0,
+            unread_acks: 0,
             idle_gets: Vec::new(),
             blocked: false,
         }
