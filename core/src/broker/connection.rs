@@ -76,6 +76,7 @@ pub(super) async fn serve(shared: Arc<Shared>, mut io: Io, client_certificate: b
             channels: BTreeMap::new(),
             publishes: false,
             told_blocked: false,
+            holds_confirms: state.holds_confirms,
             starved: BTreeSet::new(),
         };
         state.sessions.insert(id, session);

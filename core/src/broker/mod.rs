@@ -249,6 +249,29 @@ impl Broker {
         state.wake_all();
     }
 
+    /// Whether confirms are held back, as by a quorum queue that waits for its other replicas. Those that were held go out when
+    /// they are no longer.
+    pub fn hold_confirms(&self, hold: bool) {
+        let mut state = self.0.lock();
+        state.holds_confirms = hold;
+        for session in state.sessions.values_mut() {
+            session.holds_confirms = hold;
+            session.flush_confirms();
+        }
+        state.wake_all();
+    }
+
+    /// Restarts the broker, and it comes back without this queue of virtual host `/`, durable or not, as a node does that has
+    /// lost its disk.
+    pub fn restart_without(&self, queue: &str) {
+        self.restart();
+        let mut state = self.0.lock();
+        let id = state.vhosts.get("/").and_then(|host| host.queues.get(queue).copied());
+        if let Some(id) = id {
+            state.delete_queue(id);
+        }
+    }
+
     /// Restarts the broker: connections end without a word; durable queues and exchanges stay, with the bindings
     /// between them and their persistent messages.
     pub fn restart(&self) {

@@ -52,6 +52,8 @@ pub(super) struct Session {
     /// Whether it has published: only then does an alarm concern it.
     pub publishes: bool,
     pub told_blocked: bool,
+    /// Publishes are not confirmed for now.
+    pub holds_confirms: bool,
     /// Queues that had something for it when too much was waiting already.
     pub starved: BTreeSet<QueueId>,
 }
@@ -81,6 +83,9 @@ impl Session {
     }
 
     pub fn flush_confirms(&mut self) {
+        if self.holds_confirms || self.stage != Stage::Open {
+            return;
+        }
         for (number, channel) in &mut self.channels {
             channel.flush_confirms(&mut self.out, *number);
         }

@@ -79,6 +79,8 @@ pub(super) struct State {
     /// The reason of the alarm, while there is one.
     pub blocked: Option<String>,
     pub stalled: bool,
+    /// Publishes are not confirmed for now.
+    pub holds_confirms: bool,
     /// Whether the features are denied that RabbitMQ 4 deprecates.
     pub deny_deprecated: bool,
     pub observer: Option<Observer>,
@@ -106,6 +108,7 @@ impl State {
             breaks_at: BTreeSet::new(),
             blocked: None,
             stalled: false,
+            holds_confirms: false,
             deny_deprecated: false,
             observer: None,
             due: BTreeSet::new(),

@@ -62,6 +62,9 @@ struct Published {
 #[derive(Debug, Default)]
 struct Copy {
     id: String,
+    queue: String,
+    /// It went with its queue.
+    lost: bool,
     deliveries: u32,
     acked: bool,
 }
@@ -75,6 +78,10 @@ struct Book {
     trace: Vec<String>,
     violations: Vec<String>,
     logins_refused: usize,
+    /// When the clock jumped, and how far.
+    jumps: Vec<(Instant, Duration)>,
+    /// When a queue was lost.
+    forgotten: Vec<Instant>,
 }
 
 /// Shared by everything in a run.
@@ -120,6 +127,37 @@ impl Ledger {
         self.book().logins_refused
     }
 
+    /// The clock jumps.
+    pub fn jumps(&self, far: Duration) {
+        self.book().jumps.push((Instant::now(), far));
+    }
+
+    /// The broker has lost a queue with what was in it.
+    pub fn forgets(&self, queue: &str) {
+        let mut book = self.book();
+        book.forgotten.push(Instant::now());
+        for copy in book.copies.values_mut().filter(|copy| copy.queue == queue && !copy.acked) {
+            copy.lost = true;
+        }
+    }
+
+    /// How many confirmed messages went with their queues before anybody got them.
+    pub fn forgotten(&self) -> usize {
+        let book = self.book();
+        let confirmed = |published: &&Published| {
+            published.outcome == Some(Outcome::Confirmed)
+                && published.received == 0
+                && published.target == Target::Queue
+        };
+        book.published.values().filter(confirmed).count()
+    }
+
+    /// The longest that something may take which began then.
+    fn longest(&self, book: &Book, began: Instant) -> Duration {
+        let jumped: Duration = book.jumps.iter().filter(|(at, _)| *at >= began).map(|(_, far)| *far).sum();
+        self.longest + jumped
+    }
+
     fn violation(book: &mut Book, text: String) {
         book.trace.push(format!("VIOLATION {text}"));
         book.violations.push(text);
@@ -151,9 +189,12 @@ impl Ledger {
         self.note(&format!("{id} {outcome:?}{}", if refused { ", for certain" } else { "" }));
         let mut book = self.book();
         let mut wrong = String::new();
+        let began = book.published.get(id).map_or_else(Instant::now, |published| published.began);
+        let longest = self.longest(&book, began);
+        let lost_a_queue = !book.forgotten.is_empty();
         if let Some(published) = book.published.get_mut(id) {
             let took = published.began.elapsed();
-            if took > self.longest {
+            if took > longest {
                 let _ = write!(wrong, "the publish of {id} took {took:?}, longer than its deadline; ");
             }
             if published.outcome.replace(outcome).is_some() {
@@ -169,7 +210,10 @@ impl Ledger {
             let leaves = id.starts_with('l');
             let expected = match outcome {
                 Outcome::Confirmed => target != Target::Nowhere && stored,
-                Outcome::Failed(ErrorKind::Unroutable) => target == Target::Nowhere,
+                // A queue that was lost is missing until somebody has declared it again.
+                Outcome::Failed(ErrorKind::Unroutable) => {
+                    target == Target::Nowhere || (target == Target::Queue && lost_a_queue)
+                }
                 Outcome::Failed(ErrorKind::Nacked) => target == Target::Full,
                 Outcome::Failed(ErrorKind::Timeout | ErrorKind::Blocked) => !self.faultless,
                 // Its owner has done that.
@@ -237,7 +281,11 @@ impl Ledger {
 
     /// An operation that is not a publish took so long.
     pub fn took(&self, what: &str, duration: Duration) {
-        if duration > self.longest {
+        let longest = {
+            let book = self.book();
+            self.longest(&book, Instant::now().checked_sub(duration).unwrap_or(self.began))
+        };
+        if duration > longest {
             self.fail(format!("{what} took {duration:?}, longer than its deadline"));
         }
     }
@@ -249,8 +297,9 @@ impl Ledger {
         let mut book = self.book();
         let mut wrong = String::new();
         match observed {
-            Observed::Enqueued { message_id, copy, .. } => {
-                book.copies.insert(copy, Copy { id: message_id.to_owned(), ..Copy::default() });
+            Observed::Enqueued { message_id, copy, queue } => {
+                let (id, queue) = (message_id.to_owned(), queue.to_owned());
+                book.copies.insert(copy, Copy { id, queue, ..Copy::default() });
                 if let Some(published) = book.published.get_mut(message_id) {
                     published.copies.push(copy);
                     if published.refused {
@@ -308,7 +357,9 @@ impl Ledger {
         let mut wrong = Vec::new();
         for (id, published) in &book.published {
             let confirmed = published.outcome == Some(Outcome::Confirmed);
-            if confirmed && published.target == Target::Queue && published.received == 0 {
+            let lost =
+                published.copies.iter().any(|copy| book.copies.get(copy).is_some_and(|copy| copy.lost));
+            if confirmed && published.target == Target::Queue && published.received == 0 && !lost {
                 wrong.push(format!("{id} was confirmed, but never received"));
             }
             if published.outcome.is_none() {

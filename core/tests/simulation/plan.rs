@@ -26,6 +26,14 @@ pub enum Fault {
     RefuseLogins(Duration),
     /// All connections end, and some time into their recovery logins are refused for a while.
     LoseThenRefuse { after: Duration, lasting: Duration },
+    /// Confirms are held back for a while, as by a quorum queue.
+    HoldConfirms(Duration),
+    /// The password changes and connections end over it; the application learns the new one after a while.
+    Expire { learned_after: Duration },
+    /// The machine sleeps: the clock is later by this at once.
+    Jump(Duration),
+    /// The broker is gone for a while and comes back without one of the durable queues.
+    Forget { pick: usize, gone: Duration },
 }
 
 /// An address that accepts connections, and then:
@@ -48,6 +56,8 @@ pub struct Plan {
     pub heartbeat: Duration,
     pub operation_timeout: Duration,
     pub separate: bool,
+    /// Every second publisher has a client of its own.
+    pub second_client: bool,
     /// Bytes that pass a stream at once, at most; 0 for all there is.
     pub chop: usize,
     /// Bytes of a body, at most.
@@ -81,6 +91,7 @@ impl Plan {
             heartbeat: Duration::from_secs(rng.u64(1..=4)),
             operation_timeout: Duration::from_secs(rng.u64(2..=20)),
             separate: rng.bool(),
+            second_client: rng.bool(),
             chop: *pick(rng, &[0, 0, 1, 7, 100, 4000]),
             body: *pick(rng, &[0, 50, 50, 5000]),
             lag: Duration::from_millis(*pick(rng, &[0, 0, 10, 50, 200])),
@@ -114,7 +125,7 @@ impl Plan {
 
 fn fault(rng: &mut fastrand::Rng) -> Fault {
     let a_while = Duration::from_millis(rng.u64(1..6000));
-    match rng.u32(0..15) {
+    match rng.u32(0..20) {
         0..=3 => Fault::Cut { pick: rng.usize(0..4), cut: cut(rng, 3000) },
         4 | 5 => Fault::CutNext(cut(rng, 700)),
         6 => Fault::Stall(a_while),
@@ -124,6 +135,10 @@ fn fault(rng: &mut fastrand::Rng) -> Fault {
         11 => Fault::DropAll,
         12 => Fault::Block(a_while),
         13 => Fault::RefuseLogins(a_while),
+        14 | 15 => Fault::HoldConfirms(a_while),
+        16 => Fault::Expire { learned_after: a_while / 2 },
+        17 => Fault::Jump(Duration::from_secs(rng.u64(1..300))),
+        18 => Fault::Forget { pick: rng.usize(0..4), gone: a_while / 3 },
         _ => Fault::LoseThenRefuse { after: Duration::from_millis(rng.u64(0..300)), lasting: a_while },
     }
 }

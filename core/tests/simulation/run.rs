@@ -3,14 +3,14 @@
 use std::{
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use murano_messaging::{
-    Broker, Client, Consumer, ErrorKind, Event, Message, Options, Overflow, Queue, Recovery,
+    Broker, Client, Consumer, Credentials, ErrorKind, Event, Message, Options, Overflow, Queue, Recovery,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -43,6 +43,7 @@ pub struct Coverage {
     pub ended: usize,
     pub passed_over: usize,
     pub refused: usize,
+    pub forgotten: usize,
 }
 
 impl Coverage {
@@ -59,6 +60,7 @@ impl Coverage {
         self.ended += other.ended;
         self.passed_over += other.passed_over;
         self.refused += other.refused;
+        self.forgotten += other.forgotten;
     }
 
     pub fn assert_all(&self) {
@@ -75,6 +77,7 @@ impl Coverage {
             ("ended by an operation", self.ended),
             ("passed over", self.passed_over),
             ("refused in mid-recovery", self.refused),
+            ("lost with its queue", self.forgotten),
         ] {
             assert!(count > 0, "no run had anything {what}");
         }
@@ -85,7 +88,7 @@ impl Coverage {
 const SLACK: Duration = Duration::from_millis(100);
 
 /// A run that is not over by then hangs.
-const WHOLE: Duration = Duration::from_secs(600);
+const WHOLE: Duration = Duration::from_secs(3600);
 
 /// What waits for the plan's faults to end is done by then.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -118,7 +121,8 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     let broker = Broker::seeded(seed);
     ledger.watch(&broker);
     let network = Network::new(broker.clone(), ledger.clone(), seed, plan.chop, &plan.bad_addresses);
-    let client = connect(seed, &plan, &network, ledger).await;
+    let secret = Secret::default();
+    let client = connect(seed, &plan, &network, &secret, ledger).await;
     let queues: Vec<String> = (0..plan.queues).map(|number| format!("q{number}")).collect();
     for queue in &queues {
         client.declare_queue(&Queue::new(queue)).await.unwrap();
@@ -129,8 +133,13 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     let mut consumers = Vec::new();
     for number in 0..plan.consumers {
         // The first have the client of the publishers, which is what most programs do.
-        let client =
-            if number < 2 { client.clone() } else { connect(seed ^ 0xc0, &plan, &network, ledger).await };
+        let client = if number < 2 {
+            client.clone()
+        } else {
+            connect(seed ^ 0xc0, &plan, &network, &secret, ledger).await
+        };
+        // A client that has not declared what it consumes loses its consumer with the queue.
+        client.declare_queue(&Queue::new(&queues[number % queues.len()])).await.unwrap();
         let consumer = client
             .consume(queues[number % queues.len()].as_str())
             .prefetch(plan.prefetch)
@@ -150,15 +159,24 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
             done.clone(),
         )));
     }
+    let second = match plan.second_client {
+        true => connect(seed ^ 0x5e, &plan, &network, &secret, ledger).await,
+        false => client.clone(),
+    };
+    // It publishes to them too: what is lost with a queue is declared again by whoever is back first.
+    for queue in &queues {
+        second.declare_queue(&Queue::new(queue)).await.unwrap();
+    }
     let publishers: Vec<_> = (0..plan.publishers)
         .map(|number| {
-            let (client, ledger, plan, rng) = (client.clone(), ledger.clone(), plan.clone(), rng.fork());
+            let client = if number % 2 == 1 { second.clone() } else { client.clone() };
+            let (ledger, plan, rng) = (ledger.clone(), plan.clone(), rng.fork());
             tokio::spawn(publish(number, client, ledger, plan, queues.clone(), rng))
         })
         .collect();
     let leavers: Vec<_> = (0..2)
         .map(|number| {
-            let options = options(seed ^ (0x1ea << number), &plan, &network);
+            let options = options(seed ^ (0x1ea << number), &plan, &network, &secret);
             let queue = queues[number as usize % queues.len()].clone();
             tokio::spawn(leave(number, options, ledger.clone(), plan.clone(), queue, rng.fork()))
         })
@@ -167,7 +185,7 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     let churn = tokio::spawn(churn(client.clone(), ledger.clone(), plan.ending, rng.fork(), done.clone()));
 
     let lag = tokio::spawn(network.clone().lag(plan.lag));
-    faults(&plan, &network, &broker, ledger).await;
+    faults(&plan, &network, &broker, &secret, &queues, ledger).await;
 
     for publisher in publishers {
         let confirms = publisher.await.unwrap();
@@ -186,11 +204,13 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
         consumer.await.unwrap();
     }
     coverage.ended = churn.await.unwrap();
+    drop(second);
     let stats = client.stats();
     coverage.reconnects = stats.reconnects as usize;
     coverage.republished = stats.republished as usize;
     coverage.passed_over = network.passed_over();
     coverage.refused = ledger.refused_in_recovery();
+    coverage.forgotten = ledger.forgotten();
     if stats.in_flight != 0 {
         ledger.fail(format!("{} publishes are in flight at the end", stats.in_flight));
     }
@@ -208,8 +228,11 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
     }
 }
 
-async fn connect(seed: u64, plan: &Plan, network: &Network, ledger: &Ledger) -> Client {
-    let client = options(seed, plan, network).connect().await.unwrap();
+/// The password, as the application knows it.
+type Secret = Arc<Mutex<String>>;
+
+async fn connect(seed: u64, plan: &Plan, network: &Network, secret: &Secret, ledger: &Ledger) -> Client {
+    let client = options(seed, plan, network, secret).connect().await.unwrap();
     // Not only for a trace: with another task the run would be another one.
     let (mut events, ledger) = (client.events(), ledger.clone());
     tokio::spawn(async move {
@@ -225,8 +248,14 @@ async fn connect(seed: u64, plan: &Plan, network: &Network, ledger: &Ledger) -> 
     client
 }
 
-fn options(seed: u64, plan: &Plan, network: &Network) -> Options {
+fn options(seed: u64, plan: &Plan, network: &Network, secret: &Secret) -> Options {
+    let secret = secret.clone();
     Options::new()
+        .credentials_from(move || {
+            let password = secret.lock().unwrap().clone();
+            let password = if password.is_empty() { "guest".into() } else { password };
+            std::future::ready(Ok(Credentials::new("guest", password)))
+        })
         .connector(Arc::new(network.clone()))
         .seed(seed)
         .heartbeat(plan.heartbeat)
@@ -491,7 +520,14 @@ fn exchange_name(number: u32) -> String {
     format!("x-{number}")
 }
 
-async fn faults(plan: &Plan, network: &Network, broker: &Broker, ledger: &Ledger) {
+async fn faults(
+    plan: &Plan,
+    network: &Network,
+    broker: &Broker,
+    secret: &Secret,
+    queues: &[String],
+    ledger: &Ledger,
+) {
     let began = Instant::now();
     for (at, fault) in &plan.faults {
         tokio::time::sleep_until(began + *at).await;
@@ -526,6 +562,30 @@ async fn faults(plan: &Plan, network: &Network, broker: &Broker, ledger: &Ledger
                 broker.refuse_logins(true);
                 sleep(*duration).await;
                 broker.refuse_logins(false);
+            }
+            Fault::HoldConfirms(duration) => {
+                broker.hold_confirms(true);
+                sleep(*duration).await;
+                broker.hold_confirms(false);
+            }
+            Fault::Expire { learned_after } => {
+                let renewed = format!("renewed at {:?}", began.elapsed());
+                broker.add_user("guest", &renewed);
+                broker.close_connections(320, "CONNECTION_FORCED - credential expired");
+                sleep(*learned_after).await;
+                *secret.lock().unwrap() = renewed;
+            }
+            Fault::Jump(duration) => {
+                ledger.jumps(*duration);
+                tokio::time::advance(*duration).await;
+            }
+            Fault::Forget { pick, gone } => {
+                let queue = &queues[pick % queues.len()];
+                broker.refuse_connections(true);
+                broker.restart_without(queue);
+                ledger.forgets(queue);
+                sleep(*gone).await;
+                broker.refuse_connections(false);
             }
             Fault::LoseThenRefuse { after, lasting } => {
                 broker.drop_connections();
