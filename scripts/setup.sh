@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target needs and is missing: setup.sh [rabbitmq] [bench] [python] [openssl] [debootstrap]
+# Installs what a target needs and is missing: setup.sh [rabbitmq] [bench] [python] [openssl] [debootstrap] [c++]
 set -euo pipefail
 
 fail() {
@@ -37,6 +37,7 @@ for part in "$@"; do
     rabbitmq) command -v rabbitmq-server >/dev/null || install_packages rabbitmq-server ;;
     bench) [ -e /usr/include/amqp.h ] || [ -e /usr/include/rabbitmq-c/amqp.h ] || install_packages librabbitmq-dev ;;
     python) python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3 python3-venv ;;
+    c++) command -v c++ >/dev/null || install_packages g++ ;;
     openssl) command -v openssl >/dev/null || install_packages openssl ;;
     debootstrap)
         command -v debootstrap >/dev/null && command -v ip >/dev/null && [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||

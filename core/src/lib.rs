@@ -52,7 +52,7 @@ pub mod doctor;
 mod engine;
 pub mod error;
 pub mod events;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod ids;

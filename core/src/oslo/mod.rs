@@ -44,6 +44,8 @@ mod context;
 mod duplicates;
 mod error;
 mod failure;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod lenient;
 mod link;
 mod message;
@@ -60,6 +62,8 @@ pub use config::Config;
 pub use context::Context;
 pub use error::{Error, Result};
 pub use failure::Failure;
+#[cfg(feature = "fuzzing")]
+pub(crate) use fuzzing::read_and_write_again;
 pub use target::Target;
 pub use transport::Transport;
 

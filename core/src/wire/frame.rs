@@ -130,6 +130,12 @@ impl FrameReader {
         &mut self.buffer
     }
 
+    /// Bytes behind the frame that was handed out last.
+    #[cfg(feature = "fuzzing")]
+    pub fn unread(&self) -> usize {
+        self.buffer.len() - self.used
+    }
+
     /// The next whole frame; `None` when more bytes are needed.
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Violation> {
         self.buffer.advance(std::mem::take(&mut self.used));

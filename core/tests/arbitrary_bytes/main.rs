@@ -7,12 +7,12 @@
 #[path = "../hostile_server/bytes.rs"]
 #[allow(dead_code)] // Shared with the hostile server.
 mod bytes;
+mod case;
 mod circles;
 mod mutate;
 mod server;
 
 use std::{
-    future::Future,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -22,12 +22,7 @@ use std::{
 };
 
 use fastrand::Rng;
-use murano_messaging::{Client, ErrorKind, Message, Options, Queue, Recovery};
-
 use server::{Behaviour, Lair};
-
-/// The deadline of every operation; of the client's clock, which does not tick while there is something to do.
-const DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a case may take, by the clock on the wall: one that is longer at it turns in circles.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,101 +61,6 @@ fn watch(seed: &'static AtomicU64, done: mpsc::Receiver<()>) {
     });
 }
 
-/// Waits for an operation, which may fail but not hang.
-async fn ends<T>(
-    what: &str,
-    operation: impl Future<Output = Result<T, murano_messaging::Error>>,
-) -> Option<T> {
-    let Ok(result) = tokio::time::timeout(DEADLINE + DEADLINE / 2, operation).await else {
-        panic!("{what} hangs");
-    };
-    match result {
-        Ok(value) => Some(value),
-        Err(error) => {
-            // Nobody has closed it: that would be an answer that got lost.
-            assert_ne!(error.kind(), ErrorKind::Closed, "{what}: {error}");
-            None
-        }
-    }
-}
-
-/// Uses a client in all the ways there are.
-async fn use_up(client: &Client, rng: &mut Rng) {
-    let consuming = async |no_ack: bool, cancels: bool| {
-        let Some(consumer) = ends("consume", client.consume("q").no_ack(no_ack).prefetch(5).start()).await
-        else {
-            return;
-        };
-        for _ in 0..3 {
-            match tokio::time::timeout(Duration::from_millis(50), consumer.next()).await {
-                Ok(Some(Ok(delivery))) => {
-                    // Without acks this is an error, as it should be.
-                    let _ = if cancels { delivery.ack() } else { delivery.requeue() };
-                }
-                Ok(_) => break,
-                Err(_) => {}
-            }
-        }
-        if cancels {
-            ends("set_prefetch", consumer.set_prefetch(9)).await;
-            ends("cancel", consumer.cancel()).await;
-        } else if !no_ack {
-            ends("recover", consumer.recover(true)).await;
-        }
-    };
-    let publishing = async || {
-        let mut pending = Vec::new();
-        for _ in 0..4 {
-            let message = Message::new(vec![b'p'; 5000]);
-            pending.extend(ends("admission", client.publish_deferred("", "q", message)).await);
-        }
-        for confirmation in pending {
-            ends("publish", confirmation).await;
-        }
-    };
-    let declaring = async || {
-        ends("declare", client.declare_queue(&Queue::new("q"))).await;
-        ends("look up", client.queue_info("q")).await;
-    };
-    let getting = async || {
-        if let Some(Some(delivery)) = ends("get", client.get_with_ack("q")).await {
-            // A stale one does nothing.
-            let _ = delivery.ack();
-        }
-        ends("update the secret", client.update_secret("s", "r")).await;
-    };
-    let (cancels, no_ack) = (rng.bool(), rng.bool());
-    tokio::join!(
-        consuming(false, cancels),
-        consuming(no_ack, !cancels),
-        publishing(),
-        declaring(),
-        getting()
-    );
-}
-
-async fn case(behaviour: Behaviour, seed: u64) {
-    let mut rng = Rng::with_seed(seed);
-    let recovers = rng.u8(..4) == 0;
-    let options = Options::new()
-        .connector(Lair::new(behaviour, rng.u64(..)))
-        .seed(rng.u64(..))
-        .connect_timeout(DEADLINE)
-        .operation_timeout(DEADLINE)
-        .max_body_size(100_000)
-        .delivery_buffer(10_000)
-        .heartbeat(Duration::from_secs(rng.u64(..3)))
-        .separate_publish_connection(rng.bool())
-        .recovery(Recovery { enabled: recovers, ..Recovery::default() });
-    let Some(client) = ends("connect", options.connect()).await else {
-        return;
-    };
-    use_up(&client, &mut rng).await;
-    // Whatever its outcome: it has one.
-    let closed = tokio::time::timeout(DEADLINE + DEADLINE / 2, client.close()).await;
-    assert!(closed.is_ok(), "close hangs");
-}
-
 /// Runs cases of a behaviour, on a clock that jumps over waits.
 fn run(cases: u64, behaviour: impl Fn(u64) -> Behaviour) {
     static SEED: AtomicU64 = AtomicU64::new(0);
@@ -181,7 +81,11 @@ fn run(cases: u64, behaviour: impl Fn(u64) -> Behaviour) {
     for number in 0..cases {
         let seed = chosen.unwrap_or(number);
         SEED.store(seed, Ordering::Relaxed);
-        let result = runtime.block_on(async { tokio::spawn(case(behaviour(seed), seed)).await });
+        let result = runtime.block_on(async {
+            let mut rng = Rng::with_seed(seed);
+            let lair = Lair::new(behaviour(seed), rng.fork());
+            tokio::spawn(case::run(lair, rng)).await
+        });
         let panics = panicked();
         if result.is_err() || !panics.is_empty() {
             failed = Some(format!("seed {seed} ({:?}): {panics:?}", behaviour(seed)));

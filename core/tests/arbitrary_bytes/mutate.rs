@@ -1,8 +1,6 @@
 //! Bytes that are nearly right: frames made up, and frames spoilt.
 
-use fastrand::Rng;
-
-use crate::bytes::*;
+use super::{Rng, bytes::*};
 
 /// The numbers at which things change.
 const EDGES: [u64; 12] =
@@ -51,7 +49,7 @@ fn table(rng: &mut Rng) -> Vec<u8> {
 }
 
 /// Fields by their kinds: bytes, numbers of 16, 32 and 64 bits, names, long strings, tables.
-fn fields(rng: &mut Rng, kinds: &str) -> Vec<u8> {
+pub fn fields(rng: &mut Rng, kinds: &str) -> Vec<u8> {
     let mut out = Vec::new();
     for kind in kinds.chars() {
         let number = number(rng);
@@ -116,7 +114,7 @@ const METHODS: [(Id, &str); 44] = [
     ((90, 11), ""),
 ];
 
-fn channel(rng: &mut Rng) -> u16 {
+pub fn channel(rng: &mut Rng) -> u16 {
     match rng.u8(..8) {
         0 => 0,
         1..=5 => rng.u16(1..4),

@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fastrand::Rng;
 use murano_messaging::{Connecting, Connector, Host, Stream, TlsOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::{
+use super::{
+    Rng,
     bytes::*,
     mutate::{Spoiler, random_bytes, random_frame},
 };
@@ -29,8 +29,8 @@ pub struct Lair {
 }
 
 impl Lair {
-    pub fn new(behaviour: Behaviour, seed: u64) -> Arc<Self> {
-        Arc::new(Self { behaviour, rng: Mutex::new(Rng::with_seed(seed)) })
+    pub fn new(behaviour: Behaviour, rng: Rng) -> Arc<Self> {
+        Arc::new(Self { behaviour, rng: Mutex::new(rng) })
     }
 }
 

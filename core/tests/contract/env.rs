@@ -40,7 +40,12 @@ impl Env {
     }
 
     pub fn options(&self) -> Options {
-        Options::from_uri(&self.uri).unwrap()
+        let options = Options::from_uri(&self.uri).unwrap();
+        #[cfg(feature = "broker")]
+        if let Some(name) = self.uri.strip_prefix("memory://") {
+            return crate::record::recording(options, name);
+        }
+        options
     }
 
     pub async fn client(&self) -> Client {

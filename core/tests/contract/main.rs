@@ -49,6 +49,8 @@ mod limits;
 mod prefetch;
 mod properties;
 mod publishing;
+#[cfg(feature = "broker")]
+mod record;
 mod replies;
 mod requests;
 mod retries;
