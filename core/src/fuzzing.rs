@@ -108,7 +108,7 @@ fn describe_ours(frame: &Frame<'_>) -> (FrameKind, String) {
             AMQPFrame::Method(*channel, AMQPClass::Basic(basic::AMQPMethod::GetOk(got)))
         }
         Frame::Header(channel, header) => {
-            let ContentHeader { class_id, body_size, properties, defect, .. } = header.clone();
+            let ContentHeader { class_id, body_size, properties, defect, .. } = (**header).clone();
             if defect.is_some() {
                 kind = FrameKind::Defect;
             }
