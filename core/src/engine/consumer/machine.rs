@@ -13,20 +13,17 @@
 //! `R` is a reply somebody waits for. Answers name the channel they came on: a late answer on a channel that the consumer
 //! has left changes nothing.
 //!
-//! The file is long because every transition is in it: a test compares them, as a whole, with `machine_table.txt`.
+//! What a consumer does after a refusal, a cancel of the broker or a loss is in [`super::resume`]; how its prefetch is changed,
+//! in [`super::prefetch`]. A test compares all transitions, as a whole, with `machine_table.txt`.
+//!
+//! The file is long because all states, events and actions are in it, and what leads from one to the other otherwise.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::prefetch::Change;
-use crate::{Error, ErrorKind};
-
-/// The first delay before a refused consumer is tried again; it doubles up to the recovery's longest delay.
-pub(super) const FIRST_RETRY: Duration = Duration::from_millis(50);
-
-/// The number of connections that one consumer's start may cost before it is not tried again.
-const MOST_BREAKS: u32 = 2;
+use crate::Error;
 
 /// What does not change while the consumer lives.
 #[derive(Clone, Copy, Debug)]
@@ -108,17 +105,17 @@ pub(super) enum Awaited {
 
 /// What has been going wrong since the consumer last ran.
 #[derive(Debug, Default)]
-struct Interruption {
+pub(super) struct Interruption {
     /// The next delay; zero before the first.
-    delay: Duration,
+    pub(super) delay: Duration,
     /// Since when the broker has been answering that somebody else has the queue.
-    locked_since: Option<Instant>,
+    pub(super) locked_since: Option<Instant>,
     /// The recovery's event has it among what could not be restored.
-    reported: bool,
+    pub(super) reported: bool,
     /// The application heard that the consumer was cancelled.
-    told: bool,
+    pub(super) told: bool,
     /// Connections that the broker ended over its start.
-    breaks: u32,
+    pub(super) breaks: u32,
 }
 
 #[derive(Debug)]
@@ -196,17 +193,17 @@ pub(super) struct Machine<R> {
     pub terms: Terms,
     pub(super) state: State<R>,
     /// The prefetch that was asked for last.
-    prefetch: u16,
+    pub(super) prefetch: u16,
     /// The offset of the last stream message that arrived.
     offset: Option<i64>,
     /// Who waits for the first `basic.consume-ok`.
-    starting: Option<R>,
+    pub(super) starting: Option<R>,
     /// Who waits for a change of the prefetch.
-    changes: Vec<R>,
-    interruption: Interruption,
+    pub(super) changes: Vec<R>,
+    pub(super) interruption: Interruption,
 }
 
-type Actions<R> = Vec<Action<R>>;
+pub(super) type Actions<R> = Vec<Action<R>>;
 
 impl<R> Machine<R> {
     pub fn new(terms: Terms, prefetch: u16, starting: R) -> Self {
@@ -362,76 +359,9 @@ impl<R> Machine<R> {
         actions
     }
 
-    /// Goes on once both answers to a replacement are in. Not before: which tag is whose has to be certain.
-    fn settle_replacement(&mut self) -> Actions<R> {
-        let State::Replacing { new, consume: Awaited::Answered, cancel: false, ending, .. } = &mut self.state
-        else {
-            return Vec::new();
-        };
-        let (new, ending) = (*new, ending.take());
-        self.state = State::Running(new);
-        match ending {
-            Some(ending) => self.on_end(ending),
-            None => self.proceed(),
-        }
-    }
-
     // ---- the owner's wishes ----------------------------------------------------------------------------------
 
-    fn on_set_prefetch(&mut self, prefetch: u16, reply: R) -> Actions<R> {
-        // It has no meaning without acks; and where nothing changes, nothing is refused.
-        let same = prefetch == self.prefetch && matches!(self.terms.change, Change::Never(_));
-        if self.terms.no_ack || same {
-            return vec![Action::Answer(reply, Outcome::Done)];
-        }
-        let refused = super::prefetch::refusal(&self.terms, prefetch, self.wants_channel());
-        if let Some(error) = refused {
-            return vec![Action::Answer(reply, Outcome::Refused(Reason(error)))];
-        }
-        match &self.state {
-            State::Ended | State::Cancelling { .. } | State::Replacing { ending: Some(_), .. } => {
-                vec![Action::Answer(reply, Outcome::Ended(None))]
-            }
-            State::Idle | State::Backoff => {
-                self.prefetch = prefetch;
-                // It starts with the new value.
-                vec![Action::Answer(reply, Outcome::Done)]
-            }
-            State::Starting(_) | State::Running(_) | State::Replacing { .. } => {
-                self.prefetch = prefetch;
-                self.changes.push(reply);
-                self.proceed()
-            }
-        }
-    }
-
-    /// Makes a running consumer one with the prefetch that was asked for.
-    fn proceed(&mut self) -> Actions<R> {
-        let State::Running(old) = self.state else {
-            return Vec::new();
-        };
-        if old.prefetch == self.prefetch {
-            return self.changes.drain(..).map(|reply| Action::Answer(reply, Outcome::Done)).collect();
-        }
-        if self.changes.is_empty() {
-            return Vec::new();
-        }
-        let new = OnWire { generation: old.generation + 1, prefetch: self.prefetch, ..old };
-        let consume = Action::Consume { on: new, qos: true };
-        let (actions, consume) = match self.terms.change {
-            // The new consumer before the old one goes: a queue that is deleted with its last consumer stays. On one
-            // channel, so that order is kept.
-            Change::Overlap => (vec![consume, Action::Cancel(old)], Awaited::Sent),
-            Change::Gap => (vec![Action::Cancel(old), consume], Awaited::Sent),
-            Change::FromOffset => (vec![Action::Cancel(old)], Awaited::NotSent),
-            // Refused before it gets here.
-            Change::Never(_) => return Vec::new(),
-        };
-        self.state = State::Replacing { old, new, consume, cancel: true, ending: None };
-        actions
-    }
-
-    fn on_end(&mut self, ending: Ending<R>) -> Actions<R> {
+    pub(super) fn on_end(&mut self, ending: Ending<R>) -> Actions<R> {
         match &mut self.state {
             State::Idle | State::Backoff => self.ended(ending),
             State::Starting(on) => {
@@ -468,164 +398,10 @@ impl<R> Machine<R> {
         }
     }
 
-    // ---- refusals --------------------------------------------------------------------------------------------
-
-    fn on_refused(&mut self, error: &Error, now: Instant) -> Actions<R> {
-        match self.state {
-            State::Idle | State::Starting(_) | State::Backoff => self.give_up_or_retry(error, now),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The connection is over for it. Most such refusals are for good (540, 530, 503); another is tried once more.
-    fn on_broke(&mut self, error: &Error, now: Instant) -> Actions<R> {
-        if !self.is_starting() && !self.wants_channel() {
-            return Vec::new();
-        }
-        if matches!(self.state, State::Replacing { ending: Some(_), .. }) {
-            return self.lost_while_ending();
-        }
-        self.interruption.breaks += 1;
-        let again = matches!(error.reply_code(), Some(541)) && self.interruption.breaks < MOST_BREAKS;
-        if again && self.starting.is_none() {
-            return Vec::new();
-        }
-        if self.starting.is_some() {
-            return self.give_up_or_retry(error, now);
-        }
-        let mut actions = Vec::new();
-        if !std::mem::replace(&mut self.interruption.reported, true) {
-            actions.push(Action::NotRestored(Reason(error.clone())));
-        }
-        actions.push(Action::TellCancelled { resumes: false });
-        actions.extend(self.end(Some(Reason(not_restored(error)))));
-        actions
-    }
-
-    fn give_up_or_retry(&mut self, error: &Error, now: Instant) -> Actions<R> {
-        self.state = State::Idle;
-        if let Some(reply) = self.starting.take() {
-            let refused = Action::Answer(reply, Outcome::Refused(Reason(error.clone())));
-            return self.end(None).into_iter().chain([refused]).collect();
-        }
-        if is_locked(error) && *self.interruption.locked_since.get_or_insert(now) + self.terms.patience > now
-        {
-            return self.retry();
-        }
-        let mut actions = Vec::new();
-        if !std::mem::replace(&mut self.interruption.reported, true) {
-            actions.push(Action::NotRestored(Reason(error.clone())));
-        }
-        if self.terms.resume {
-            actions.extend(self.tell_and_retry());
-        } else {
-            actions.push(Action::TellCancelled { resumes: false });
-            actions.extend(self.end(Some(Reason(not_restored(error)))));
-        }
-        actions
-    }
-
-    /// Tries it again later, and says so once.
-    fn tell_and_retry(&mut self) -> Actions<R> {
-        let mut actions = Vec::new();
-        if !std::mem::replace(&mut self.interruption.told, true) {
-            actions.push(Action::TellCancelled { resumes: true });
-        }
-        actions.extend(self.retry());
-        actions
-    }
-
-    fn retry(&mut self) -> Actions<R> {
-        self.state = State::Backoff;
-        let delay = self.interruption.delay.max(FIRST_RETRY);
-        self.interruption.delay = (delay * 2).min(self.terms.longest_delay.max(FIRST_RETRY * 2));
-        // It starts with the new value.
-        let changes = self.changes.drain(..).map(|reply| Action::Answer(reply, Outcome::Done));
-        changes.chain([Action::RetryIn(delay), Action::Settled { restored: false }]).collect()
-    }
-
-    fn on_channel_closed(&mut self, channel: u16, error: Error, now: Instant) -> Actions<R> {
-        if self.channel() != Some(channel) {
-            return Vec::new();
-        }
-        match &self.state {
-            State::Starting(_) => self.on_refused(&error, now),
-            State::Cancelling { .. } | State::Replacing { ending: Some(_), .. } => self.lost_while_ending(),
-            // One of its requests was refused, not the consumer.
-            State::Running(_) if self.terms.requests => {
-                self.state = State::Idle;
-                vec![Action::Restart]
-            }
-            // Somebody else took the queue while an exclusive consumer was replaced.
-            State::Replacing { consume: Awaited::Sent, .. } if is_locked(&error) => {
-                let mut actions = vec![Action::DropUndelivered];
-                actions.extend(self.give_up_or_retry(&error, now));
-                actions
-            }
-            _ => {
-                let mut actions = vec![Action::DropUndelivered];
-                actions.extend(self.interrupted(Reason(error)));
-                actions
-            }
-        }
-    }
-
-    fn on_cancelled_by_broker(&mut self, channel: u16, generation: u32, error: Error) -> Actions<R> {
-        if self.channel() != Some(channel) {
-            return Vec::new();
-        }
-        let mut actions = vec![Action::Drain(channel)];
-        match &mut self.state {
-            // The consumer of this tag is known to have another in its place, which continues.
-            State::Running(on) if on.generation != generation => return Vec::new(),
-            State::Replacing { new, consume: Awaited::Answered, .. } if new.generation != generation => {
-                return Vec::new();
-            }
-            // Whether the broker starts it all the same is not known yet: it goes with its channel, so that there are
-            // never two.
-            State::Replacing { consume: Awaited::Sent | Awaited::NotSent, .. } | State::Starting(_) => {
-                actions.push(Action::CloseChannel(channel));
-            }
-            _ => {}
-        }
-        let ending = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Cancelling { ending, .. } | State::Replacing { ending: Some(ending), .. } => Some(ending),
-            _ => None,
-        };
-        if let Some(ending) = ending {
-            actions.push(Action::TellCancelled { resumes: false });
-            actions.extend(self.ended(ending));
-        } else {
-            actions.extend(self.interrupted(Reason(error)));
-        }
-        actions
-    }
-
-    /// The broker took the consumer away.
-    fn interrupted(&mut self, reason: Reason) -> Actions<R> {
-        if self.terms.resume {
-            return self.tell_and_retry();
-        }
-        let mut actions = vec![Action::TellCancelled { resumes: false }];
-        actions.extend(self.end(Some(reason)));
-        actions
-    }
-
-    fn on_lost(&mut self) -> Actions<R> {
-        match &self.state {
-            State::Ended => Vec::new(),
-            State::Cancelling { .. } | State::Replacing { ending: Some(_), .. } => self.lost_while_ending(),
-            _ => {
-                self.state = State::Idle;
-                vec![Action::DropUndelivered]
-            }
-        }
-    }
-
     // ---- the end ---------------------------------------------------------------------------------------------
 
     /// The channel is gone with its consumer, which is what was asked for.
-    fn lost_while_ending(&mut self) -> Actions<R> {
+    pub(super) fn lost_while_ending(&mut self) -> Actions<R> {
         let ending = match std::mem::replace(&mut self.state, State::Ended) {
             State::Cancelling { ending, .. } => Some(ending),
             State::Replacing { ending, .. } => ending,
@@ -644,12 +420,12 @@ impl<R> Machine<R> {
         self.end(reason).into_iter().chain(told).collect()
     }
 
-    fn ended(&mut self, ending: Ending<R>) -> Actions<R> {
+    pub(super) fn ended(&mut self, ending: Ending<R>) -> Actions<R> {
         let reason = ending.reason.clone();
         self.end_with(Some(ending), reason)
     }
 
-    fn end(&mut self, reason: Option<Reason>) -> Actions<R> {
+    pub(super) fn end(&mut self, reason: Option<Reason>) -> Actions<R> {
         let ending = match std::mem::replace(&mut self.state, State::Ended) {
             State::Cancelling { ending, .. } => Some(ending),
             State::Replacing { ending, .. } => ending,
@@ -672,21 +448,4 @@ impl<R> Machine<R> {
         actions.append(&mut answers);
         actions
     }
-}
-
-/// Somebody else has the queue, or the broker still holds the connection that was lost.
-fn is_locked(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::ResourceLocked | ErrorKind::AccessRefused)
-}
-
-/// The end of a consumer whose queue is not there any more after a reconnect.
-fn not_restored(error: &Error) -> Error {
-    let mut cancelled = Error::new(
-        ErrorKind::ConsumerCancelled,
-        format!("the consumer could not be restored after a reconnect: {error}"),
-    );
-    if let Some(reply) = error.reply() {
-        cancelled = cancelled.with_reply(reply.clone());
-    }
-    cancelled
 }

@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`machine`] | the states and what each event does to them, without I/O |
+//! | [`resume`] | what the machine does when a consumer is interrupted: it resumes, or ends |
 //! | [`prefetch`] | how the prefetch of a running consumer is changed |
 //! | [`start`] | the engine starts a consumer: its channel, `basic.qos`, `basic.consume` |
 //! | [`end`] | the engine ends a consumer: its channel, its messages, its handle |
@@ -14,6 +15,7 @@ mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod prefetch;
+mod resume;
 mod start;
 
 use std::sync::Arc;

@@ -3,17 +3,19 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`publishing`] | what handles and the engine share: admission, and writing from the caller's thread |
-//! | [`confirmation`] | the future of a result |
+//! | [`confirmation`] | the future of a result, for the application |
 //! | [`window`] | the state behind the lock: where publishes go just now, and their results |
 //! | [`slots`] | where each publish is |
 //! | [`admission`] | the bound on messages and bytes, and the queue in front of it |
-//! | [`wire`] | encoding, confirms, returns |
+//! | [`wire`] | encoding |
+//! | [`confirms`] | confirms and returns, each matched to its publish |
 //! | [`requeue`] | what becomes of the unconfirmed when connection or channel is lost |
 //! | [`nacks`] | the channel that gets nothing but nacks |
 //! | [`deadlines`] | when a publish has waited too long |
 
 mod admission;
 mod confirmation;
+mod confirms;
 mod deadlines;
 mod nacks;
 mod publishing;
