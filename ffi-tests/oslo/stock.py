@@ -23,17 +23,27 @@ from oslo_config import cfg
 LONG = 30
 
 
-def transport(url: str, rpc: bool = True, exmods: Iterable[str] = (), exchange: str = "openstack", **options: Any) -> Any:
-    """A transport; options are those of [oslo_messaging_rabbit]."""
-    conf = cfg.ConfigOpts()
-    conf([], project="test", default_config_files=[])
+def transport(
+    url: str | None,
+    rpc: bool = True,
+    exmods: Iterable[str] = (),
+    exchange: str = "openstack",
+    conf: Any = None,
+    **options: Any,
+) -> Any:
+    """A transport; options are those of the drivers. ``conf``: a configuration that says where and which exchange."""
+    of_a_file = conf is not None
+    if not of_a_file:
+        conf = cfg.ConfigOpts()
+        conf([], project="test", default_config_files=[])
     # What oslo.messaging registers for the process's own configuration only.
     conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
     conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
     make = oslo_messaging.get_rpc_transport if rpc else oslo_messaging.get_notification_transport
     made = make(conf, url=url, allowed_remote_exmods=list(exmods))
-    conf.set_override("control_exchange", exchange)
-    made._driver._default_exchange = exchange
+    if not of_a_file:
+        conf.set_override("control_exchange", exchange)
+        made._driver._default_exchange = exchange
     for name, value in options.items():
         conf.set_override(name, value, group=group_of(conf, name))
     return made

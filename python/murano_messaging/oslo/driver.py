@@ -15,6 +15,7 @@ from . import connection as connections
 from . import publishing
 from .body import encode
 from .incoming import NotificationIncoming, RpcIncoming
+from .late import LateReplies
 from .listener import Listener, Source
 from .options import Settings, connect_options, proxies, register
 from .patience import Patience
@@ -66,6 +67,7 @@ class MuranoDriver(base.BaseDriver):  # type: ignore[misc]
         self.url = url
         # Replies to callers that are gone are not tried for a while.
         self.gone_queues = amqpdriver.ObsoleteReplyQueuesCache()
+        self.late_replies = LateReplies()
         self._lock = threading.Lock()
         self._state: Optional[_State] = None
         self._pid = os.getpid()
@@ -74,6 +76,7 @@ class MuranoDriver(base.BaseDriver):  # type: ignore[misc]
     def _renew_lock(self) -> None:
         """Have another lock: one that a thread held when the process was forked is never released in the child."""
         self._pid, self._lock = os.getpid(), threading.Lock()
+        self.late_replies = LateReplies()
 
     def require_features(self, requeue: bool = True) -> None:
         """Accept: everything is supported."""

@@ -14,16 +14,13 @@ from oslo_messaging._drivers import base, common
 import murano_messaging as mm
 
 from . import publishing
-from .body import encode
+from .body import Message, encode
 from .patience import Patience
 
 if TYPE_CHECKING:
     from .listener import Listener
 
 LOG = logging.getLogger(__name__)
-
-#: The pause before a reply is sent again whose queue is missing, in seconds.
-MISSING_PAUSE = 0.25
 
 #: How long a reply may take whose request does not say how long its caller waits, in seconds.
 REPLY = 60.0
@@ -94,25 +91,28 @@ class RpcIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
             message = self._encode(None, sys.exc_info())
         retry_until = time.monotonic() + self._listener.settings.missing_consumer_retry
         patience = self._patience()
-        while True:
-            try:
-                publishing.to_queue(self._listener.connection, self._reply_q, message, patience)
-            except mm.UnroutableError:
-                if time.monotonic() >= retry_until:
-                    gone.add(self._reply_q, self.msg_id)
-                    LOG.error("The reply to %s is dropped: its queue %s is gone", self.msg_id, self._reply_q)
-                    return
-                time.sleep(MISSING_PAUSE)
-            except (mm.PreconditionFailedError, mm.RefusedError, mm.InvalidArgumentError) as error:
-                # The message itself is refused: it is over the broker's size limit, for one.
-                LOG.error("The reply to %s was refused by the broker: %s", self.msg_id, error)
-                self._refused(error)
-                return
-            except (mm.MessagingError, oslo_messaging.MessagingException) as error:
-                LOG.error("The reply to %s could not be sent: %s", self.msg_id, error)
-                return
-            else:
-                return
+        if not self._is_sent(message, patience, retry_until):
+            self._listener.driver.late_replies.add(lambda: self._is_sent(message, patience, retry_until))
+
+    def _is_sent(self, message: Message, patience: Patience, retry_until: float) -> bool:
+        """Send the reply; ``False`` if it is to be sent again."""
+        gone = self._listener.driver.gone_queues
+        if not gone.reply_q_valid(self._reply_q, self.msg_id):
+            return True
+        try:
+            publishing.to_queue(self._listener.connection, self._reply_q, message, patience)
+        except (mm.UnroutableError, mm.NackedError) as error:
+            if time.monotonic() < retry_until:
+                return False
+            gone.add(self._reply_q, self.msg_id)
+            LOG.error("The reply to %s is dropped, its queue %s is gone: %s", self.msg_id, self._reply_q, error)
+        except (mm.PreconditionFailedError, mm.RefusedError, mm.InvalidArgumentError) as error:
+            # The message itself is refused: it is over the broker's size limit, for one.
+            LOG.error("The reply to %s was refused by the broker: %s", self.msg_id, error)
+            self._refused(error)
+        except (mm.MessagingError, oslo_messaging.MessagingException) as error:
+            LOG.error("The reply to %s could not be sent: %s", self.msg_id, error)
+        return True
 
     def _patience(self) -> Patience:
         # After that nobody waits for it.

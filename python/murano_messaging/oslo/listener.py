@@ -35,6 +35,9 @@ LONGEST_PAUSE = 5.0
 #: How long one attempt waits for the connection, in seconds; a listener that is stopped waits for the end of it.
 CONNECT = 5.0
 
+#: How long a listener that ends waits for replies whose queue is missing, in seconds.
+LATE = 1.0
+
 #: The most messages that a consumer may hold, by AMQP.
 MOST = 65535
 
@@ -113,6 +116,7 @@ class Listener(base.Listener):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Delete the queues that nobody will consume again."""
+        self.driver.late_replies.wait(LATE)
         self._stopping.set()
         for source in self._sources:
             self._cancel(source)
