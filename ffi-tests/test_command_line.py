@@ -161,6 +161,14 @@ def test_an_interrupted_publish_says_how_many_were_confirmed(uri, there):
     assert err == f"murano-messaging publish: interrupted; {found} messages were confirmed\n"
 
 
+def test_a_consume_that_gets_nothing_can_be_interrupted(uri, there):
+    with start("consume", uri, there) as process, mm.connect(uri) as client:
+        eventually(lambda: client.queue_info(there).consumer_count == 1)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "")
+        assert process.returncode == 130
+
+
 def test_a_reader_that_leaves_loses_nothing(uri, there):
     cli.succeeded("publish", uri, there, "--json-lines", given=MESSAGES)
     with start("consume", uri, there, "--ack", "--prefetch", 5) as process:
@@ -237,19 +245,9 @@ def test_messages_are_moved_whole(uri, there, unique):
 def test_a_dead_letter_queue_is_replayed_to_where_it_came_from(uri, unique):
     dead, one, two = unique("dead"), unique("one"), unique("two")
     cli.succeeded("queue", "declare", uri, dead, "--expires", 120)
+    dead_letters = ("--dead-letter-exchange", "", "--dead-letter-routing-key", dead)
     for queue in (one, two):
-        cli.succeeded(
-            "queue",
-            "declare",
-            uri,
-            queue,
-            "--expires",
-            120,
-            "--dead-letter-exchange",
-            "",
-            "--dead-letter-routing-key",
-            dead,
-        )
+        cli.succeeded("queue", "declare", uri, queue, "--expires", 120, *dead_letters)
     with mm.connect(uri) as client:
         for queue in (one, two, one):
             client.publish(queue, routing_key=queue, headers={"mine": 1})
@@ -261,6 +259,14 @@ def test_a_dead_letter_queue_is_replayed_to_where_it_came_from(uri, unique):
             assert client.queue_info(queue).message_count == number
             back = client.get(queue, no_ack=True)
             assert (back.text(), back.headers) == (queue, {"mine": 1})
+        # Its routing key is the queue's name now, unless it goes the way that it came.
+        cli.succeeded("queue", "declare", uri, two, "--expires", 120, "--bind", "amq.topic:some.*", *dead_letters)
+        client.publish("routed", exchange="amq.topic", routing_key="some.key")
+        client.get(two).reject()
+        eventually(lambda: client.queue_info(dead).message_count == 1)
+        assert cli.succeeded("queue", "replay", uri, dead, "--original-routing") == "1\n"
+        back = client.get(two, no_ack=True)
+        assert (back.text(), back.exchange, back.routing_key) == ("routed", "amq.topic", "some.key")
         # One that does not say where it came from stays.
         client.publish("lost", routing_key=dead)
         done = cli.run("queue", "replay", uri, dead)

@@ -2,7 +2,7 @@
 
 use super::Step;
 use crate::{
-    Error, ErrorKind, TlsFailure,
+    Error, ErrorKind, Mechanism, TlsFailure,
     options::{Host, Options},
 };
 
@@ -36,6 +36,12 @@ pub(super) fn on(step: Step, error: &Error, host: &Host, options: &Options) -> S
             "the connection is accepted and the broker does not greet: it may be starting, frozen or out of memory, or a proxy \
              on port {port} does not reach it; look at the broker's log, and run `rabbitmq-diagnostics status` there"
         ),
+        (Step::Login, ErrorKind::Authentication) if options.mechanism == Mechanism::External => {
+            "compare the client certificate's name (`openssl x509 -noout -subject -in FILE`) with the users \
+             (`rabbitmqctl list_users`): ssl_cert_login_from says whether the user is its common_name or its whole \
+             distinguished_name"
+                .to_owned()
+        }
         (Step::Login, ErrorKind::Authentication) => "check user name and password: \
              `rabbitmqctl authenticate_user USER PASSWORD` asks the broker. The user 'guest' may log in from the broker's own \
              machine only, unless loopback_users says otherwise"

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Examination, Found, Outcome, Step};
 use crate::{
-    Client, Error, ErrorKind, Message, Queue, Recovery, Result,
+    Client, Error, ErrorKind, Mechanism, Message, Queue, Recovery, Result,
     events::Event,
     wire::{handshake::Stage, stream::Connector},
 };
@@ -128,8 +128,12 @@ impl Examination<'_> {
         }
         if let Some((at, user)) = &heard.logged_in {
             let mechanism = self.options.mechanism.name();
-            let found = Found::new(format!("as '{user}' ({mechanism})")).detail("mechanism", mechanism);
-            let found = found.detail("user", user.as_str());
+            let found = if self.options.mechanism == Mechanism::External {
+                Found::new("by the client certificate (EXTERNAL)")
+            } else {
+                Found::new(format!("as '{user}' ({mechanism})")).detail("user", user.as_str())
+            };
+            let found = found.detail("mechanism", mechanism);
             self.pass(Step::Login, *at - since, found);
             (reached, since) = (Step::VirtualHost, *at);
         }

@@ -29,12 +29,14 @@ pub(super) fn private_key(pem: &[u8], password: Option<&str>, what: &str) -> Res
     })
 }
 
-/// The section of an encrypted key, if there is one.
+/// The section of an encrypted key, if there is one. What is around it need not be UTF-8: OpenSSL writes there what a PKCS#12
+/// file calls the key.
 fn encrypted(pem: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(pem).ok()?;
-    let begin = text.find(ENCRYPTED.0)?;
-    let end = begin + text[begin..].find(ENCRYPTED.1)? + ENCRYPTED.1.len();
-    Some(&text[begin..end])
+    let find =
+        |from: &[u8], text: &str| from.windows(text.len()).position(|window| window == text.as_bytes());
+    let begin = find(pem, ENCRYPTED.0)?;
+    let end = begin + find(&pem[begin..], ENCRYPTED.1)? + ENCRYPTED.1.len();
+    std::str::from_utf8(&pem[begin..end]).ok()
 }
 
 #[cfg(feature = "encrypted-keys")]

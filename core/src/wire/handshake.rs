@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Result,
-    credentials::{Credentials, sasl_response},
+    credentials::{Credentials, Mechanism, sasl_response},
     error::Reply,
     options::Options,
     tls,
@@ -41,6 +41,10 @@ const FRAME_MIN: u32 = 4096;
 
 /// What `RabbitMQ` 4.1 and later ask for at least, and end the connection over, some seconds later and without a word.
 const FRAME_MIN_SINCE_4_1: u32 = 8192;
+
+/// What to do when a login with EXTERNAL is refused.
+const CERTIFICATE_LOGIN: &str = "the broker takes the user from the client certificate (ssl_cert_login_from): there must be a \
+                                 user of that name";
 
 /// The first bytes of TLS records: an alert, which answers a protocol header, and a handshake message.
 const TLS_RECORDS: [u8; 2] = [0x15, 0x16];
@@ -113,9 +117,15 @@ pub(crate) async fn open(
     let offered = start.mechanisms.to_string();
     let mechanism = options.mechanism.name();
     if !offered.split_ascii_whitespace().any(|offer| offer == mechanism) {
+        let advice = if options.mechanism == Mechanism::External {
+            "; RabbitMQ offers EXTERNAL over TLS, to clients that show a certificate, with the plugin \
+             rabbitmq_auth_mechanism_ssl and EXTERNAL among its auth_mechanisms"
+        } else {
+            "; choose another mechanism, or add it to the broker's auth_mechanisms"
+        };
         return Err(Error::new(
             ErrorKind::Authentication,
-            format!("{}: the broker offers the mechanisms {offered}, not {mechanism}", peer.name()),
+            format!("{}: the broker offers the mechanisms {offered}, not {mechanism}{advice}", peer.name()),
         ));
     }
     let start_ok = StartOk {
@@ -129,8 +139,11 @@ pub(crate) async fn open(
     let tune = match peer.read("login").await {
         Ok(AMQPMethod::Tune(tune)) => tune,
         Ok(AMQPMethod::Close(close)) => {
-            let what = format!("login as '{}'", credentials.username);
-            return Err(peer.refused(close, &what, false).await);
+            let (what, advice) = match options.mechanism {
+                Mechanism::External => ("login by the client certificate".to_owned(), CERTIFICATE_LOGIN),
+                _ => (format!("login as '{}'", credentials.username), "check user name and password"),
+            };
+            return Err(peer.refused(close, &what, Some(advice)).await);
         }
         Ok(AMQPMethod::Secure(_)) => {
             return Err(Error::new(
@@ -164,7 +177,7 @@ pub(crate) async fn open(
     let what = format!("virtual host '{}'", options.vhost);
     match peer.read(&format!("opening {what}")).await {
         Ok(AMQPMethod::OpenOk(_)) => {}
-        Ok(AMQPMethod::Close(close)) => return Err(peer.refused(close, &what, true).await),
+        Ok(AMQPMethod::Close(close)) => return Err(peer.refused(close, &what, None).await),
         Ok(other) => return Err(peer.unexpected(&other, "connection.open-ok")),
         Err(error)
             if agreed.frame_max < FRAME_MIN_SINCE_4_1
@@ -368,16 +381,16 @@ impl Peer {
     }
 
     /// The broker refused the login or the virtual host, and waits for a last word.
-    async fn refused(&mut self, close: Close, what: &str, opening: bool) -> Error {
+    async fn refused(&mut self, close: Close, what: &str, login: Option<&str>) -> Error {
         // The connection is over either way.
         let _ = self.send(AMQPMethod::CloseOk(CloseOk {})).await;
         let what = format!("{}: {what}", self.name());
-        refusal(&what, &close, opening)
+        refusal(&what, &close, login)
     }
 }
 
-/// Tells apart what `connection.close` may mean while a connection is being opened; `opening` after the login.
-fn refusal(what: &str, close: &Close, opening: bool) -> Error {
+/// Tells apart what `connection.close` may mean while a connection is being opened: at the login, with this advice, or after it.
+fn refusal(what: &str, close: &Close, login: Option<&str>) -> Error {
     let reply = Reply {
         code: close.reply_code,
         text: close.reply_text.to_string(),
@@ -389,14 +402,15 @@ fn refusal(what: &str, close: &Close, opening: bool) -> Error {
         403 => ErrorKind::Authentication,
         NOT_ALLOWED if is_limit(text) => ErrorKind::LimitReached,
         402 => ErrorKind::VhostRefused,
-        NOT_ALLOWED if opening => ErrorKind::VhostRefused,
+        NOT_ALLOWED if login.is_none() => ErrorKind::VhostRefused,
         _ => return Error::from_reply(what, reply),
     };
     let advice = match kind {
-        ErrorKind::Authentication => "; check user name and password",
-        ErrorKind::VhostRefused => "; check the virtual host's name and the user's permissions",
+        ErrorKind::Authentication => login.unwrap_or("check user name and password"),
+        ErrorKind::VhostRefused => "check the virtual host's name and the user's permissions",
         _ => "",
     };
+    let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
     Error::new(kind, format!("{what}: the broker answered {} {text}{advice}", reply.code)).with_reply(reply)
 }
 
@@ -465,7 +479,7 @@ mod tests {
             (false, 530, "NOT_ALLOWED - something about a vhost", ErrorKind::Refused),
         ] {
             let close = Close { reply_code: code, reply_text: text.into(), class_id: 0, method_id: 0 };
-            let error = refusal("here", &close, opening);
+            let error = refusal("here", &close, (!opening).then_some("check user name and password"));
             assert_eq!(error.kind(), kind, "{text}");
             assert_eq!(error.reply_text(), Some(text));
         }

@@ -29,6 +29,9 @@ async fn a_ca_file_is_read_as_editors_and_other_systems_leave_it() {
         let result = connect(&server, &TlsOptions::new().ca_file(file)).await;
         assert!(result.is_ok(), "{what}: {:?}", result.err());
     }
+    // Latin-1 in what is no certificate, as some bundles have it.
+    let latin = [b"# Autorit\xe9 de test\n", pem.as_bytes()].concat();
+    assert_accepted(connect(&server, &TlsOptions::new().ca_pem(latin)).await);
 }
 
 #[tokio::test]
@@ -88,6 +91,17 @@ async fn an_encrypted_key_is_used_with_its_password() {
         "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n{}",
         include_str!("keys/plain-p256.pem")
     );
+    // What `openssl pkcs12` writes around a key, in the encoding of whoever made the file.
+    let bag = |key: &str| [b"Bag Attributes\n    friendlyName: cl\xe9\n", key.as_bytes()].concat();
+    for (key, password) in [
+        (bag(include_str!("keys/encrypted-p256.pem")), Some("open-sesame")),
+        (bag(include_str!("keys/plain-p256.pem")), None),
+    ] {
+        let tls = TlsOptions::new().ca_pem(authority.pem()).identity_pem(client.pem(), key);
+        let tls = password.into_iter().fold(tls, TlsOptions::key_password);
+        assert_accepted(connect(&server, &tls).await);
+        server.handshakes.recv().await.expect("it runs").expect("the certificate is accepted");
+    }
     for (key, password) in [
         (include_str!("keys/encrypted-p256.pem").to_owned(), Some("open-sesame")),
         (

@@ -77,6 +77,11 @@ def add(commands: Any) -> None:
         " header x-death says so), without the headers about dead-lettering, and ack it when the broker has confirmed"
         " that. A message that does not say where it came from stays where it is.",
     )
+    replay.add_argument(
+        "--original-routing",
+        action="store_true",
+        help="publish to the exchange, and with the routing key, that it had: other queues that are bound get it too",
+    )
     for parser in (move, replay):
         parser.add_argument("--count", type=_connecting.count, help="so many at most")
 
@@ -137,8 +142,8 @@ def _delete(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# Where a message goes; None if it does not say.
-_Route = Callable[[mm.Delivery], Optional[str]]
+# The exchange and the routing key that a message goes to; None if it does not say.
+_Route = Callable[[mm.Delivery], Optional[tuple[str, str]]]
 
 
 def _is_about_death(header: str) -> bool:
@@ -194,7 +199,9 @@ def _transfer(arguments: argparse.Namespace, route: _Route, without_death: bool)
                         keep(delivery, f"its headers cannot be read: {delivery.headers_error}")
                     else:
                         options = _options_for(delivery, user, without_death)
-                        sent.append((delivery, client.publish_nowait(delivery.body, routing_key=to, **options)))
+                        exchange, key = to
+                        confirmation = client.publish_nowait(delivery.body, exchange=exchange, routing_key=key, **options)
+                        sent.append((delivery, confirmation))
                 for delivery, confirmation in sent:
                     error = confirmation.exception()
                     if error is None:
@@ -214,18 +221,20 @@ def _transfer(arguments: argparse.Namespace, route: _Route, without_death: bool)
 def _move(arguments: argparse.Namespace) -> int:
     if arguments.to == arguments.queue:
         raise Failure("the messages are in that queue already: give another as TO")
-    return _transfer(arguments, lambda _: str(arguments.to), without_death=False)
+    return _transfer(arguments, lambda _: ("", arguments.to), without_death=False)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    def origin(delivery: mm.Delivery) -> str | None:
+    def origin(delivery: mm.Delivery) -> tuple[str, str] | None:
         deaths = delivery.headers.get("x-death") if delivery.headers_error is None else None
-        if not isinstance(deaths, list):
-            return None
-        for death in deaths:
-            queue = death.get("queue") if isinstance(death, dict) else None
-            if isinstance(queue, str) and queue and queue != arguments.queue:
-                return queue
+        for death in deaths if isinstance(deaths, list) else ():
+            if not isinstance(death, dict) or death.get("queue") in (None, "", arguments.queue):
+                continue
+            if not arguments.original_routing:
+                return ("", death["queue"]) if isinstance(death["queue"], str) else None
+            exchange, keys = death.get("exchange"), death.get("routing-keys")
+            if isinstance(exchange, str) and isinstance(keys, list) and keys and isinstance(keys[0], str):
+                return exchange, keys[0]
         return None
 
     return _transfer(arguments, origin, without_death=True)
