@@ -3,7 +3,8 @@
 #
 # develop  makes .venv with all tools and builds the module into python/murano_messaging
 # servers  makes .venv-servers with uWSGI and gunicorn, for the tests of their workers
-# test     runs ffi-tests on the oldest and the newest Python found, and the contract under eventlet and gevent
+# test     runs ffi-tests on the newest Python found, the contract under eventlet and gevent too, and what depends on the
+#          interpreter on the oldest one
 # lint     ruff, mypy, stubtest
 # wheel    builds dist/*.whl (manylinux) and dist/*.tar.gz, and tries them on every Python found
 # bench    measures against puka, pika, py-amqp, kombu, amqpstorm and aio-pika
@@ -72,17 +73,25 @@ also() {
     echo "$root/python" >"$(".venv-$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/murano_messaging.pth"
 }
 
+# Most tests wait for something most of the time, so there are more workers than cores.
 run_tests() {
     local python=$1
     shift
-    export PYTHONPATH=ffi-tests
-    # Most of them wait for something most of the time.
-    "$python" -m pytest -n 3 --dist loadfile --ignore=ffi-tests/puka "$@"
-    # These run programs beside Puka itself, on one core each.
-    "$python" -m pytest -n 2 --dist loadfile ffi-tests/puka
-    "$python" -m pytest -p green_eventlet --face eventlet ffi-tests/contract
-    "$python" -m pytest -p green_gevent --face gevent ffi-tests/contract
+    PYTHONPATH=ffi-tests "$python" -m pytest -n 4 --dist loadfile "$@"
 }
+
+# The contract where every wait yields to other green threads: run_green PYTHON eventlet|gevent
+run_green() {
+    PYTHONPATH=ffi-tests "$1" -m pytest -p "green_$2" --face "$2" ffi-tests/contract
+}
+
+# What depends on the interpreter; the rest is the same native module, whichever Python loads it.
+of_the_interpreter=(
+    ffi-tests/contract
+    ffi-tests/test_{arguments,asyncio,driving,errors,exit,fork,green,signals,threads,types}.py
+    ffi-tests/puka/test_{puka_client,loops,puka_green}.py
+    ffi-tests/murano/test_murano_{wrappers,json,eventlet}.py
+)
 
 case "${1:-}" in
 develop)
@@ -102,11 +111,15 @@ test)
     exec "$0" run
     ;;
 run)
-    MURANO_TEST_PYTHONS=$(awk '{print $2}' <<<"$found") run_tests .venv/bin/python
-    [ "$oldest" = "$newest" ] || run_tests ".venv-$oldest/bin/python" --ignore=ffi-tests/package
-    for version in $(printf '%s\n' "$oldest" "$newest" | sort -u); do
-        [ "${version#3.}" -ge 11 ] || printf '\n*** SKIPPED on Python %s, which oslo.messaging has left: ffi-tests/oslo. ***\n' "$version"
-    done
+    MURANO_TEST_PYTHONS=$(awk '{print $2}' <<<"$found") run_tests .venv/bin/python ffi-tests
+    run_green .venv/bin/python eventlet
+    run_green .venv/bin/python gevent
+    if [ "$oldest" != "$newest" ]; then
+        printf '\n*** Python %s: the tests of what depends on the interpreter; all others ran on %s. ***\n' "$oldest" "$newest"
+        run_tests ".venv-$oldest/bin/python" "${of_the_interpreter[@]}"
+        run_green ".venv-$oldest/bin/python" eventlet
+    fi
+    [ "${newest#3.}" -ge 11 ] || printf '\n*** SKIPPED on Python %s, which oslo.messaging has left: ffi-tests/oslo. ***\n' "$newest"
     why=$(scripts/old-stack.sh 2>&1 >/dev/null) || {
         [ $? = 3 ] || fail "$why"
         printf '\n*** SKIPPED, because there is no Python 2.7: the tests of components of 2014 beside ours. ***\n%s\n' "$why"
