@@ -15,7 +15,6 @@ from oslo_config import cfg
 from stock import oslo_messaging, until
 
 import murano_messaging as mm
-from nodes import ControlledNode
 from tls_front import TlsFront
 
 
@@ -24,15 +23,12 @@ def test_importing_the_package_imports_nothing_of_oslo() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_a_stock_configuration_file_takes_effect_with_the_other_scheme(unique: Any, tmp_path: Any) -> None:
-    """TLS, quorum and durable, as the broker sees them."""
+def test_a_stock_configuration_file_takes_effect_with_the_other_scheme(unique: Any, uri: str, tmp_path: Any) -> None:
+    """TLS, quorum and durable. The broker compares each declaration with what is there, and refuses any other."""
     authority, topic = trustme.CA(), unique("topic")
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    with ControlledNode() as node:
-        front = TlsFront(node.uri, authority)
-        file = tmp_path / "service.conf"
-        file.write_text(
-            f"""
+    front = TlsFront(uri, authority)
+    stock_file = f"""
 [DEFAULT]
 transport_url = rabbit://guest:guest@localhost:{front.port}/
 control_exchange = {topic}-exchange
@@ -44,29 +40,23 @@ amqp_durable_queues = true
 rabbit_quorum_queue = true
 rabbit_quorum_delivery_limit = 7
 rabbit_transient_queues_ttl = 600
-heartbeat_timeout_threshold = 33
 kombu_reconnect_delay = 0.5
 conn_pool_ttl = 60
-""".replace("rabbit://", "murano://")
-        )
-        conf = cfg.ConfigOpts()
-        conf([], project="test", default_config_files=[str(file)])
-        made = stock.transport(None, conf=conf)
-        with stock.Server(made, topic, "one"):
-            queues = {
-                line.split("\t")[0]: line for line in node.ctl("list_queues", "name", "durable", "type", "arguments")
-            }
-            exchanges = {line.split("\t")[0]: line for line in node.ctl("list_exchanges", "name", "type", "durable")}
-            timeouts = node.ctl("list_connections", "timeout")
-        front.close()
-    for name in (topic, f"{topic}.one"):
-        assert queues[name].split("\t")[1:3] == ["true", "quorum"]
-        assert '"x-delivery-limit",7' in queues[name]
-    (fanout,) = (line for name, line in queues.items() if name.startswith(f"{topic}_fanout_"))
-    assert fanout.split("\t")[1:3] == ["false", "classic"]
-    assert '"x-expires",600000' in fanout
-    assert exchanges[f"{topic}-exchange"].split("\t")[1:] == ["topic", "true"]
-    assert "33" in timeouts
+"""
+    file = tmp_path / "service.conf"
+    file.write_text(stock_file.replace("rabbit://", "murano://"))
+    conf = cfg.ConfigOpts()
+    conf([], project="test", default_config_files=[str(file)])
+    with stock.Server(stock.transport(None, conf=conf), topic, "one") as server, mm.connect(uri) as direct:
+        for name in (topic, f"{topic}.one"):
+            direct.declare_queue(name, type="quorum", delivery_limit=7)
+        direct.declare_exchange(f"{topic}-exchange", "topic")
+        fanout = server._server.listener._sources[2].queue
+        direct.declare_queue(fanout, durable=False, expires=600)
+        for other in ({"type": "quorum"}, {"type": "quorum", "delivery_limit": 8}, {"durable": False}):
+            with pytest.raises(mm.PreconditionFailedError):
+                direct.declare_queue(topic, **other)
+    front.close()
 
 
 def test_an_option_in_the_url_wins_and_an_unknown_one_is_refused(url: Any, transport: Any) -> None:

@@ -118,7 +118,7 @@ def test_a_broker_that_is_killed_in_the_middle_of_calls(
 ) -> None:
     """From 16 threads: every call is answered, and none twice as its caller sees it."""
     caplog.set_level(logging.CRITICAL)
-    calls = 10_000 if WHOLE else 1_500
+    calls = 10_000 if WHOLE else 600
     topic = unique("topic")
     options = {"exchange": unique("exchange"), "amqp_durable_queues": True, "rabbit_transient_quorum_queue": True}
     with (

@@ -19,7 +19,7 @@ from .late import LateReplies
 from .listener import Listener, Source
 from .options import Settings, connect_options, proxies, register
 from .patience import Patience
-from .replies import Replies
+from .replies import Call, Replies
 from .topology import Destination, Topology
 
 LOG = logging.getLogger(__name__)
@@ -133,13 +133,13 @@ class MuranoDriver(base.BaseDriver):  # type: ignore[misc]
         what = f"{message.get('method')} of {target.topic}" + (f".{target.server}" if target.server else "")
         patience = Patience(what, timeout, retry, settings.retry_intervals)
         if not wait_for_reply:
-            self._send(state, target, self._pack(message, ctxt), patience, timeout, transport_options, cast=True)
+            self._send(state, target, self._pack(message, ctxt), patience, timeout, transport_options)
             return None
         replies = self._replies(state, patience)
         msg_id = uuid.uuid4().hex
         message.update({"_msg_id": msg_id, "_reply_q": replies.queue, "_timeout": call_monitor_timeout})
         with replies.expect(msg_id) as call:
-            self._send(state, target, self._pack(message, ctxt), patience, timeout, transport_options, cast=False)
+            self._send(state, target, self._pack(message, ctxt), patience, timeout, transport_options, call)
             return call.result(patience, call_monitor_timeout, self._rebuild)
 
     def _pack(self, message: dict[str, Any], ctxt: Any) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class MuranoDriver(base.BaseDriver):  # type: ignore[misc]
         patience: Patience,
         timeout: Optional[float],
         transport_options: Any,
-        cast: bool,
+        call: Optional[Call] = None,
     ) -> None:
         message = encode(fields, state.settings.compression)
         if target.fanout:
@@ -176,7 +176,8 @@ class MuranoDriver(base.BaseDriver):  # type: ignore[misc]
             patience,
             at_least_once=bool(transport_options and transport_options.at_least_once),
             # A call waits for its server by itself, and its queue would stay behind.
-            declare_missing=cast and state.settings.declare_missing,
+            declare_missing=call is None and state.settings.declare_missing,
+            call=call,
         )
 
     def send_notification(

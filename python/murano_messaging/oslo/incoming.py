@@ -89,47 +89,23 @@ class RpcIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
             # The caller is to hear of it, not to wait for a result that cannot be sent.
             LOG.exception("The result of request %s cannot be encoded", self.msg_id)
             message = self._encode(None, sys.exc_info())
-        retry_until = time.monotonic() + self._listener.settings.missing_consumer_retry
-        patience = self._patience()
-        if not self._is_sent(message, patience, retry_until):
-            self._listener.driver.late_replies.add(lambda: self._is_sent(message, patience, retry_until))
-
-    def _is_sent(self, message: Message, patience: Patience, retry_until: float) -> bool:
-        """Send the reply; ``False`` if it is to be sent again."""
-        gone = self._listener.driver.gone_queues
-        if not gone.reply_q_valid(self._reply_q, self.msg_id):
-            return True
-        try:
-            publishing.to_queue(self._listener.connection, self._reply_q, message, patience)
-        except (mm.UnroutableError, mm.NackedError) as error:
-            if time.monotonic() < retry_until:
-                return False
-            gone.add(self._reply_q, self.msg_id)
-            LOG.error("The reply to %s is dropped, its queue %s is gone: %s", self.msg_id, self._reply_q, error)
-        except (mm.PreconditionFailedError, mm.RefusedError, mm.InvalidArgumentError) as error:
-            # The message itself is refused: it is over the broker's size limit, for one.
-            LOG.error("The reply to %s was refused by the broker: %s", self.msg_id, error)
-            self._refused(error)
-        except (mm.MessagingError, oslo_messaging.MessagingException) as error:
-            LOG.error("The reply to %s could not be sent: %s", self.msg_id, error)
-        return True
+        sending = Sending(self, message)
+        if not sending.begin(wait=self._listener.ack_on == "done"):
+            self._listener.driver.late_replies.add(sending.go_on)
 
     def _patience(self) -> Patience:
         # After that nobody waits for it.
         limit = self._delivery.expiration or REPLY
         return Patience(f"the reply to {self.msg_id}", max(limit - (time.monotonic() - self._came), 1.0))
 
-    def _refused(self, error: mm.MessagingError) -> None:
+    def _refusal(self, error: mm.MessagingError) -> Message:
+        """Return the reply that says that the other one was refused."""
         try:
             raise oslo_messaging.MessageDeliveryFailure(f"the reply was refused by the broker: {error}")
         except oslo_messaging.MessageDeliveryFailure:
-            message = self._encode(None, sys.exc_info())
-        try:
-            publishing.to_queue(self._listener.connection, self._reply_q, message, self._patience())
-        except (mm.MessagingError, oslo_messaging.MessagingException) as second:
-            LOG.error("Nor could the caller of %s be told: %s", self.msg_id, second)
+            return self._encode(None, sys.exc_info())
 
-    def _encode(self, reply: Any, failure: Any, ending: bool = True) -> Any:
+    def _encode(self, reply: Any, failure: Any, ending: bool = True) -> Message:
         if failure:
             failure = common.serialize_remote_exception(failure)
         fields = {
@@ -149,6 +125,72 @@ class RpcIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
             publishing.to_queue(self._listener.connection, self._reply_q, message, patience)
         except mm.MessagingError as error:
             raise oslo_messaging.MessageDeliveryFailure(f"Heartbeat send failed: {error}") from error
+
+
+class Sending:
+    """A reply on its way."""
+
+    def __init__(self, request: RpcIncoming, message: Message) -> None:
+        """Prepare to send it."""
+        self._request = request
+        self._listener = request._listener
+        self._message = message
+        self._queue = request._reply_q
+        self._patience = request._patience()
+        self._retry_until = time.monotonic() + self._listener.settings.missing_consumer_retry
+        self._confirmation: Optional[mm.Confirmation] = None
+        self._is_refusal = False
+
+    def begin(self, wait: bool) -> bool:
+        """Send it; with ``wait`` until the broker has answered. Returns whether nothing is left to do."""
+        self._send()
+        if wait and self._confirmation is not None:
+            self._confirmation.exception()
+        return self._look()
+
+    def go_on(self) -> bool:
+        """Look what became of it, and send it again if it has to be; returns whether nothing is left to do."""
+        if self._confirmation is None:
+            self._send()
+        return self._look()
+
+    def _look(self) -> bool:
+        confirmation = self._confirmation
+        if confirmation is None:
+            return True
+        if not confirmation.done():
+            return False
+        error = confirmation.exception()
+        self._confirmation = None
+        return error is None or self._has_failed(error)
+
+    def _send(self) -> None:
+        if not self._listener.driver.gone_queues.reply_q_valid(self._queue, self._request.msg_id):
+            return
+        try:
+            self._confirmation = publishing.towards_queue(
+                self._listener.connection, self._queue, self._message, self._patience
+            )
+        except (mm.MessagingError, oslo_messaging.MessagingException) as error:
+            LOG.error("The reply to %s could not be sent: %s", self._request.msg_id, error)
+
+    def _has_failed(self, error: mm.MessagingError) -> bool:
+        msg_id = self._request.msg_id
+        if isinstance(error, (mm.UnroutableError, mm.NackedError)):
+            if time.monotonic() < self._retry_until:
+                return False
+            self._listener.driver.gone_queues.add(self._queue, msg_id)
+            LOG.error("The reply to %s is dropped, its queue %s is gone: %s", msg_id, self._queue, error)
+        elif isinstance(error, (mm.PreconditionFailedError, mm.RefusedError, mm.InvalidArgumentError)):
+            # The message itself is refused: it is over the broker's size limit, for one.
+            LOG.error("The reply to %s was refused by the broker: %s", msg_id, error)
+            if not self._is_refusal:
+                self._is_refusal = True
+                self._message = self._request._refusal(error)
+                return False
+        else:
+            LOG.error("The reply to %s could not be sent: %s", msg_id, error)
+        return True
 
 
 class NotificationIncoming(base.IncomingMessage):  # type: ignore[misc]

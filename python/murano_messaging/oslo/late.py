@@ -1,4 +1,7 @@
-"""Replies whose queue is missing: they are tried again by a thread of their own, and keep no worker of the server."""
+"""Replies whose outcome is open: they keep no worker of the server.
+
+One thread looks every now and then what the broker said of them, and sends those again whose queue is missing.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from typing import Callable
 
 LOG = logging.getLogger(__name__)
 
-#: The pause before they are sent again, in seconds.
+#: How often they are looked at, in seconds; the pause before a reply is sent again.
 PAUSE = 0.25
 
 
 class LateReplies:
-    """The replies of a driver that wait for their queue."""
+    """The replies of a driver that are not confirmed yet."""
 
     def __init__(self) -> None:
         """Have none."""
@@ -42,10 +45,10 @@ class LateReplies:
         while True:
             time.sleep(PAUSE)
             with self._lock:
-                sends = list(self._sends)
-            done = [send for send in sends if self._is_done(send)]
+                sends, self._sends = self._sends, []
+            left = [send for send in sends if not self._is_done(send)]
             with self._lock:
-                self._sends = [send for send in self._sends if send not in done]
+                self._sends = left + self._sends
                 if not self._sends:
                     self._running = False
                     self._none.set()

@@ -12,7 +12,11 @@ from .connection import Connection
 from .declaring import declare, declare_exchange
 from .errors import QueueGoneError, failure
 from .patience import ATTEMPT, CONFIRM, Patience
+from .replies import Call
 from .topology import Destination, Exchange
+
+#: How long a call waits for its reply before it looks at the confirm of its request, in seconds.
+CALL = 0.1
 
 #: The pauses before a message is published again that no queue took, in seconds: the first, and the longest.
 FIRST_PAUSE = 0.05
@@ -28,12 +32,14 @@ def to_destination(
     at_least_once: bool = False,
     declare_missing: bool = False,
     declare_before: bool = False,
+    call: Optional[Call] = None,
 ) -> None:
     """Publish to a destination until a queue has the message.
 
     A message that no queue takes raises with ``at_least_once``. With ``declare_missing`` its queue is declared as its
     server does. Otherwise it is published again until a server has come, while the patience lasts.
     ``declare_before``: the queue is declared before too, once for each connection, because another may take the message.
+    ``call``: its reply says as well as a confirm that the message has arrived.
     """
     exchange, key = destination.exchange.name, destination.routing_key
     pause = FIRST_PAUSE
@@ -49,7 +55,7 @@ def to_destination(
             _again(patience, error, f"exchange '{exchange}' could not be declared")
             continue
         try:
-            _publish(client, message, exchange, key, patience, mandatory=True)
+            _publish(client, message, exchange, key, patience, mandatory=True, call=call)
         except mm.UnroutableError as error:
             if at_least_once:
                 raise QueueGoneError(error, exchange, key, message.body) from error
@@ -127,10 +133,24 @@ def to_queue(connection: Connection, queue: str, message: Message, patience: Pat
     _publish(client, message, "", queue, patience, mandatory=True)
 
 
+def towards_queue(connection: Connection, queue: str, message: Message, patience: Patience) -> mm.Confirmation:
+    """Publish to a queue by its name; the confirmation is to be looked at later."""
+    client = connection.client(patience)
+    return client.publish_nowait(
+        message.body, routing_key=queue, mandatory=True, timeout=patience.left(), **message.properties
+    )
+
+
 def _publish(
-    client: mm.Client, message: Message, exchange: str, routing_key: str, patience: Patience, mandatory: bool
+    client: mm.Client,
+    message: Message,
+    exchange: str,
+    routing_key: str,
+    patience: Patience,
+    mandatory: bool,
+    call: Optional[Call] = None,
 ) -> None:
-    if not patience.counts_attempts:
+    if call is None and not patience.counts_attempts:
         client.publish(
             message.body,
             exchange=exchange,
@@ -148,22 +168,30 @@ def _publish(
         timeout=min(patience.left(), CONFIRM + patience.left_away()),
         **message.properties,
     )
-    error = _attempts(client, confirmation, patience)
+    error = _attempts(client, confirmation, patience, call)
     if error is not None:
         raise error
 
 
-def _attempts(client: mm.Client, confirmation: mm.Confirmation, patience: Patience) -> Optional[mm.MessagingError]:
+def _attempts(
+    client: mm.Client, confirmation: mm.Confirmation, patience: Patience, call: Optional[Call]
+) -> Optional[mm.MessagingError]:
     """Wait for a confirm until the broker has been away for too long; one that is there has its time."""
+    # One wait for most calls, instead of one for the confirm and one for the reply.
+    if call is not None and call.is_answered(CALL):
+        return None
     while True:
         try:
-            confirmation.result(timeout=max(min(patience.left_away(), ATTEMPT), 0.05))
+            confirmation.result(timeout=max(min(patience.left_away(), ATTEMPT if call is None else CALL), 0.05))
         except mm.OperationTimeoutError as error:
             if confirmation.done():
                 return error
             if patience.left_away() <= 0 and not (client.connected and client.stats().publish_connected):
                 confirmation.cancel()
                 return error
+            # A queue that writes to disk may confirm after the reply.
+            if call is not None and call.is_answered(0.0):
+                return None
         except mm.MessagingError as error:
             return error
         else:

@@ -113,6 +113,7 @@ class Call:
         self._calls = calls
         self._msg_id = msg_id
         self._replies: Any = queue.SimpleQueue()
+        self._first: Optional[dict[str, Any]] = None
         calls[msg_id] = self._replies
 
     def __enter__(self) -> Call:
@@ -122,6 +123,20 @@ class Call:
     def __exit__(self, *_: object) -> None:
         """Wait no more."""
         self._calls.pop(self._msg_id, None)
+
+    def is_answered(self, seconds: float) -> bool:
+        """Whether a reply has come, or comes within so long."""
+        if self._first is None:
+            try:
+                self._first = self._replies.get(timeout=seconds)
+            except queue.Empty:
+                return False
+        return True
+
+    def _next(self, seconds: float) -> dict[str, Any]:
+        first, self._first = self._first, None
+        fields: dict[str, Any] = self._replies.get(timeout=seconds) if first is None else first
+        return fields
 
     def result(self, patience: Patience, monitor: Optional[int], rebuild: Callable[[Any], Exception]) -> Any:
         """Return the result, or raise what the server has raised, or ``MessagingTimeout``.
@@ -134,7 +149,7 @@ class Call:
             left = patience.left()
             waiting = left if not monitor else min(left, monitor)
             try:
-                fields = self._replies.get(timeout=waiting)
+                fields = self._next(waiting)
             except queue.Empty:
                 if waiting == left:
                     raise patience.ended() from None
