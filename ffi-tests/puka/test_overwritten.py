@@ -72,6 +72,12 @@ def imported(python):
     return python("-c", "import murano_messaging")
 
 
+def checked(python):
+    """What ``check`` says; its exit status is that of what is to be done."""
+    code = "import sys; from murano_messaging.compat.__main__ import check; print('status', check())"
+    return python("-W", "ignore", "-c", code)
+
+
 # Without it an old pip has distutils install, which leaves newer files alone.
 PUKA = ["-m", "pip", "install", "--quiet", "--use-pep517", "--no-deps", "puka==0.0.8"]
 
@@ -80,6 +86,9 @@ def test_alone_it_says_nothing(environment, wheel):
     environment("-m", "pip", "install", "--quiet", wheel)
     assert imported(environment) == ""
     assert "InsecureTLSWarning" in environment("-c", "import puka; print(puka.__all__)")
+    said = environment("-m", "murano_messaging.compat", "check")
+    assert "puka           ours (murano-messaging 0.0.1)" in said
+    assert "muranocommon   ours (murano-messaging 0.0.1)" in said
 
 
 def test_puka_after_ours(environment, wheel):
@@ -88,6 +97,9 @@ def test_puka_after_ours(environment, wheel):
     said = imported(environment)
     assert "has overwritten its package 'puka'" in said
     assert "pip uninstall puka" in said and "--force-reinstall" in said
+    said = checked(environment)
+    assert "puka           the original (murano-messaging 0.0.1, puka 0.0.8): publishes are confirmed" in said
+    assert "to do: puka is not ours: pip uninstall puka" in said and "status 1" in said
     # Ours is still there under its own name.
     environment("-W", "ignore", "-c", "import murano_messaging.compat.puka as puka; puka.InsecureTLSWarning")
     environment("-m", "pip", "uninstall", "--quiet", "--yes", "puka")
@@ -100,6 +112,9 @@ def test_ours_after_puka(environment, wheel):
     environment(*PUKA)
     environment("-m", "pip", "install", "--quiet", wheel)
     assert "is installed too" in imported(environment)
+    said = checked(environment)
+    assert "puka           ours, but its files belong to murano-messaging 0.0.1, puka 0.0.8" in said
+    assert "to do: two distributions have files of puka" in said and "status 1" in said
     assert "True" in environment("-W", "ignore", "-c", "import puka; print(hasattr(puka, 'InsecureTLSWarning'))")
     environment("-m", "pip", "uninstall", "--quiet", "--yes", "puka")
     assert "are gone" in imported(environment)
@@ -115,8 +130,10 @@ def test_murano_common_after_ours(environment, wheel, murano_common):
     assert "pip uninstall murano-common" in said and "--force-reinstall" in said
     environment("-m", "pip", "uninstall", "--quiet", "--yes", "murano-common")
     assert "are gone" in imported(environment)
+    assert "muranocommon   is not there" in checked(environment)
     environment("-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
     assert imported(environment) == ""
+    assert "status 0" in checked(environment)
 
 
 def test_ours_after_murano_common(environment, wheel, murano_common):
