@@ -16,11 +16,18 @@ from murano_messaging import aio
 
 # What is not awaited in asyncio either.
 PLAIN: dict[type, set[str]] = {
-    mm.Client: {"stats", "server", "forget", "events", "on_event"},
+    mm.Client: {
+        *("stats", "server", "forget", "events", "on_event"),
+        *("rpc", "rpc_server", "notifier", "notification_listener"),
+    },
     mm.Confirmation: {"cancel", "done"},
     mm.Delivery: {"json", "text"},
     mm.Consumer: set(),
     mm.Events: set(),
+    mm.RpcClient: {"prepare", "can_send_version"},
+    mm.RpcServer: set(),
+    mm.Notifier: set(),
+    mm.NotificationListener: set(),
 }
 
 
@@ -43,6 +50,13 @@ class Blocking:
         self.target.result()
         return
         yield
+
+    async def __aenter__(self) -> Blocking:
+        self.target.__enter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        self.target.__exit__(*error)
 
     def __aiter__(self) -> Blocking:
         return self

@@ -136,3 +136,14 @@ def test_the_program_of_the_readme_runs(uri, unique, capsys):
     assert capsys.readouterr().out == "{'id': 1}\n"
     with mm.connect(uri) as client:
         client.delete_queue(queue)
+
+
+def test_the_programs_of_the_document_about_rpc_run(uri, capsys):
+    text = (pathlib.Path(__file__).parent.parent / "docs" / "oslo.md").read_text(encoding="utf-8")
+    programs = [
+        program for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "import murano_messaging" in program
+    ]
+    assert programs
+    for program in programs:
+        exec(program.replace("amqp://guest:guest@localhost", uri), {})
+    assert capsys.readouterr().out == "3\nTypeError\nsum.made {'sum': 3}\n"

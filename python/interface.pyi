@@ -16,7 +16,9 @@ from typing import Any, Generic, Literal, TypeVar, Union, final
 
 from typing_extensions import Buffer, Self, TypeAlias, deprecated
 
+from ._notifications import AioNotificationListener, AioNotifier, NotificationListener, Notifier
 from ._processing import Processing
+from ._rpc import AioRpcClient, AioRpcServer, RpcClient, RpcServer
 from ._types import QueueDepth, QueueInfo, Recovery, ServerInfo, Stats
 from .errors import MessagingError
 from .events import Event
@@ -262,6 +264,116 @@ class Client:
     ) -> None: ...
     @plain
     @sync
+    def rpc(
+        self,
+        topic: str,
+        *,
+        server: str | None = None,
+        namespace: str | None = None,
+        version: str | None = None,
+        version_cap: str | None = None,
+        timeout: _Duration | None = None,
+        monitor: _Duration | None = None,
+        context: Mapping[str, Any] | None = None,
+        exchange: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> RpcClient: ...
+    @plain
+    @aio
+    def rpc(
+        self,
+        topic: str,
+        *,
+        server: str | None = None,
+        namespace: str | None = None,
+        version: str | None = None,
+        version_cap: str | None = None,
+        timeout: _Duration | None = None,
+        monitor: _Duration | None = None,
+        context: Mapping[str, Any] | None = None,
+        exchange: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> AioRpcClient: ...
+    @plain
+    @sync
+    def rpc_server(
+        self,
+        topic: str,
+        server: str,
+        endpoints: Iterable[object],
+        *,
+        exchange: str | None = None,
+        concurrency: int = 16,
+        ack_on: Literal["dispatch", "done"] = "dispatch",
+        options: Mapping[str, Any] | None = None,
+    ) -> RpcServer: ...
+    @plain
+    @aio
+    def rpc_server(
+        self,
+        topic: str,
+        server: str,
+        endpoints: Iterable[object],
+        *,
+        exchange: str | None = None,
+        concurrency: int = 16,
+        ack_on: Literal["dispatch", "done"] = "dispatch",
+        options: Mapping[str, Any] | None = None,
+    ) -> AioRpcServer: ...
+    @plain
+    @sync
+    def notifier(
+        self,
+        publisher_id: str,
+        *,
+        topics: str | Iterable[str] = "notifications",
+        exchange: str | None = None,
+        envelope: bool = True,
+        timeout: _Duration | None = None,
+        context: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Notifier: ...
+    @plain
+    @aio
+    def notifier(
+        self,
+        publisher_id: str,
+        *,
+        topics: str | Iterable[str] = "notifications",
+        exchange: str | None = None,
+        envelope: bool = True,
+        timeout: _Duration | None = None,
+        context: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> AioNotifier: ...
+    @plain
+    @sync
+    def notification_listener(
+        self,
+        topics: str | Iterable[str] = "notifications",
+        *,
+        priorities: str | Iterable[str] | None = None,
+        exchange: str | None = None,
+        pool: str | None = None,
+        prefetch: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> NotificationListener: ...
+    @plain
+    @aio
+    def notification_listener(
+        self,
+        topics: str | Iterable[str] = "notifications",
+        *,
+        priorities: str | Iterable[str] | None = None,
+        exchange: str | None = None,
+        pool: str | None = None,
+        prefetch: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> AioNotificationListener: ...
+    @plain
+    def _rpc_transport(self, options: Mapping[str, Any] | None = None) -> RpcTransport: ...
+    @plain
+    @sync
     def on_event(self, callback: Callable[[Event], object]) -> None: ...
     @plain
     @aio
@@ -439,6 +551,27 @@ class Events:
     def __aiter__(self) -> Self: ...
     @aio
     def __anext__(self) -> Event: ...
+
+@final
+class Notification:
+    @property
+    def event_type(self) -> str: ...
+    @property
+    def publisher_id(self) -> str: ...
+    @property
+    def priority(self) -> str | None: ...
+    @property
+    def message_id(self) -> str: ...
+    @property
+    def timestamp(self) -> str: ...
+    @property
+    def context(self) -> dict[str, Any]: ...
+    @property
+    def payload(self) -> Any: ...
+    @property
+    def redelivered(self) -> bool: ...
+    def ack(self) -> None: ...
+    def requeue(self) -> None: ...
 
 def connect(uri: str | None = None, **options: Connect) -> Client: ...
 def aio_connect(uri: str | None = None, **options: Connect) -> AioConnecting: ...
@@ -618,6 +751,62 @@ class PukaClient(PukaTopology):
     def basic_cancel(self, consume_promise: int, *, callback: _PukaCallback | None = None) -> int: ...
     def basic_ack(self, msg_result: Mapping[str, Any]) -> None: ...
     def basic_reject(self, msg_result: Mapping[str, Any], requeue: object = True) -> None: ...
+
+# These wait, or return something to await, as their client does.
+
+@final
+class RpcTransport:
+    def caller(self, **options: Any) -> RpcCaller: ...
+    def serve(
+        self,
+        endpoints: list[tuple[list[str | None], str, list[str]]],
+        concurrency: int,
+        ack_on: str,
+        **options: Any,
+    ) -> Any: ...
+    def notifier(self, publisher_id: str, **options: Any) -> NotificationSender: ...
+    def listen(self, topics: str | Iterable[str], **options: Any) -> Any: ...
+
+@final
+class RpcCaller:
+    def call(self, method: str, args: dict[str, Any], context: dict[str, Any] | None) -> Any: ...
+    def cast(self, method: str, args: dict[str, Any], context: dict[str, Any] | None, fanout: bool = False) -> Any: ...
+    def can_send_version(self, version: str) -> bool: ...
+
+@final
+class RpcService:
+    def next(self) -> Any: ...
+    def stop(self, timeout: _Duration) -> Any: ...
+
+@final
+class RpcJob:
+    @property
+    def endpoint(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def context(self) -> dict[str, Any]: ...
+    @property
+    def args(self) -> Any: ...
+    def done(self, result: Any) -> None: ...
+    def failed(
+        self,
+        class_name: str,
+        module: str,
+        message: str,
+        traceback: list[str],
+        args: list[Any],
+        kwargs: dict[str, Any],
+    ) -> None: ...
+
+@final
+class NotificationSender:
+    def notify(self, priority_name: str, event_type: str, payload: Any, context: Mapping[str, Any] | None) -> Any: ...
+
+@final
+class NotificationSource:
+    def next(self, timeout: _Duration | None) -> Any: ...
+    def stop(self) -> Any: ...
 
 @final
 class Reply:

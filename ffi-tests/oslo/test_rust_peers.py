@@ -151,6 +151,28 @@ def test_what_rust_declares_does_not_keep_a_stock_server_from_starting(rust: Any
             assert peer.order("call", "add", {"a": 1, "b": 2}) == {"result": 3}
 
 
+def test_a_fanout_cast_over_a_stream(rust: Any, rabbit_url: str, topic: str) -> None:
+    """Of which rust and stock servers share one queue."""
+    options = {
+        "rabbit_stream_fanout": True,
+        "rabbit_qos_prefetch_count": 10,
+        "rabbit_transient_quorum_queue": True,
+        "control_exchange": topic,
+    }
+    given = [f"{name}={value}" for name, value in options.items()]
+    del options["control_exchange"]
+    one = rust("serve", rabbit_url, topic, "one", *given)
+    made = stock.transport(rabbit_url, exchange=topic, **options)
+    with stock.Server(made, topic, "two") as two:
+        peer = rust("client", rabbit_url, topic, *given)
+        assert peer.order("fanout", "tell", {"n": 1}) == {"result": None}
+        until(lambda: two.endpoint.told == [{"n": 1}])
+        assert one.next()["args"] == {"n": 1}
+        stock.client(made, topic).prepare(fanout=True).cast({}, "tell", n=2)
+        until(lambda: two.endpoint.told == [{"n": 1}, {"n": 2}])
+        assert one.next()["args"] == {"n": 2}
+
+
 # ---- notifications ----------------------------------------------------------------------------------------------
 
 

@@ -38,7 +38,20 @@ except ImportError as _error:
         "programs there that have `WSGIApplicationGroup %{GLOBAL}`)"
     ) from _error
 from . import _features, _overwritten, errors, events  # noqa: F401 (it gives classes their methods)
-from ._native import Broker, Client, Confirmation, Consumer, Delivery, Events, __version__, connect, wait_all
+from ._native import (
+    Broker,
+    Client,
+    Confirmation,
+    Consumer,
+    Delivery,
+    Events,
+    Notification,
+    __version__,
+    connect,
+    wait_all,
+)
+from ._notifications import NotificationListener, Notifier
+from ._rpc import Endpoint, RpcClient, RpcServer
 from ._types import QueueDepth, QueueInfo, Recovery, Returned, ServerInfo, Stats
 from .errors import (
     AccessRefusedError,
@@ -62,6 +75,7 @@ from .errors import (
     ProtocolError,
     PublishCancelledError,
     RefusedError,
+    RemoteError,
     ResourceLockedError,
     TlsError,
     UnroutableError,
@@ -83,6 +97,7 @@ __all__ = [
     "Consumer",
     "ConsumerCancelledError",
     "Delivery",
+    "Endpoint",
     "Events",
     "ForkedError",
     "InvalidArgumentError",
@@ -91,6 +106,9 @@ __all__ = [
     "MessagingError",
     "NackedError",
     "NotFoundError",
+    "Notification",
+    "NotificationListener",
+    "Notifier",
     "OperationTimeoutError",
     "PreconditionFailedError",
     "ProtocolError",
@@ -99,8 +117,11 @@ __all__ = [
     "QueueInfo",
     "Recovery",
     "RefusedError",
+    "RemoteError",
     "ResourceLockedError",
     "Returned",
+    "RpcClient",
+    "RpcServer",
     "ServerInfo",
     "Stats",
     "TlsError",

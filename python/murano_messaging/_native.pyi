@@ -11,7 +11,9 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, Union, final
 from typing_extensions import Buffer, Self, TypeAlias, deprecated
+from ._notifications import AioNotificationListener, AioNotifier, NotificationListener, Notifier
 from ._processing import Processing
+from ._rpc import AioRpcClient, AioRpcServer, RpcClient, RpcServer
 from ._types import QueueDepth, QueueInfo, Recovery, ServerInfo, Stats
 from .errors import MessagingError
 from .events import Event
@@ -483,6 +485,115 @@ class Client:
         >>> client.run(queue, lambda delivery: done.set(), concurrency=4, stop=done)
         """
 
+    def rpc(
+        self,
+        topic: str,
+        *,
+        server: str | None = None,
+        namespace: str | None = None,
+        version: str | None = None,
+        version_cap: str | None = None,
+        timeout: _Duration | None = None,
+        monitor: _Duration | None = None,
+        context: Mapping[str, Any] | None = None,
+        exchange: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> RpcClient:
+        """Prepare calls to the servers of a topic, in the wire format of oslo.messaging. Sends nothing yet.
+
+        * ``server``: one server of the topic. ``namespace``, ``version``: the interface; servers of the same major version
+          and of its minor or a later one answer. ``version_cap``: no version above it is sent.
+        * ``timeout``: how long a call waits for its result and a cast for the broker, 60 seconds by default.
+        * ``monitor``: whole seconds, at least 2: the server says every half of it that it is at work, and a call fails
+          when that stays away; its ``timeout`` may be long then.
+        * ``context``: a dict that goes with every request.
+        * ``exchange``: instead of the ``control_exchange``.
+        * ``options``: how queues are declared, with the names of the section ``[oslo_messaging_rabbit]`` (and
+          ``control_exchange`` and ``rpc_response_timeout``), for example ``{"rabbit_quorum_queue": True}``. They must be
+          those of the peers. The ones of connections have no effect: the connection is the client's.
+
+        Arguments, results and contexts are what JSON has, whole numbers up to 64 bits.
+
+        >>> client.rpc("tasks", version="1.2", timeout=10)
+        <RpcClient of 'tasks'>
+        """
+
+    def rpc_server(
+        self,
+        topic: str,
+        server: str,
+        endpoints: Iterable[object],
+        *,
+        exchange: str | None = None,
+        concurrency: int = 16,
+        ack_on: Literal["dispatch", "done"] = "dispatch",
+        options: Mapping[str, Any] | None = None,
+    ) -> RpcServer:
+        """Prepare a server of a topic, in the wire format of oslo.messaging. It does nothing before it is started.
+
+        Callers reach all servers of a topic together, who share the requests out, or each by its name ``server``.
+
+        * ``endpoints``: objects whose public methods are served, dicts of functions, or ``Endpoint``; of several that take a
+          request, the first that has the method is called, with the context (a dict) and the named arguments. Names that
+          begin with an underscore are never called. What a method raises is raised at the caller as ``RemoteError`` (by
+          oslo.messaging: as the exception itself, if it knows and allows it).
+        * ``concurrency``: how many requests are worked on at a time, and how many more wait in this server; the rest is
+          left to other servers.
+        * ``ack_on``: ``"dispatch"`` acks a request just before its method is called: one that is being called when the
+          process dies is not called again. ``"done"`` acks it when the reply was sent: nothing is lost, and a method may
+          be called twice.
+        * ``exchange``, ``options``: as for ``rpc``.
+
+        >>> with client.rpc_server(queue, "host-1", [{"double": lambda context, x: 2 * x}]):
+        ...     client.rpc(queue).call("double", x=[21])
+        [21, 21]
+        """
+
+    def notifier(
+        self,
+        publisher_id: str,
+        *,
+        topics: str | Iterable[str] = "notifications",
+        exchange: str | None = None,
+        envelope: bool = True,
+        timeout: _Duration | None = None,
+        context: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Notifier:
+        """Prepare notifications under a publisher's name, in the wire format of oslo.messaging. Sends nothing yet.
+
+        * ``topics``: each gets a copy. ``context``: a dict that goes with every notification.
+        * ``envelope``: as oslo.messaging's driver ``messagingv2`` sends, or bare, as its driver ``messaging`` does.
+        * ``timeout``: how long a notification waits for the broker, 30 seconds by default.
+        * ``exchange``, ``options``: as for ``rpc``.
+
+        >>> client.notifier("compute.host-1").info("instance.create.end", {"id": 7})
+        """
+
+    def notification_listener(
+        self,
+        topics: str | Iterable[str] = "notifications",
+        *,
+        priorities: str | Iterable[str] | None = None,
+        exchange: str | None = None,
+        pool: str | None = None,
+        prefetch: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> NotificationListener:
+        """Prepare a listener to the notifications of topics. It does nothing before it is started.
+
+        * ``priorities``: only these; all by default.
+        * ``pool``: the name of a group of listeners that gets a copy of every notification and shares it out among its
+          members. Its queue collects notifications while no member listens.
+        * ``prefetch``: how many notifications of each queue are unsettled at a time, 100 by default.
+        * ``exchange``, ``options``: as for ``rpc``.
+
+        >>> with client.notification_listener(queue, priorities=["error", "critical"]) as notifications:
+        ...     notifications.get(timeout=0.1) is None
+        True
+        """
+
+    def _rpc_transport(self, options: Mapping[str, Any] | None = None) -> RpcTransport: ...
     def on_event(self, callback: Callable[[Event], object]) -> None:
         """Has `callback` called with each event from now on, in a thread of its own, until the client is closed. The client
         keeps the callback alive, and not the other way round. One that is running when the interpreter ends has 3 s to come
@@ -915,6 +1026,73 @@ class AioClient:
         Raises what ends the consumer, ``ConsumerCancelledError`` for instance, and what ``consume`` raises.
         """
 
+    def rpc(
+        self,
+        topic: str,
+        *,
+        server: str | None = None,
+        namespace: str | None = None,
+        version: str | None = None,
+        version_cap: str | None = None,
+        timeout: _Duration | None = None,
+        monitor: _Duration | None = None,
+        context: Mapping[str, Any] | None = None,
+        exchange: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> AioRpcClient:
+        """Prepare calls to the servers of a topic, in the wire format of oslo.messaging. Sends nothing yet.
+
+        The options are those of the blocking client's ``rpc``.
+        """
+
+    def rpc_server(
+        self,
+        topic: str,
+        server: str,
+        endpoints: Iterable[object],
+        *,
+        exchange: str | None = None,
+        concurrency: int = 16,
+        ack_on: Literal["dispatch", "done"] = "dispatch",
+        options: Mapping[str, Any] | None = None,
+    ) -> AioRpcServer:
+        """Prepare a server of a topic, in the wire format of oslo.messaging. It does nothing before it is started.
+
+        The options are those of the blocking client's ``rpc_server``. Methods may be coroutine functions.
+        """
+
+    def notifier(
+        self,
+        publisher_id: str,
+        *,
+        topics: str | Iterable[str] = "notifications",
+        exchange: str | None = None,
+        envelope: bool = True,
+        timeout: _Duration | None = None,
+        context: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> AioNotifier:
+        """Prepare notifications under a publisher's name, in the wire format of oslo.messaging. Sends nothing yet.
+
+        The options are those of the blocking client's ``notifier``.
+        """
+
+    def notification_listener(
+        self,
+        topics: str | Iterable[str] = "notifications",
+        *,
+        priorities: str | Iterable[str] | None = None,
+        exchange: str | None = None,
+        pool: str | None = None,
+        prefetch: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> AioNotificationListener:
+        """Prepare a listener to the notifications of topics. It does nothing before it is started.
+
+        The options are those of the blocking client's ``notification_listener``.
+        """
+
+    def _rpc_transport(self, options: Mapping[str, Any] | None = None) -> RpcTransport: ...
     def on_event(self, callback: Callable[[Event], object | Awaitable[object]]) -> None:
         """Has `callback` called with each event from now on, in a task of the loop that runs, until the client is closed or the loop
         ends. What a coroutine function returns is awaited before the next event. The client keeps the callback alive, and not
@@ -1452,6 +1630,48 @@ class AioEvents:
     def __aiter__(self) -> Self: ...
     def __anext__(self) -> Coroutine[object, None, Event]: ...
 
+@final
+class Notification:
+    """What happened, as somebody told. It is yours until it is acked or requeued."""
+
+    @property
+    def event_type(self) -> str:
+        """What happened, e.g. `compute.instance.create.end`."""
+
+    @property
+    def publisher_id(self) -> str:
+        """Who sent it."""
+
+    @property
+    def priority(self) -> str | None:
+        """How important it is: `audit`, `debug`, `info`, `warn`, `error`, `critical` or `sample`; `None` for another."""
+
+    @property
+    def message_id(self) -> str:
+        """Its id; the same when it is delivered again."""
+
+    @property
+    def timestamp(self) -> str:
+        """When it was sent, as its sender writes times."""
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """The context it was sent in."""
+
+    @property
+    def payload(self) -> Any:
+        """What it says."""
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether it was delivered before."""
+
+    def ack(self) -> None:
+        """It is done. Never waits."""
+
+    def requeue(self) -> None:
+        """It goes back to its queue, to be delivered again. Never waits."""
+
 def connect(
     uri: str | None = None,
     *,
@@ -1904,6 +2124,88 @@ class PukaClient(PukaTopology):
 
     def basic_reject(self, msg_result: Mapping[str, Any], requeue: object = True) -> None:
         """Refuses the message: back to its queue, or dropped."""
+
+@final
+class RpcTransport:
+    """The connections of a client, as RPC and notifications use them."""
+
+    def caller(self, **options: Any) -> RpcCaller:
+        """Prepares calls and casts to a target."""
+
+    def serve(
+        self, endpoints: list[tuple[list[str | None], str, list[str]]], concurrency: int, ack_on: str, **options: Any
+    ) -> Any:
+        """Starts a server: one tuple for each endpoint."""
+
+    def notifier(self, publisher_id: str, **options: Any) -> NotificationSender:
+        """Prepares notifications of a publisher."""
+
+    def listen(self, topics: str | Iterable[str], **options: Any) -> Any:
+        """Starts a listener."""
+
+@final
+class RpcCaller:
+    """What calls the methods of a target."""
+
+    def call(self, method: str, args: dict[str, Any], context: dict[str, Any] | None) -> Any:
+        """Calls a method and waits for its result."""
+
+    def cast(self, method: str, args: dict[str, Any], context: dict[str, Any] | None, fanout: bool = False) -> Any:
+        """Sends a request that nobody answers, to one server or with `fanout` to all of them."""
+
+    def can_send_version(self, version: str) -> bool:
+        """Whether a version is within the cap."""
+
+@final
+class RpcService:
+    """A server whose methods are in Python."""
+
+    def next(self) -> Any:
+        """The next request; `None` when the server has ended."""
+
+    def stop(self, timeout: _Duration) -> Any:
+        """Takes no more requests, waits until those that were begun are answered, for `timeout` at most, and ends."""
+
+@final
+class RpcJob:
+    """A request to answer."""
+
+    @property
+    def endpoint(self) -> int: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def context(self) -> dict[str, Any]:
+        """The context that the caller gave."""
+
+    @property
+    def args(self) -> Any:
+        """The arguments."""
+
+    def done(self, result: Any) -> None:
+        """The method returned this."""
+
+    def failed(
+        self, class_name: str, module: str, message: str, traceback: list[str], args: list[Any], kwargs: dict[str, Any]
+    ) -> None:
+        """The method raised this."""
+
+@final
+class NotificationSender:
+    """What sends notifications."""
+
+    def notify(self, priority_name: str, event_type: str, payload: Any, context: Mapping[str, Any] | None) -> Any:
+        """Sends a notification and returns when the broker has it."""
+
+@final
+class NotificationSource:
+    """What hears notifications."""
+
+    def next(self, timeout: _Duration | None) -> Any:
+        """The next notification; `None` when none came within `timeout`. At the end `ClosedError`, each time."""
+
+    def stop(self) -> Any:
+        """Ends it. Notifications that were not handed out go back to their queues."""
 
 @final
 class Reply:

@@ -27,6 +27,10 @@ from ._native import AioEvents as Events
 from ._native import Operation
 from ._native import aio_connect as connect
 from ._native import aio_wait_all as wait_all
+from ._notifications import AioNotificationListener as NotificationListener
+from ._notifications import AioNotifier as Notifier
+from ._rpc import AioRpcClient as RpcClient
+from ._rpc import AioRpcServer as RpcServer
 
 __all__ = [
     "Client",
@@ -35,7 +39,11 @@ __all__ = [
     "Consumer",
     "Delivery",
     "Events",
+    "NotificationListener",
+    "Notifier",
     "Operation",
+    "RpcClient",
+    "RpcServer",
     "connect",
     "wait_all",
 ]

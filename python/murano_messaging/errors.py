@@ -6,7 +6,7 @@ so that ``except ConnectionError`` and ``except TimeoutError`` work. No error co
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._types import Returned
@@ -33,6 +33,7 @@ __all__ = [
     "ProtocolError",
     "PublishCancelledError",
     "RefusedError",
+    "RemoteError",
     "ResourceLockedError",
     "TlsError",
     "UnroutableError",
@@ -137,6 +138,35 @@ class RefusedError(MessagingError):
 
 class ConsumerCancelledError(MessagingError):
     """The broker cancelled the consumer: its queue was deleted, or its node failed."""
+
+
+class RemoteError(MessagingError):
+    """A remote method raised, or the server does not have it (``NoSuchMethod``, ``UnsupportedVersion``).
+
+    ``args`` are the arguments of the exception.
+    """
+
+    class_name: str = ""
+    """The class of the exception, e.g. ``ValueError``."""
+    module: str = ""
+    """The module that has the class, e.g. ``builtins``."""
+    message: str = ""
+    """The text of the exception."""
+    kwargs: dict[str, Any]
+    """The named arguments of the exception, where its class keeps them."""
+    traceback: list[str]
+    """The lines of its traceback at the server."""
+
+    def __init__(self, *args: Any) -> None:
+        """Take the arguments of the exception; the core sets the rest."""
+        super().__init__(*args)
+        self.kwargs = {}
+        self.traceback = []
+
+    def __str__(self) -> str:
+        """Return the class and the text, as the last line of a traceback has them."""
+        name = self.class_name if self.module == "builtins" else f"{self.module}.{self.class_name}"
+        return f"{name}: {self.message}"
 
 
 class AlreadySettledError(MessagingError, RuntimeError):

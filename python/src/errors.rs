@@ -57,7 +57,7 @@ fn tls_failure_name(failure: TlsFailure) -> &'static str {
 }
 
 /// The class of that name in `murano_messaging.errors`.
-fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
+pub fn class<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyType>> {
     static MODULE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let module = MODULE.get_or_try_init(py, || {
         py.import("murano_messaging.errors").map(|module| module.into_any().unbind())
@@ -149,6 +149,11 @@ impl<T> OrPyErr<T> for Result<T, Error> {
     fn or_py(self, py: Python<'_>) -> PyResult<T> {
         self.map_err(|error| to_py(py, &error))
     }
+}
+
+/// The end of the time that an operation had; whether it was done is not known.
+pub fn timed_out(py: Python<'_>, message: &str) -> PyErr {
+    to_py(py, &Error::new(ErrorKind::Timeout, message).with_outcome_unknown())
 }
 
 /// A body that is not the JSON that was asked for.

@@ -37,9 +37,9 @@ impl Current {
     }
 
     /// Stops consuming: what was not handed out goes back to the queue.
-    pub async fn cancel(&self) {
+    pub async fn cancel(&self, timeout: Duration) {
         let consumer = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Err(error) = consumer.cancel().await {
+        if let Err(error) = consumer.cancel_within(timeout).await {
             tracing::debug!("a consumer could not be cancelled: {error}");
         }
     }

@@ -138,7 +138,9 @@ impl BaseClient {
         let core = self.within(timeout.as_ref())?;
         let unheard =
             raise_failed.flag("raise_failed", false)?.then(|| self.unheard.get().cloned()).transpose()?;
+        let transports = self.transports.get()?.clone();
         run(py, self.api, async move {
+            transports.close().await;
             core.close().await?;
             match unheard {
                 Some(unheard) => unheard.failure().await,
@@ -168,7 +170,9 @@ impl BaseClient {
         let timeout = time::optional_duration("timeout", timeout.as_ref())?;
         let timeout = timeout.unwrap_or(std::time::Duration::from_secs(30));
         let core = self.core()?.clone();
+        let transports = self.transports.get()?.clone();
         run(py, self.api, async move {
+            transports.close().await;
             core.drain(timeout).await?;
             match unheard {
                 Some(unheard) => unheard.failure().await,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`publishing`] | publishes and their route |
 //! | [`requesting`] | requests and their replies |
+//! | [`remote`] | RPC and notifications |
 //! | [`consuming`] | consumers and single gets |
 //! | [`topology`] | queues, exchanges, bindings |
 //! | [`connection`] | state, events, counters, the end |
@@ -11,6 +12,7 @@
 mod connection;
 mod consuming;
 mod publishing;
+mod remote;
 mod requesting;
 mod topology;
 
@@ -27,6 +29,7 @@ use crate::{
     exit,
     outcome::leave,
     process::Owned,
+    rpc::Transports,
     runtime,
     service::Source,
     time,
@@ -44,6 +47,7 @@ pub struct BaseClient {
     /// What `on_event` was given.
     listeners: Mutex<Vec<Arc<Callback>>>,
     unheard: Owned<Arc<Unheard>>,
+    transports: Owned<Arc<Transports>>,
     api: Api,
 }
 
@@ -68,6 +72,7 @@ pub fn to_python(
         source,
         listeners: Mutex::default(),
         unheard: Owned::new(Unheard::new(runtime::handle(py)?)),
+        transports: Owned::new(Arc::default()),
         api,
     };
     Ok(match api {
@@ -119,7 +124,13 @@ impl BaseClient {
         py: Python<'py>,
         led_out: Option<&Bound<'py, PyType>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let work = self.core().cloned().map(|core| async move { core.close().await });
+        let work = self.core().cloned().and_then(|core| {
+            let transports = self.transports.get()?.clone();
+            Ok(async move {
+                transports.close().await;
+                core.close().await
+            })
+        });
         leave(py, self.api, led_out, work)
     }
 }

@@ -13,7 +13,7 @@ use super::super::{
     duplicates::Duplicates,
     link::{Destination, Link},
     message::Reply,
-    source::{Arrivals, Source},
+    source::{Arrivals, Current, Source},
     transport::Inner,
 };
 use crate::Client;
@@ -25,6 +25,7 @@ const DELETE: Duration = Duration::from_secs(2);
 pub(in super::super) struct Replies {
     queue: String,
     waiting: Arc<Waiting>,
+    consumer: Current,
     task: JoinHandle<()>,
 }
 
@@ -72,10 +73,11 @@ impl Replies {
         let destination = Destination { exchange: None, queue, routing_key: name.clone() };
         let source = Source { link: link.clone(), destination, prefetch: None, stream: false };
         let arrivals = source.start().await?;
+        let consumer = arrivals.current();
         let waiting = Arc::new(Waiting::default());
         // The task does not hold the transport, whose drop ends it.
         let task = tokio::spawn(hand_out(arrivals, link.clone(), waiting.clone()));
-        Ok(Self { queue: name, waiting, task })
+        Ok(Self { queue: name, waiting, consumer, task })
     }
 
     pub fn queue(&self) -> &str {
@@ -89,11 +91,13 @@ impl Replies {
         Call { msg_id: msg_id.to_owned(), waiting: self.waiting.clone(), replies }
     }
 
-    /// Deletes the queue: nobody will wait for its replies.
+    /// Deletes the queue: nobody will wait for its replies. Needs no runtime around it.
     pub async fn delete(&self, client: &Client) {
         self.task.abort();
         // It expires by itself too: a broker that is away is not waited for.
         if client.is_connected() {
+            // First, so that it does not look like a queue that was lost.
+            self.consumer.cancel(DELETE).await;
             let _ = client.with_timeout(DELETE).delete_queue(&self.queue).await;
         }
     }

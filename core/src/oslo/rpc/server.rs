@@ -27,6 +27,9 @@ use crate::{Delivery, ErrorKind};
 /// The requests that a server works on at a time, unless it is told otherwise.
 const CONCURRENCY: u16 = 64;
 
+/// How long the broker may take to stop a queue's deliveries.
+const CANCEL: Duration = Duration::from_secs(30);
+
 /// Callers whose reply queue is gone: for how long, and how many of them, replies to them are not tried.
 const GONE_FOR: Duration = Duration::from_secs(60);
 const GONE_CALLERS: usize = 200;
@@ -165,7 +168,7 @@ impl RunningServer {
     pub async fn stop(mut self) {
         for queue in &self.queues {
             queue.task.abort();
-            queue.consumer.cancel().await;
+            queue.consumer.cancel(CANCEL).await;
         }
         // Every place is free when no method is called any more.
         let _ = self.work.places.acquire_many(self.work.concurrency.into()).await;
