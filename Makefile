@@ -1,6 +1,7 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo develop test test-rust test-python test-oslo test-rabbitmq4 lint wheel bench docs simulate instructions
+.PHONY: help demo develop test test-rust test-python test-oslo test-rabbitmq4 lint wheel bench docs simulate instructions fuzz hostile \
+	loom miri tsan proof supply-chain
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -65,6 +66,32 @@ simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1); SEEDS=1 FIRST=17 
 	@scripts/setup.sh
 	@SEEDS='$(or $(SEEDS),100000)' FIRST_SEED='$(or $(FIRST),1)' TRACE='$(or $(TRACE),0)' \
 		cargo test $(if $(filter 1,$(TRACE)),,--release) -p murano-messaging --test simulation -- --nocapture nothing_is_lost
+
+fuzz: ## Fuzz each target for TIME seconds (TIME=60 TARGETS='frames uri'), report executions, edges and findings
+	@scripts/setup.sh c++
+	@scripts/fuzz.sh '$(or $(TIME),60)' $(TARGETS)
+
+hostile: ## Memory of a process that meets COUNT=10000 hostile servers and as many hostile clients
+	@scripts/setup.sh
+	@MURANO_TEST_HOSTILE='$(or $(COUNT),10000)' cargo test -p murano-messaging --test bounded_memory -- --nocapture
+
+proof: loom miri tsan ## All three
+
+loom: ## Check the engine's own locks and atomics in every order that the memory model allows
+	@scripts/setup.sh
+	@scripts/proof.sh loom
+
+miri: ## Look for undefined behaviour in codec, window, acks and record
+	@scripts/setup.sh
+	@scripts/proof.sh miri
+
+tsan: ## Look for data races in the tests with many threads
+	@scripts/setup.sh
+	@scripts/proof.sh tsan
+
+supply-chain: ## Check licences, duplicates and sources of all dependencies, and the table of those that users get
+	@scripts/setup.sh
+	@scripts/supply-chain.sh
 
 instructions: ## Count the instructions of a publish, a confirm and a delivery (valgrind), and compare with those on file
 	@scripts/setup.sh

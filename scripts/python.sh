@@ -93,6 +93,18 @@ of_the_interpreter=(
     ffi-tests/murano/test_murano_{wrappers,json,eventlet}.py
 )
 
+# Builds the wheel with its SBOM: wheel FOLDER_OF_THE_BUILD FOLDER_OF_THE_WHEEL
+wheel() {
+    mkdir -p "$1"
+    python3 scripts/dependencies.py --sbom >"$1/murano-messaging.cdx.json"
+    # No folder of this machine in what is built. zig links against an old glibc, so that the wheel runs wherever Python 3.9
+    # does.
+    CARGO_TARGET_DIR=$1 PATH=$root/.venv/bin:$PATH \
+        RUSTFLAGS="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=cargo --remap-path-prefix=$root=murano-messaging" \
+        .venv/bin/maturin build --quiet --release --zig --compatibility manylinux_2_28 --out "$2" \
+        --sbom-include "$1/murano-messaging.cdx.json"
+}
+
 case "${1:-}" in
 develop)
     develop
@@ -105,7 +117,7 @@ test)
     servers
     [ "$oldest" = "$newest" ] || also "$oldest" "$oldest_python"
     cargo build --quiet -p murano-testkit --bin rabbitmq
-    cargo build --quiet -p murano-messaging --example conductor --example demo --example murano-peer --example oslo-peer
+    cargo build --quiet -p murano-messaging --example codec-peer --example conductor --example demo --example murano-peer --example oslo-peer
     # One node for all of it.
     [ -n "${MURANO_TEST_AMQP:-}" ] || exec target/debug/rabbitmq exec "$0" run
     exec "$0" run
@@ -137,8 +149,13 @@ wheel)
     tools
     .venv/bin/python -m pip install --quiet --disable-pip-version-check ziglang
     rm -rf dist
-    # zig links against an old glibc, so that the wheel runs wherever Python 3.9 does.
-    PATH=$root/.venv/bin:$PATH .venv/bin/maturin build --quiet --release --zig --compatibility manylinux_2_28 --out dist
+    wheel target/wheel dist
+    # Built again from nothing: equal, byte for byte.
+    rm -rf target/wheel-again
+    wheel target/wheel-again target/wheel-again/dist
+    cmp dist/*.whl target/wheel-again/dist/*.whl || fail "the wheel is not reproducible: two builds differ"
+    sha256sum dist/*.whl
+    rm -rf target/wheel-again
     scripts/sdist.sh dist
     cargo build --quiet -p murano-testkit --bin rabbitmq
     export MURANO_TEST_DIST=$root/dist MURANO_TEST_PYTHONS=$(awk '{print $2}' <<<"$found")

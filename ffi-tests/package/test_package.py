@@ -5,6 +5,7 @@ By default both are made on the spot, without optimization; MURANO_TEST_DIST nam
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -101,6 +102,8 @@ def test_the_contents_of_the_wheel(wheel):
     expected = {f"murano_messaging/{name}" for name in MODULES | {"_native.abi3.so"}}
     expected |= MURANOCOMMON | PUKA
     expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
+    if "MURANO_TEST_DIST" in os.environ:
+        expected.add(f"{info}/sboms/murano-messaging.cdx.json")
     assert names == expected
     assert re.fullmatch(r"murano_messaging-[0-9.]+-cp39-abi3-(manylinux_2_\d+|linux)_\w+\.whl", wheel.name)
     assert "Requires-Python: >=3.9" in metadata
@@ -140,6 +143,19 @@ def test_the_wheel_runs_on_old_systems(wheel):
     minor = re.fullmatch(r"murano_messaging-[0-9.]+-cp39-abi3-manylinux_2_(\d+)_\w+\.whl", wheel.name)
     assert minor, f"{wheel.name} is for no manylinux 2.x"
     assert int(minor[1]) <= 28
+
+
+@optimized
+def test_the_wheel_lists_what_it_is_made_of(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if "/sboms/" in name)
+        sbom = json.loads(archive.read(name))
+    assert sbom["bomFormat"] == "CycloneDX"
+    components = {component["name"]: component for component in sbom["components"]}
+    assert {"murano-messaging", "rustls", "tokio", "amq-protocol"} <= set(components)
+    # Those of the registry have a checksum and all a licence; what is only for tests is not in it.
+    assert components["tokio"]["hashes"] and all(component["licenses"] for component in components.values())
+    assert "lapin" not in components and "rcgen" not in components
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,18 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use amq_protocol::types::FieldTable;
 
-use super::{acks::OnDrop, publish::Publishing, undelivered::Undelivered};
+use super::{
+    acks::OnDrop,
+    publish::Publishing,
+    sync::{Mutex, MutexGuard},
+    undelivered::Undelivered,
+};
 use crate::{Error, Result, delivery::Delivery};
 
 /// How a consumer was asked for; what recovery starts it again with.
@@ -230,7 +235,7 @@ impl Drop for DeliveryQueue {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(engine_model)))]
 mod tests {
     use std::{
         pin::pin,

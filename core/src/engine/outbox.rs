@@ -1,8 +1,12 @@
 //! What publishing needs of a connection: the write half, and the wake-up of the engine.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use super::{waker::EngineWaker, writer::Writer};
+use super::{
+    sync::{Mutex, MutexGuard},
+    waker::EngineWaker,
+    writer::Writer,
+};
 
 #[derive(Default)]
 pub(crate) struct Outbox {

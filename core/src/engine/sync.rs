@@ -1,5 +1,8 @@
-//! The atomics of the parts that a model checker runs (`core/tests/memory_model.rs` gives them loom's).
+//! The atomics and locks of the parts that a model checker runs (`core/tests/memory_model` gives them loom's).
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+};
 
 pub(crate) use tokio::sync::Notify;

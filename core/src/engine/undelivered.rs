@@ -47,7 +47,7 @@ impl Undelivered {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(engine_model)))]
 mod tests {
     use std::{
         future::Future,

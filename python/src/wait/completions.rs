@@ -12,42 +12,8 @@ use std::{
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
 
-use super::descriptor::Descriptor;
+use super::{descriptor::Descriptor, ready::Queue};
 use crate::process::generation;
-
-struct Queue {
-    state: Mutex<State>,
-    descriptor: Descriptor,
-}
-
-#[derive(Default)]
-struct State {
-    ready: Vec<u64>,
-    /// The loop has been told and has not looked yet.
-    told: bool,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, number: u64) {
-        let mut state = self.lock();
-        state.ready.push(number);
-        if !std::mem::replace(&mut state.told, true) {
-            drop(state);
-            self.descriptor.set();
-        }
-    }
-
-    fn take(&self) -> Vec<u64> {
-        self.descriptor.clear();
-        let mut state = self.lock();
-        state.told = false;
-        std::mem::take(&mut state.ready)
-    }
-}
 
 struct Completion {
     queue: Arc<Queue>,
@@ -125,7 +91,7 @@ impl Completions {
     #[new]
     pub fn new() -> PyResult<Self> {
         Ok(Self {
-            queue: Arc::new(Queue { state: Mutex::default(), descriptor: Descriptor::new()? }),
+            queue: Arc::new(Queue::new(Descriptor::new()?)),
             generation: generation(),
             next: AtomicU64::new(0),
             waiting: Mutex::default(),
@@ -135,7 +101,7 @@ impl Completions {
 
     /// The descriptor that is readable while something is ready.
     pub fn fileno(&self) -> i64 {
-        self.queue.descriptor.number()
+        self.queue.descriptor().number()
     }
 
     /// Whether this was made by a parent process.

@@ -9,9 +9,15 @@ pub mod completions;
 pub mod descriptor;
 mod green;
 pub mod operation;
+mod ready;
 pub mod timeout;
 pub mod turns;
 pub mod waiters;
+
+/// The locks of the parts that a model checker runs (`core/tests/memory_model` gives them loom's).
+mod sync {
+    pub use std::sync::{Mutex, MutexGuard};
+}
 
 use std::{
     cell::Cell,

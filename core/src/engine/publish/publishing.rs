@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -13,7 +13,11 @@ use tokio::time::Instant;
 use super::{Confirmation, Outgoing, PublishCounters, Window};
 use crate::{
     Result,
-    engine::{outbox::Outbox, writer::HIGH_WATER},
+    engine::{
+        outbox::Outbox,
+        sync::{Mutex, MutexGuard},
+        writer::HIGH_WATER,
+    },
 };
 
 /// The publishes of one channel, shared by the handles that make them and the engine that sends them.
