@@ -302,7 +302,7 @@ def front(node):
         ("future", "is not valid yet"),
         ("wrong_name", "is for rabbit-7.test, not for 'localhost'"),
         ("cn_only", "it has no subjectAltName"),
-        ("self_signed", "issued by nobody who is trusted here"),
+        ("self_signed", "is self-signed and not trusted here"),
         ("self_signed_ca", "shows a self-signed CA certificate as its own"),
     ],
 )

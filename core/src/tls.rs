@@ -365,6 +365,11 @@ impl ServerCertVerifier for Verifier {
             {
                 Err(Finding::SelfSignedAuthority.into())
             }
+            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+                if is_self_signed(end_entity) =>
+            {
+                Err(Finding::SelfSigned.into())
+            }
             result => result,
         }
     }

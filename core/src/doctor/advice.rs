@@ -100,11 +100,11 @@ fn on_tls(error: &Error, host: &Host) -> String {
              (`rabbitmqctl eval 'ssl:clear_pem_cache().'`, or restart it); if it is not expired, set this machine's clock"
             .to_owned(),
         Some(TlsFailure::WrongName) => format!(
-            "connect by a name that the certificate above has, instead of '{}'; or give that name as server name; or have it \
+            "connect by a name that the certificate above has, instead of '{}'; or give that name as server_name; or have it \
              issued anew with subjectAltName=DNS:{}",
             host.host, host.host
         ),
-        Some(TlsFailure::UnknownIssuer) => "give the PEM file of the CA that issued the last certificate above as CA file. \
+        Some(TlsFailure::UnknownIssuer) => "give the PEM file of the CA that issued the last certificate above (or that certificate, if it is self-signed) as ca_file. \
              If the broker sends one certificate only and an intermediate CA issued it, append that one's certificate to the \
              broker's certfile"
             .to_owned(),

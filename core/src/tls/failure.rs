@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind, error::TlsFailure};
 pub(super) enum Finding {
     /// The broker shows as its own a certificate that says it is an authority's, and that signed itself.
     SelfSignedAuthority,
+    /// The broker shows a certificate that signed itself and is not trusted.
+    SelfSigned,
     /// What the broker's own key signed in the handshake is not verified.
     OwnSignature,
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SelfSignedAuthority => "a self-signed authority used as end entity",
+            Self::SelfSigned => "a self-signed certificate that is not trusted",
             Self::OwnSignature => "bad signature in the handshake",
         })
     }
@@ -304,6 +307,10 @@ fn explain_other(other: &OtherError) -> Explained {
             TlsFailure::UnknownIssuer,
             "the broker shows a self-signed CA certificate as its own; give it as ca_file and pin it, or have a \
              certificate issued by it",
+        ),
+        Some(Finding::SelfSigned) => (
+            TlsFailure::UnknownIssuer,
+            "the broker's certificate is self-signed and not trusted here; give it as ca_file, or have one issued by a CA",
         ),
         Some(Finding::OwnSignature) => (
             TlsFailure::UnsupportedCertificate,

@@ -130,12 +130,18 @@ async fn self_signed_certificate() {
         let identity = self_signed(authority);
         let server = serve(&identity).await;
         let unrelated = TlsOptions::new().ca_pem(Authority::new("our CA").pem());
-        assert_failure(connect(&server, &unrelated).await, TlsFailure::UnknownIssuer);
+        let error = connect(&server, &unrelated).await.err().expect("it is not trusted");
+        assert_error(&error, TlsFailure::UnknownIssuer);
+        assert!(error.to_string().contains("self-signed"), "{error}");
         assert_failure(connect(&server, &unrelated.pinned(true)).await, TlsFailure::UnknownIssuer);
         assert_accepted(connect(&server, &TlsOptions::new().ca_pem(identity.pem()).pinned(true)).await);
         assert_accepted(connect(&server, &TlsOptions::new().insecure(true)).await);
     }
-    // An authority that is shown as the broker's own certificate is not accepted unless it is pinned.
+    // One that is no authority is trusted when it is given; an authority that is shown as the broker's own certificate is not
+    // accepted unless it is pinned.
+    let identity = self_signed(false);
+    let server = serve(&identity).await;
+    assert_accepted(connect(&server, &TlsOptions::new().ca_pem(identity.pem())).await);
     let identity = self_signed(true);
     let server = serve(&identity).await;
     let tls = TlsOptions::new().ca_pem(identity.pem());
