@@ -27,6 +27,13 @@ pub(super) struct Source {
     pub stream: bool,
 }
 
+/// Puts a message back into its queue that nobody has seen.
+pub(super) fn put_back(delivery: &Delivery) {
+    if let Err(error) = delivery.nack(true) {
+        tracing::debug!("a message could not be put back: {error}");
+    }
+}
+
 /// The consumer of now: another one after the queue was deleted and made again.
 #[derive(Clone, Debug)]
 pub(super) struct Current(Arc<Mutex<Arc<Consumer>>>);

@@ -97,7 +97,30 @@ async fn each_pool_gets_a_copy_and_its_members_share_it(broker: Broker) {
     transport.close().await.unwrap();
 }
 
+/// What a listener has taken and not handed out is put back when it ends, at once.
+async fn a_listener_that_ends_puts_back_what_it_has(broker: Broker) {
+    let transport = broker.transport(&[]).await;
+    let topic = broker.topic.as_str();
+    let notifier = Notifier::new(&transport, "p").topics([topic]);
+    for number in 0..20 {
+        notifier.notify(&Context::new(), Priority::Info, "e", number).await.unwrap();
+    }
+    for _ in 0..3 {
+        let mut listener = Listener::of(&transport, [topic]).start().await.unwrap();
+        let first = next(&mut listener).await;
+        drop(listener);
+        first.requeue().unwrap();
+        let queue = format!("{topic}.info");
+        murano_testkit::eventually("all are back", LONG, || async {
+            transport.client().queue_info(&queue).await.unwrap().message_count == 20
+        })
+        .await;
+    }
+    transport.close().await.unwrap();
+}
+
 on_both_brokers!(
+    a_listener_that_ends_puts_back_what_it_has,
     a_notification_waits_for_its_listener,
     what_is_put_back_comes_again,
     each_pool_gets_a_copy_and_its_members_share_it,

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::sync::mpsc;
 
 use super::{
     super::{
         Context, Error, Result, Transport,
         link::{Destination, Link},
         message::{take_context, take_text, take_unique_id},
-        source::{Arrivals, Source},
+        source::{Arrivals, Source, put_back},
     },
     Priority,
 };
@@ -36,7 +36,6 @@ pub struct ListenerBuilder {
 #[derive(Debug)]
 pub struct Listener {
     arrived: mpsc::Receiver<Notification>,
-    tasks: Vec<JoinHandle<()>>,
 }
 
 /// A notification. It is settled by [`Self::ack`] or [`Self::requeue`]; one that is dropped goes back to its queue when the
@@ -124,8 +123,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
+        // The tasks see that it is closed.
+        self.arrived.close();
+        while let Ok(notification) = self.arrived.try_recv() {
+            put_back(&notification.delivery);
         }
     }
 }
@@ -163,7 +164,7 @@ impl ListenerBuilder {
         }
         // The bound is that of the prefetch; one place makes a queue wait for the application.
         let (sender, arrived) = mpsc::channel(1);
-        let mut listener = Listener { arrived, tasks: Vec::new() };
+        let listener = Listener { arrived };
         let link = self.transport.link();
         for topic in &self.topics {
             for priority in &self.priorities {
@@ -178,16 +179,22 @@ impl ListenerBuilder {
                 let source = Source { link: link.clone(), destination, prefetch, stream: false };
                 // Here, so that a start that fails says so.
                 let arrivals = source.start().await?;
-                listener.tasks.push(tokio::spawn(listen(arrivals, link.clone(), sender.clone())));
+                tokio::spawn(listen(arrivals, link.clone(), sender.clone()));
             }
         }
         Ok(listener)
     }
 }
 
-/// Takes notifications off one queue.
+/// Takes notifications off one queue, until the listener is dropped.
 async fn listen(mut arrivals: Arrivals, link: Arc<Link>, sender: mpsc::Sender<Notification>) {
-    while let Some(delivery) = arrivals.next().await {
+    loop {
+        let delivery = tokio::select! {
+            biased;
+            () = sender.closed() => return,
+            delivery = arrivals.next() => delivery,
+        };
+        let Some(delivery) = delivery else { return };
         let notification = match link.decode(&delivery) {
             Ok(fields) => Notification::from_fields(fields, delivery),
             Err(error) => {
@@ -198,7 +205,8 @@ async fn listen(mut arrivals: Arrivals, link: Arc<Link>, sender: mpsc::Sender<No
                 continue;
             }
         };
-        if sender.send(notification).await.is_err() {
+        if let Err(unsent) = sender.send(notification).await {
+            put_back(&unsent.0.delivery);
             return;
         }
     }

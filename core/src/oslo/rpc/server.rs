@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -17,7 +17,7 @@ use super::{
         duplicates::Duplicates,
         link::{Destination, Link},
         message::{CallFields, Reply, Request},
-        source::{Arrivals, Current, Source},
+        source::{Arrivals, Current, Source, put_back},
         topology::routing_key,
     },
     endpoint::{self, Endpoint},
@@ -123,13 +123,14 @@ impl Server {
             duplicates: Mutex::default(),
             gone: Mutex::default(),
         });
-        let mut server = RunningServer { work, queues: Vec::new(), fanout_queue };
+        let mut server =
+            RunningServer { work, queues: Vec::new(), fanout_queue, running: watch::Sender::new(()) };
         for (destination, stream) in [(shared, false), (own, false), (fanout, stream)] {
             let prefetch = Some(self.concurrency);
             // Here, so that a start that fails says so.
             let arrivals = Source { link: link.clone(), destination, prefetch, stream }.start().await?;
             let consumer = arrivals.current();
-            let task = tokio::spawn(serve(server.work.clone(), arrivals));
+            let task = tokio::spawn(serve(server.work.clone(), arrivals, server.running.subscribe()));
             server.queues.push(Queue { consumer, task });
         }
         Ok(server)
@@ -153,6 +154,8 @@ pub struct RunningServer {
     work: Arc<Work>,
     queues: Vec<Queue>,
     fanout_queue: Option<String>,
+    /// Its drop ends the tasks.
+    running: watch::Sender<()>,
 }
 
 /// A queue that is served.
@@ -165,24 +168,18 @@ struct Queue {
 impl RunningServer {
     /// Takes no more requests and returns when those that were begun have their reply. Requests that wait go back to their
     /// queues, for another server or the next start.
-    pub async fn stop(mut self) {
-        for queue in &self.queues {
-            queue.task.abort();
+    pub async fn stop(self) {
+        drop(self.running);
+        for queue in self.queues {
             queue.consumer.cancel(CANCEL).await;
+            // It ends when it sees that.
+            let _ = queue.task.await;
         }
         // Every place is free when no method is called any more.
         let _ = self.work.places.acquire_many(self.work.concurrency.into()).await;
-        if let Some(queue) = self.fanout_queue.take() {
+        if let Some(queue) = self.fanout_queue {
             // Its name is random: nobody will consume it again. It expires by itself too.
             let _ = self.work.link.client.delete_queue(&queue).await;
-        }
-    }
-}
-
-impl Drop for RunningServer {
-    fn drop(&mut self) {
-        for queue in &self.queues {
-            queue.task.abort();
         }
     }
 }
@@ -207,15 +204,25 @@ struct Work {
     gone: Mutex<Vec<(String, Instant)>>,
 }
 
-/// Takes requests off one queue.
-async fn serve(work: Arc<Work>, mut arrivals: Arrivals) {
-    // A place after the delivery: a queue that has nothing must not keep the others from theirs. What waits for a place is not
-    // acked.
-    while let Some(delivery) = arrivals.next().await {
-        match work.places.clone().acquire_owned().await {
-            Ok(place) => work.clone().begin(delivery, place),
-            // Never closed.
-            Err(_) => return,
+/// Takes requests off one queue, until the server is dropped.
+async fn serve(work: Arc<Work>, mut arrivals: Arrivals, mut running: watch::Receiver<()>) {
+    loop {
+        // A place after the delivery: a queue that has nothing must not keep the others from theirs. What waits for a place is
+        // not acked.
+        let delivery = tokio::select! {
+            biased;
+            _ = running.changed() => return,
+            delivery = arrivals.next() => delivery,
+        };
+        let Some(delivery) = delivery else { return };
+        let place = tokio::select! {
+            biased;
+            _ = running.changed() => None,
+            place = work.places.clone().acquire_owned() => place.ok(),
+        };
+        match place {
+            Some(place) => work.clone().begin(delivery, place),
+            None => return put_back(&delivery),
         }
     }
 }
