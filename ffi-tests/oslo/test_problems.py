@@ -117,6 +117,22 @@ def test_problem_04_of_three_hosts_some_accept_and_are_silent(
             each.close()
 
 
+def test_problem_08_a_broker_that_refuses_transient_queues(
+    url: Any, ours: Any, transport: Any, topic: str, uri: str
+) -> None:
+    """RabbitMQ does so from 4.3 on."""
+    with stock.Server(transport(url("murano")), topic, "one") as server:
+        client = stock.client(ours, topic)
+        assert client.call({}, "add", a=1, b=1) == 2
+        client.prepare(fanout=True).cast({}, "tell", n=1)
+        until(lambda: server.endpoint.told == [{"n": 1}])
+    with mm.connect(uri) as direct:
+        info = direct.server()
+        assert info is not None
+        version = tuple(int(part) for part in info.properties["version"].split(".")[:2])
+    assert ours._driver.state.connection.refuses_transient == (version >= (4, 3))
+
+
 def test_problem_09_casts_before_the_servers_first_start(url: Any, ours: Any, transport: Any, unique: Any) -> None:
     topic, exchange = unique("topic"), unique("exchange")
     client = stock.client(transport(url("murano"), exchange=exchange), topic)
