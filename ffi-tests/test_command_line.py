@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+import io
 import json
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 
 import cli
 import murano_messaging as mm
+from murano_messaging._cli._progress import Progress
 
 MESSAGES = "".join(json.dumps({"body": f"message {number}"}) + "\n" for number in range(500))
 
@@ -179,6 +181,20 @@ def test_a_reader_that_leaves_loses_nothing(uri, there):
     with mm.connect(uri) as client:
         # Those of the line that was read, and of at most one batch behind it.
         eventually(lambda: client.queue_info(there).consumer_count == 0)
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        progress = Progress("messages", 3)
+        progress.add(2)
+        progress.end()
+        assert ("2 of 3 messages" in stream.getvalue()) is shown
+        assert bool(stream.getvalue()) is shown
 
 
 def test_what_cannot_be_published_is_said_in_a_line_with_its_number(uri, there):

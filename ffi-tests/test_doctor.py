@@ -10,6 +10,7 @@ import contextlib
 import json
 import socket
 import threading
+from unittest import mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -342,6 +343,8 @@ def test_the_uri_comes_from_the_environment_and_the_password_from_a_file(node, h
     assert cli.succeeded(
         "ping", f"amqp://{host}", "--username", "guest", "--password-file", "-", given="guest\n"
     ).startswith("ok: ")
+    with mock.patch("getpass.getpass", return_value="guest"):
+        assert cli.succeeded("ping", f"amqp://guest:wrong@{host}", "--ask-password").startswith("ok: ")
     password.write_text("hunter2")
     assert "hunter2" not in cli.failed("ping", f"amqp://{host}", "--password-file", password)
     assert "cannot be read" in cli.failed("ping", f"amqp://{host}", "--password-file", tmp_path / "nowhere")
