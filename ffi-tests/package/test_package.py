@@ -60,6 +60,7 @@ MODULES = {
     "errors.py",
     "events.py",
     "opentelemetry.py",
+    *(f"oslo/{path.name}" for path in (ROOT / "python" / "murano_messaging" / "oslo").glob("*.py")),
     "py.typed",
 }
 MURANOCOMMON = {
@@ -101,7 +102,7 @@ def test_the_contents_of_the_wheel(wheel):
     info = next(name.split("/")[0] for name in names if ".dist-info/" in name)
     expected = {f"murano_messaging/{name}" for name in MODULES | {"_native.abi3.so"}}
     expected |= MURANOCOMMON | PUKA
-    expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")}
+    expected |= {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
     if "MURANO_TEST_DIST" in os.environ:
         expected.add(f"{info}/sboms/murano-messaging.cdx.json")
     assert names == expected
