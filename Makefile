@@ -42,6 +42,7 @@ lint: ## Check format, lints, types, documentation and the dependency tree
 	@! cargo tree -p murano-messaging -e normal | grep -E 'aws-lc|openssl-sys' || { echo 'lint: aws-lc or OpenSSL is in the tree'; exit 1; }
 	@cargo package -p murano-messaging --list --allow-dirty 2>/dev/null | grep -qx examples/hello.rs || { echo 'lint: the package has no examples: core/examples must be a link to them'; exit 1; }
 	@python3 scripts/circles.py
+	@python3 scripts/dependencies.py --check
 	@scripts/python.sh lint
 
 wheel: ## Build the Python wheel (manylinux) and sdist into dist/, and try the wheel on every Python found
@@ -89,7 +90,7 @@ tsan: ## Look for data races in the tests with many threads
 	@scripts/setup.sh
 	@scripts/proof.sh tsan
 
-supply-chain: ## Check licences, duplicates and sources of all dependencies, and the table of those that users get
+supply-chain: ## Check all dependencies with cargo-deny, advisories included where their database is to be had
 	@scripts/setup.sh
 	@scripts/supply-chain.sh
 

@@ -1,7 +1,8 @@
 """The dependencies of the crate and of the Python package.
 
     scripts/dependencies.py            writes licences and sizes into the tables of docs/dependencies.md
-    scripts/dependencies.py --check    fails if a table does not say what Cargo.toml and Cargo.lock do
+    scripts/dependencies.py --check    fails if a table does not say what Cargo.toml and Cargo.lock do, or if the tree has what
+                                       deny.toml forbids: licences, sources, crates, second versions
     scripts/dependencies.py --sbom     prints an SBOM of the wheel's native module (CycloneDX 1.5)
 
 What a dependency is for, and what it would take to do without, is written by hand.
@@ -15,6 +16,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+try:
+    import tomllib
+except ModuleNotFoundError:
+    # Before Python 3.11.
+    from pip._vendor import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "dependencies.md"
@@ -104,6 +111,44 @@ def update(check: bool) -> None:
     DOC.write_text(new)
 
 
+def forbidden() -> list[str]:
+    """What `cargo deny check licenses bans sources` would say, of every crate in Cargo.lock: cargo-deny itself takes minutes to
+    compile."""
+    policy = tomllib.loads((ROOT / "deny.toml").read_text())
+    allowed = set(policy["licenses"]["allow"])
+    banned = {entry["crate"] for entry in policy["bans"]["deny"]}
+    skipped = {entry["crate"].partition("@")[0] for entry in policy["bans"]["skip"]}
+    found = []
+    versions: dict[str, set[str]] = {}
+    for package in metadata()["packages"]:
+        name, source = package["name"], package["source"]
+        versions.setdefault(name, set()).add(package["version"])
+        if name in banned:
+            found.append(f"{name} is banned")
+        if source is not None and not source.startswith("registry+https://github.com/rust-lang/crates.io-index"):
+            found.append(f"{name} is from {source}")
+        if not acceptable(licence(package), allowed):
+            found.append(f"{name} has the licence {package['license']}")
+    for name, several in versions.items():
+        if len(several) > 1 and name not in skipped:
+            found.append(f"{name} is there in versions {', '.join(sorted(several))}")
+    found += [f"{name} is there once: take it out of `skip`" for name in skipped if len(versions.get(name, ())) < 2]
+    return found
+
+
+def acceptable(expression: str, allowed: set[str]) -> bool:
+    """Whether an SPDX expression can be met with the allowed licences. `AND` binds closer than `OR`."""
+    while "(" in expression:
+        inner = re.search(r"\(([^()]*)\)", expression)
+        assert inner, expression
+        met = "yes" if acceptable(inner[1], allowed) else "no"
+        expression = expression.replace(inner[0], met)
+    return any(
+        all(part == "yes" or part in allowed for part in alternative.split(" AND "))
+        for alternative in expression.split(" OR ")
+    )
+
+
 def sbom() -> None:
     packages = by_name()
     nodes = tree("murano-messaging-python")
@@ -146,7 +191,11 @@ def main() -> None:
     if "--sbom" in sys.argv:
         sbom()
     else:
-        update("--check" in sys.argv)
+        check = "--check" in sys.argv
+        update(check)
+        faults = forbidden() if check else []
+        if faults:
+            sys.exit("deny.toml forbids:\n" + "\n".join(faults))
 
 
 main()

@@ -2,7 +2,8 @@
 # Checks licences, duplicates, bans and sources of the dependency tree with cargo-deny, and advisories where their database is
 # to be had: a clone of the RustSec database in $MURANO_ADVISORY_DB, or the network.
 #
-# A target of its own and not part of `make lint`: cargo-deny takes minutes to compile, once, into the cache.
+# A target of its own: cargo-deny takes minutes to compile, once, into the cache. `make lint` has the same policy checked by
+# scripts/dependencies.py in a second, without advisories.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/murano-messaging

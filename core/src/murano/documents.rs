@@ -296,6 +296,20 @@ mod tests {
         assert_eq!(serde_json::to_value(&result).unwrap(), text);
     }
 
+    /// The shortest digits of a float are read as that float: a document that is passed on stays the same.
+    #[test]
+    fn floats_are_kept_to_the_last_bit() {
+        let text =
+            r#"{"FormatVersion":"2.0.0","Factor":2.2222222222222222e+77,"Small":1.7976931348623157e-300}"#;
+        let once: ExecutionPlan = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            once.other["Factor"].as_f64().unwrap().to_bits(),
+            2.222_222_222_222_222_2e77_f64.to_bits()
+        );
+        let again: ExecutionPlan = serde_json::from_str(&serde_json::to_string(&once).unwrap()).unwrap();
+        assert_eq!(again, once);
+    }
+
     #[test]
     fn a_failure_says_why_where_the_engine_reads_it() {
         let plan = ExecutionPlan::new("Deploy", "return 1");

@@ -15,23 +15,93 @@ pub mod undelivered;
 #[path = "../../src/engine/waker.rs"]
 pub mod waker;
 
-pub use crate::publish;
+pub(crate) use crate::publish;
 
 /// What the modules use of `engine/sync.rs`.
 pub mod sync {
     use std::{
         future::poll_fn,
+        ops::{Deref, DerefMut},
+        sync::{LockResult, TryLockError, TryLockResult},
         task::{Poll, Waker},
     };
 
-    pub use loom::sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
-    };
+    use loom::sync::Condvar;
+    pub use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+
+    /// A lock of loom's, behind a flag: loom 0.7 has a thread that is about to `try_lock` wait for the holder, which is a
+    /// deadlock where there is none.
+    pub struct Mutex<T> {
+        held: loom::sync::Mutex<bool>,
+        freed: Condvar,
+        value: loom::sync::Mutex<T>,
+    }
+
+    pub struct MutexGuard<'a, T> {
+        mutex: &'a Mutex<T>,
+        value: Option<loom::sync::MutexGuard<'a, T>>,
+    }
+
+    impl<T> Mutex<T> {
+        pub fn new(value: T) -> Self {
+            let value = loom::sync::Mutex::new(value);
+            Self { held: loom::sync::Mutex::new(false), freed: Condvar::new(), value }
+        }
+
+        fn guard(&self) -> MutexGuard<'_, T> {
+            MutexGuard { mutex: self, value: Some(self.value.lock().unwrap()) }
+        }
+
+        #[allow(clippy::unnecessary_wraps, reason = "as std's")]
+        pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+            let mut held = self.held.lock().unwrap();
+            while *held {
+                held = self.freed.wait(held).unwrap();
+            }
+            *held = true;
+            drop(held);
+            Ok(self.guard())
+        }
+
+        pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+            if std::mem::replace(&mut *self.held.lock().unwrap(), true) {
+                return Err(TryLockError::WouldBlock);
+            }
+            Ok(self.guard())
+        }
+    }
+
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.value.as_ref().unwrap()
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.value.as_mut().unwrap()
+        }
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            self.value = None;
+            *self.mutex.held.lock().unwrap() = false;
+            self.mutex.freed.notify_one();
+        }
+    }
 
     /// As tokio's, for one that waits.
     #[derive(Default)]
-    pub struct Notify(Mutex<(bool, Option<Waker>)>);
+    pub struct Notify(loom::sync::Mutex<(bool, Option<Waker>)>);
 
     impl Notify {
         pub fn notify_one(&self) {

@@ -15,7 +15,7 @@ use std::{
 use tokio::time::Instant;
 
 use admission::Admission;
-pub use publishing::{Publishing, SendBy};
+pub(crate) use publishing::{Publishing, SendBy};
 
 use crate::Result;
 
