@@ -73,3 +73,8 @@ fn unique_id() -> String {
     let versioned = random & !(0xf << 76) | 0x4 << 76;
     format!("{:032x}", versioned & !(0x3 << 62) | 0x2 << 62)
 }
+
+/// Its example is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("guide.md")]
+struct Guide;
