@@ -80,9 +80,9 @@ fn hostile_bytes(number: u64) -> Vec<u8> {
         0 => mutate::random_bytes(&mut rng, 100_000),
         1 => [opened, sized_frame(BODY, 1, u32::MAX, &[])].concat(),
         // A frame that never ends, as large as may be.
-        2 => [opened, sized_frame(METHOD, 1, 130_000, &[0; 100_000])].concat(),
+        2 => [opened, sized_frame(METHOD, 1, 130_000, &vec![0; 100_000])].concat(),
         3 => start(&nested_table(20_000), "PLAIN"),
-        4 => [consumed, deliver(1, "c", 1), header(1, u64::MAX, BARE), body(1, &[7; 100_000])].concat(),
+        4 => [consumed, deliver(1, "c", 1), header(1, u64::MAX, BARE), body(1, &vec![7; 100_000])].concat(),
         5 => [consumed, deliver(1, "c", 1), header(1, 1, &[&[0x20, 0][..], &nested_table(100_000)].concat())]
             .concat(),
         6 => [consumed, vec![[8, 0, 0, 0, 0, 0, 0, 0xCE]; 10_000].concat()].concat(),
@@ -150,7 +150,7 @@ async fn hostile_clients_in_a_row_leave_nothing_in_the_embedded_broker() {
         let bytes = match number % 7 {
             0 => mutate::random_bytes(&mut rng, 100_000),
             1 => [opening, &publish, &header(1, u64::MAX, BARE)].concat(),
-            2 => [opening, &publish, &header(1, 100_000_000, BARE), &body(1, &[7; 100_000])].concat(),
+            2 => [opening, &publish, &header(1, 100_000_000, BARE), &body(1, &vec![7; 100_000])].concat(),
             // Returned messages that nobody reads.
             3 => [
                 opening.to_vec(),

@@ -58,11 +58,12 @@ pub async fn say(broker: &Broker, bytes: &[u8]) {
     }
 }
 
+const QUEUE: &str = "a queue of somebody else";
+
 /// Whatever it has heard, the broker serves others, and forgets who is gone.
 pub async fn is_alive(broker: &Broker) {
     let client = Options::new().connector(Arc::new(broker.clone())).seed(2).connect().await;
     let client = client.expect("the broker takes connections");
-    const QUEUE: &str = "a queue of somebody else";
     client.declare_queue(&Queue::new(QUEUE).exclusive(true)).await.expect("the broker declares");
     client.publish("", QUEUE, Message::text("x")).await.expect("the broker confirms");
     let got = client.get_no_ack(QUEUE).await.expect("the broker answers");

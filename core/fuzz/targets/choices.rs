@@ -65,7 +65,7 @@ impl Rng {
 
 macro_rules! choose {
     ($($number:ident),*) => {
-        #[allow(dead_code, reason = "those of fastrand")]
+        #[allow(dead_code, clippy::cast_lossless, reason = "those of fastrand, for numbers of every size")]
         impl Rng {
             $(pub fn $number(&mut self, range: impl RangeBounds<$number>) -> $number {
                 let range = (range.start_bound().map(|at| *at as u64), range.end_bound().map(|at| *at as u64));

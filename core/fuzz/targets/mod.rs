@@ -41,9 +41,12 @@ use std::future::Future;
 
 use choices::Rng;
 
-/// Every target by its name.
+/// A name, and what to do with bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
 #[allow(dead_code, reason = "for the replay")]
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+pub const TARGETS: [Target; 10] = [
     ("broker_bytes", broker_bytes::run),
     ("broker_frames", broker_frames::run),
     ("client_bytes", client_bytes::run),

@@ -1,7 +1,7 @@
 //! What the tests beside other codecs run (`ffi-tests/codec`): reads `table HEX`, `header HEX` or `frame HEX` line by line, and
 //! prints as JSON what our codec makes of the bytes.
 
-use std::io::BufRead;
+use std::{fmt::Write, io::BufRead};
 
 use murano_messaging::{FieldTable, Properties, Value, fuzzing};
 use serde_json::{Map, Value as Json, json};
@@ -14,7 +14,10 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 /// A value without the name of its type: integers of all sizes are integers.

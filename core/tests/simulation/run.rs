@@ -159,9 +159,10 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
             done.clone(),
         )));
     }
-    let second = match plan.second_client {
-        true => connect(seed ^ 0x5e, &plan, &network, &secret, ledger).await,
-        false => client.clone(),
+    let second = if plan.second_client {
+        connect(seed ^ 0x5e, &plan, &network, &secret, ledger).await
+    } else {
+        client.clone()
     };
     // It publishes to them too: what is lost with a queue is declared again by whoever is back first.
     for queue in &queues {
