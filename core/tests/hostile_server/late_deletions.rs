@@ -37,7 +37,7 @@ impl Peer {
     }
 
     /// The script has come to its end: the client may close.
-    async fn is_closed(mut self, done: oneshot::Sender<()>) {
+    async fn until_closed(mut self, done: oneshot::Sender<()>) {
         done.send(()).unwrap();
         let close = self.until(CLOSE).await;
         self.answer(&close).await;
@@ -92,7 +92,7 @@ async fn an_auto_delete_exchange_that_goes_during_the_recovery_is_declared_once_
         peer.bind_refused().await;
         peer.exchange_declared().await;
         peer.bound().await;
-        peer.is_closed(done).await;
+        peer.until_closed(done).await;
     };
     let recoveries = recoveries(true, second, |_| true).await;
     let restored = &recoveries[0];
@@ -109,7 +109,7 @@ async fn a_binding_that_is_refused_again_is_told_of() {
         peer.bind_refused().await;
         peer.exchange_declared().await;
         peer.bind_refused().await;
-        peer.is_closed(done).await;
+        peer.until_closed(done).await;
     };
     let recoveries = recoveries(true, second, |_| true).await;
     let restored = &recoveries[0];
@@ -145,7 +145,7 @@ async fn an_auto_delete_exchange_that_goes_while_its_queue_is_locked_is_declared
         peer.bind_refused().await;
         peer.exchange_declared().await;
         peer.bound().await;
-        peer.is_closed(done).await;
+        peer.until_closed(done).await;
     };
     let recoveries = recoveries(true, second, |restored| restored.queues == 1).await;
     assert!(recoveries.iter().all(|restored| restored.failed.is_empty()), "{recoveries:?}");
