@@ -165,6 +165,8 @@ class RemoteError(MessagingError):
 
     def __str__(self) -> str:
         """Return the class and the text, as the last line of a traceback has them."""
+        if not self.class_name:
+            return super().__str__()
         name = self.class_name if self.module == "builtins" else f"{self.module}.{self.class_name}"
         return f"{name}: {self.message}"
 
