@@ -1,6 +1,6 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo develop test test-rust test-python test-oslo test-rabbitmq4 lint wheel bench docs simulate instructions fuzz hostile \
+.PHONY: help demo develop test test-rust test-python test-oldest test-oslo test-rabbitmq4 lint wheel bench docs simulate instructions fuzz hostile \
 	loom miri tsan proof supply-chain
 
 help: ## List the targets
@@ -25,6 +25,10 @@ test-rust: ## Run the Rust tests only
 test-python: ## Run the Python tests only
 	@scripts/setup.sh rabbitmq python openssl
 	@scripts/python.sh test
+
+test-oldest: ## Run the Python tests of what depends on the interpreter on the oldest Python that is here
+	@scripts/setup.sh rabbitmq python openssl
+	@scripts/python.sh oldest
 
 test-oslo: ## Run oslo.messaging's own functional tests with our driver, under threads and eventlet, and ours in their whole size
 	@scripts/setup.sh rabbitmq python openssl

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The Python package: python.sh develop | servers | test | lint | wheel | bench
+# The Python package: python.sh develop | servers | test | oldest | lint | wheel | bench
 #
 # develop  makes .venv with all tools and builds the module into python/murano_messaging
 # servers  makes .venv-servers with uWSGI and gunicorn, for the tests of their workers
-# test     runs ffi-tests on the newest Python found, the contract under eventlet and gevent too, and what depends on the
-#          interpreter on the oldest one
+# test     runs ffi-tests on the newest Python found, and the contract under eventlet and gevent (eventlet on the oldest too)
+# oldest   runs what depends on the interpreter on the oldest Python found
 # lint     ruff, mypy, stubtest
 # wheel    builds dist/*.whl (manylinux) and dist/*.tar.gz, and tries them on every Python found
 # bench    measures against puka, pika, py-amqp, kombu, amqpstorm and aio-pika
@@ -126,16 +126,25 @@ run)
     MURANO_TEST_PYTHONS=$(awk '{print $2}' <<<"$found") run_tests .venv/bin/python ffi-tests
     run_green .venv/bin/python eventlet
     run_green .venv/bin/python gevent
-    if [ "$oldest" != "$newest" ]; then
-        printf '\n*** Python %s: the tests of what depends on the interpreter; all others ran on %s. ***\n' "$oldest" "$newest"
-        run_tests ".venv-$oldest/bin/python" "${of_the_interpreter[@]}"
-        run_green ".venv-$oldest/bin/python" eventlet
-    fi
+    # The rest of what depends on the interpreter is `make test-oldest`.
+    [ "$oldest" = "$newest" ] || run_green ".venv-$oldest/bin/python" eventlet
     [ "${newest#3.}" -ge 11 ] || printf '\n*** SKIPPED on Python %s, which oslo.messaging has left: ffi-tests/oslo. ***\n' "$newest"
     why=$(scripts/old-stack.sh 2>&1 >/dev/null) || {
         [ $? = 3 ] || fail "$why"
         printf '\n*** SKIPPED, because there is no Python 2.7: the tests of components of 2014 beside ours. ***\n%s\n' "$why"
     }
+    ;;
+oldest)
+    [ "$oldest" != "$newest" ] || { echo "*** SKIPPED: one Python is here only, $newest, and make test has it. ***"; exit 0; }
+    develop
+    also "$oldest" "$oldest_python"
+    cargo build --quiet -p murano-testkit --bin rabbitmq
+    cargo build --quiet -p murano-messaging --example murano-peer
+    [ -n "${MURANO_TEST_AMQP:-}" ] || exec target/debug/rabbitmq exec "$0" run-oldest
+    exec "$0" run-oldest
+    ;;
+run-oldest)
+    run_tests ".venv-$oldest/bin/python" "${of_the_interpreter[@]}"
     ;;
 lint)
     develop
@@ -171,6 +180,6 @@ bench)
     exec python/benches/run.sh "$@"
     ;;
 *)
-    fail "usage: $0 develop | servers | test | lint | wheel | bench [ARGUMENT...]"
+    fail "usage: $0 develop | servers | test | oldest | lint | wheel | bench [ARGUMENT...]"
     ;;
 esac
