@@ -128,30 +128,36 @@ impl DeliveryQueue {
     /// Polls for the wait `number`, which gets one when it first has to wait.
     fn poll_as(&self, number: &mut Option<u64>, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
         let mut state = self.lock();
-        let popped = self.pop(&mut state);
+        let popped = Self::pop(&mut state);
         if popped.is_pending() {
             let number = *number.get_or_insert_with(|| {
                 state.last_wait += 1;
                 state.last_wait
             });
             state.wakers.insert(number, cx.waker().clone());
-            drop(state);
+        }
+        // The budget wakes the engine, which is done without the lock.
+        drop(state);
+        if popped.is_pending() {
             self.budget.somebody_waits();
+        } else {
+            self.account(&popped);
         }
         popped
     }
 
     /// As [`Self::poll_next`], without a wake-up to come.
     pub fn try_recv(&self) -> Poll<Option<Result<Delivery>>> {
-        self.pop(&mut self.lock())
+        let popped = Self::pop(&mut self.lock());
+        self.account(&popped);
+        popped
     }
 
-    fn pop(&self, state: &mut State) -> Poll<Option<Result<Delivery>>> {
+    fn pop(state: &mut State) -> Poll<Option<Result<Delivery>>> {
         if let Some(delivery) = state.deliveries.front_mut() {
             // Where it lies: it has hundreds of bytes, and each move of it is a copy.
             delivery.handed_out = true;
             state.delivered += 1;
-            self.budget.handed_out(delivery.footprint());
             return Poll::Ready(state.deliveries.pop_front().map(Ok));
         }
         match &state.end {
@@ -160,6 +166,12 @@ impl DeliveryQueue {
                 Poll::Ready(Some(Err(reason.clone())))
             }
             Some(_) => Poll::Ready(None),
+        }
+    }
+
+    fn account(&self, popped: &Poll<Option<Result<Delivery>>>) {
+        if let Poll::Ready(Some(Ok(delivery))) = popped {
+            self.budget.handed_out(delivery.footprint());
         }
     }
 
