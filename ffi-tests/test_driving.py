@@ -115,10 +115,10 @@ def test_what_nobody_waits_for_is_done_too(uri, client, queue):
 def test_heartbeats_go_on_while_the_caller_does_something_else(uri):
     proxy = Proxy(uri)
     queue = unique("q")
-    with mm.connect(proxy.uri, heartbeat=1) as client:
+    with mm.connect(proxy.uri, heartbeat=3) as client:
         client.declare_queue(queue, exclusive=True)
         burst(client, queue)
-        # Nobody waits, and heartbeats of both sides pass nevertheless: a dead peer is given up after two seconds.
+        # Nobody waits, and heartbeats of both sides pass nevertheless: a dead peer is given up after six seconds.
         before, lost = proxy.received, client.stats().reconnects
         wait_until(lambda: proxy.received >= before + 8 * 8)
         assert client.stats().reconnects == lost

@@ -229,12 +229,13 @@ async fn publishes_wait_for_their_channel_to_open(env: &Env) {
 }
 
 async fn an_idle_client_keeps_its_connection(env: &Env) {
-    let client = env.options().heartbeat(Duration::from_secs(1)).connect().await.unwrap();
+    // A machine that stands still for less than six seconds ends no connection.
+    let client = env.options().heartbeat(Duration::from_secs(3)).connect().await.unwrap();
     let other = env.client().await;
     let queue = env.queue_with(&client, |queue| queue.exclusive(true)).await;
     send(&client, &queue, ["x"]).await;
     // Longer than a broker waits for heartbeats.
-    let clock = env.queue_with(&other, |queue| queue.expires(Duration::from_secs(4))).await;
+    let clock = env.queue_with(&other, |queue| queue.expires(Duration::from_secs(10))).await;
     until_gone(&other, &clock).await;
     assert_eq!(client.stats().reconnects, 0);
     assert_eq!(text(&client.get_no_ack(&queue).await.unwrap().unwrap()), "x");
