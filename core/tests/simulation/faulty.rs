@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     ledger::Ledger,
     plan::BadAddress,
+    poison::Poison,
     watch::{Frames, is_tracing},
 };
 
@@ -39,6 +40,7 @@ struct Pipe {
     wakers: Vec<Waker>,
     /// From the client and to it.
     frames: [Frames; 2],
+    poison: Poison,
 }
 
 struct Net {
@@ -54,6 +56,8 @@ struct Net {
     silent: Vec<DuplexStream>,
     /// Connections to bad addresses that were made.
     passed_over: usize,
+    /// Deliveries that were spoilt.
+    spoilt: usize,
 }
 
 impl Net {
@@ -86,6 +90,7 @@ impl Network {
             cuts: Vec::new(),
             silent: Vec::new(),
             passed_over: 0,
+            spoilt: 0,
         };
         Self { net: Arc::new(Mutex::new(net)), broker, ledger, bad: bad.into() }
     }
@@ -134,6 +139,11 @@ impl Network {
         self.lock().passed_over
     }
 
+    /// How many deliveries were spoilt so that they end their connection.
+    pub fn spoilt(&self) -> usize {
+        self.lock().spoilt
+    }
+
     /// Ends all that is in the way of bytes.
     pub fn clear(&self) {
         let mut net = self.lock();
@@ -161,6 +171,7 @@ impl Connector for Network {
                 cut: net.cuts.pop(),
                 wakers: Vec::new(),
                 frames: Default::default(),
+                poison: Poison::default(),
             };
             net.pipes.insert(number, pipe);
             drop(net);
@@ -294,6 +305,12 @@ impl AsyncRead for Line {
                 Poll::Pending => Poll::Pending,
             }
         });
+        {
+            let net = &mut *self.network.lock();
+            if let Some(pipe) = net.pipes.get_mut(&self.number) {
+                net.spoilt += pipe.poison.spoil(&mut buf.filled_mut()[before..]);
+            }
+        }
         self.note_frames(true, &buf.filled()[before..]);
         polled.map_ok(|_| ())
     }

@@ -6,13 +6,19 @@
 //! | [`faulty`] | byte streams that are cut, stalled and chopped |
 //! | [`ledger`] | what happened, and whether it may |
 //! | [`run`] | one run of a plan |
+//! | [`workload`] | what the applications do with messages |
+//! | [`churn`] | what they do with queues, exchanges and bindings |
+//! | [`poison`] | a message that ends every connection that it is delivered on |
 //! | [`watch`] | the frames in a trace |
 
+mod churn;
 mod faulty;
 mod ledger;
 mod plan;
+mod poison;
 mod run;
 mod watch;
+mod workload;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -68,6 +68,8 @@ pub struct Plan {
     pub pause: Duration,
     /// Whether some operations end the connection.
     pub ending: bool,
+    /// Whether one message ends every connection that it is delivered on.
+    pub poison: bool,
     /// The addresses of the broker's name that come before the good one.
     pub bad_addresses: Vec<BadAddress>,
     pub faults: Vec<(Duration, Fault)>,
@@ -96,6 +98,7 @@ impl Plan {
             body: *pick(rng, &[0, 50, 50, 5000]),
             lag: Duration::from_millis(*pick(rng, &[0, 0, 10, 50, 200])),
             pause: Duration::from_millis(*pick(rng, &[20, 100, 400])),
+            poison: rng.u32(0..5) == 0,
             ending: !faults.is_empty() && rng.u32(0..3) == 0,
             bad_addresses: pick(
                 rng,
@@ -114,7 +117,7 @@ impl Plan {
 
     /// Nothing goes wrong, and nothing takes time but the way.
     pub fn is_faultless(&self) -> bool {
-        self.faults.is_empty() && self.bad_addresses.is_empty()
+        self.faults.is_empty() && self.bad_addresses.is_empty() && !self.poison
     }
 
     /// One consumer of one queue sees the messages of each publisher in their order.

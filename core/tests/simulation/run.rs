@@ -1,7 +1,6 @@
 //! One run: the plan of a seed, carried out.
 
 use std::{
-    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -9,15 +8,16 @@ use std::{
     time::Duration,
 };
 
-use murano_messaging::{
-    Broker, Client, Consumer, Credentials, ErrorKind, Event, Message, Options, Overflow, Queue, Recovery,
-};
+use murano_messaging::{Broker, Client, Credentials, ErrorKind, Event, Options, Overflow, Queue, Recovery};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
+    churn::{ENDING, churn},
     faulty::Network,
-    ledger::{Ledger, Outcome, Target},
+    ledger::{Ledger, Outcome},
     plan::{Fault, Plan},
+    poison,
+    workload::{consume, leave, publish},
 };
 
 /// What a run comes to.
@@ -44,6 +44,8 @@ pub struct Coverage {
     pub passed_over: usize,
     pub refused: usize,
     pub forgotten: usize,
+    /// Consumers and gets that failed over a message that ends connections.
+    pub poisoned: usize,
 }
 
 impl Coverage {
@@ -61,6 +63,7 @@ impl Coverage {
         self.passed_over += other.passed_over;
         self.refused += other.refused;
         self.forgotten += other.forgotten;
+        self.poisoned += other.poisoned;
     }
 
     pub fn assert_all(&self) {
@@ -78,6 +81,7 @@ impl Coverage {
             ("passed over", self.passed_over),
             ("refused in mid-recovery", self.refused),
             ("lost with its queue", self.forgotten),
+            ("failed over a message", self.poisoned),
         ] {
             assert!(count > 0, "no run had anything {what}");
         }
@@ -184,6 +188,15 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
         .collect();
     broker.break_at_declare(ENDING, plan.ending);
     let churn = tokio::spawn(churn(client.clone(), ledger.clone(), plan.ending, rng.fork(), done.clone()));
+    let poison = plan.poison.then(|| {
+        tokio::spawn(poison::meet(
+            client.clone(),
+            broker.clone(),
+            network.clone(),
+            ledger.clone(),
+            plan.clone(),
+        ))
+    });
 
     let lag = tokio::spawn(network.clone().lag(plan.lag));
     faults(&plan, &network, &broker, &secret, &queues, ledger).await;
@@ -198,6 +211,9 @@ async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger
         leaver.await.unwrap();
     }
     settled(&broker, &queues, ledger).await;
+    if let Some(poison) = poison {
+        coverage.poisoned = poison.await.unwrap();
+    }
     lag.abort();
     network.clear();
     done.store(true, Ordering::Relaxed);
@@ -266,259 +282,6 @@ fn options(seed: u64, plan: &Plan, network: &Network, secret: &Secret) -> Option
         .window(plan.window, 1 << 20)
         .separate_publish_connection(plan.separate)
         .recovery(Recovery { max_delay: Duration::from_secs(1), ..Recovery::default() })
-}
-
-/// Publishes in turn, some waiting for the confirm and some not. Returns the tasks that wait for the rest.
-async fn publish(
-    publisher: u64,
-    client: Client,
-    ledger: Ledger,
-    plan: Plan,
-    queues: Vec<String>,
-    mut rng: fastrand::Rng,
-) -> Vec<tokio::task::JoinHandle<()>> {
-    let mut waiting = Vec::new();
-    for sequence in 0..plan.messages {
-        let id = format!("p{publisher}-{sequence}");
-        let (target, queue) = match rng.u32(0..20) {
-            0 => (Target::Nowhere, "nowhere"),
-            1 => (Target::Full, "full"),
-            _ => (Target::Queue, queues[rng.usize(0..queues.len())].as_str()),
-        };
-        let message = Message::new(vec![b'x'; rng.usize(0..=plan.body)]).message_id(id.as_str());
-        let handle = client.publisher("", queue);
-        ledger.publish_begins(&id, target);
-        if rng.bool() {
-            let result = handle.publish(message).await;
-            ledger.publish_ends(&id, &result);
-        } else {
-            match handle.publish_deferred(message).await {
-                Err(error) => ledger.publish_ends(&id, &Err(error)),
-                Ok(mut confirmation) => {
-                    let ledger = ledger.clone();
-                    let patience = (rng.u32(0..10) == 0).then(|| plan.pause.mul_f64(rng.f64()));
-                    waiting.push(tokio::spawn(async move {
-                        if let Some(patience) = patience
-                            && let Ok(result) = timeout(patience, &mut confirmation).await
-                        {
-                            return ledger.publish_ends(&id, &result);
-                        }
-                        if patience.is_some() {
-                            confirmation.cancel();
-                        }
-                        ledger.publish_ends(&id, &confirmation.await);
-                    }));
-                }
-            }
-        }
-        let in_flight = client.stats().in_flight;
-        if in_flight as usize > plan.window {
-            ledger.fail(format!("{in_flight} publishes in flight, window {}", plan.window));
-        }
-        if rng.u32(0..4) == 0 {
-            sleep(plan.pause.mul_f64(rng.f64())).await;
-        }
-    }
-    waiting
-}
-
-/// A client that gives up reconnecting soon, and is closed before it has all its confirms.
-async fn leave(
-    leaver: u64,
-    options: Options,
-    ledger: Ledger,
-    plan: Plan,
-    queue: String,
-    mut rng: fastrand::Rng,
-) {
-    sleep(plan.pause.mul_f64(rng.f64() * 10.0)).await;
-    let recovery = Recovery { max_attempts: Some(rng.u32(1..4)), ..Recovery::default() };
-    let Ok(client) = options.recovery(recovery).connect().await else { return };
-    let publisher = client.publisher("", queue.as_str());
-    let mut waiting = Vec::new();
-    for sequence in 0..rng.u64(1..20) {
-        let id = format!("l{leaver}-{sequence}");
-        ledger.publish_begins(&id, Target::Queue);
-        let message = Message::text("x").message_id(id.as_str());
-        match publisher.publish_deferred(message).await {
-            Err(error) => ledger.publish_ends(&id, &Err(error)),
-            Ok(confirmation) => {
-                let ledger = ledger.clone();
-                waiting.push(tokio::spawn(async move {
-                    let result = confirmation.await;
-                    ledger.publish_ends(&id, &result);
-                }));
-            }
-        }
-        if rng.u32(0..4) == 0 {
-            sleep(plan.pause.mul_f64(rng.f64())).await;
-        }
-    }
-    let patience = Duration::from_millis(rng.u64(0..500));
-    let began = Instant::now();
-    // It may take longer than that.
-    drop(client.drain(patience).await);
-    ledger.took("drain", began.elapsed());
-    for confirm in waiting {
-        confirm.await.unwrap();
-    }
-}
-
-/// Takes deliveries and settles them this way and that, until all is done.
-async fn consume(
-    consumer: Consumer,
-    client: Client,
-    ledger: Ledger,
-    mut rng: fastrand::Rng,
-    done: Arc<AtomicBool>,
-) {
-    let mut kept = Vec::new();
-    while !done.load(Ordering::Relaxed) {
-        let next = timeout(Duration::from_millis(rng.u64(10..500)), consumer.next()).await;
-        let delivery = match next {
-            // Nothing came: what was kept is settled, or the rest would wait for ever behind the prefetch.
-            Err(_) => {
-                for delivery in std::mem::take(&mut kept) {
-                    ack(&delivery, &ledger);
-                }
-                if rng.u32(0..20) == 0 {
-                    set_prefetch(&consumer, &ledger, &mut rng).await;
-                }
-                continue;
-            }
-            Ok(None) => return ledger.fail("a consumer ended".into()),
-            Ok(Some(Err(error))) => return ledger.fail(format!("a consumer ended: {error}")),
-            Ok(Some(Ok(delivery))) => delivery,
-        };
-        ledger.received(delivery.message_id().unwrap_or_default(), delivery.redelivered());
-        match rng.u32(0..20) {
-            0..=13 => ack(&delivery, &ledger),
-            14..=17 => kept.push(delivery),
-            18 => {
-                if let Err(error) = delivery.requeue() {
-                    ledger.fail(format!("requeue: {error}"));
-                }
-            }
-            _ => {
-                sleep(Duration::from_millis(rng.u64(0..300))).await;
-                ack(&delivery, &ledger);
-            }
-        }
-    }
-    for delivery in kept {
-        ack(&delivery, &ledger);
-    }
-    let began = Instant::now();
-    if let Err(error) = consumer.cancel().await {
-        ledger.fail(format!("cancel: {error}"));
-    }
-    ledger.took("cancel", began.elapsed());
-    drop(consumer);
-    drop(client);
-}
-
-fn ack(delivery: &murano_messaging::Delivery, ledger: &Ledger) {
-    ledger.acks(delivery.message_id().unwrap_or_default());
-    if let Err(error) = delivery.ack() {
-        ledger.fail(format!("ack: {error}"));
-    }
-}
-
-async fn set_prefetch(consumer: &Consumer, ledger: &Ledger, rng: &mut fastrand::Rng) {
-    let began = Instant::now();
-    let result = consumer.set_prefetch(rng.u16(1..50)).await;
-    ledger.took("set_prefetch", began.elapsed());
-    match result {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::Timeout => {}
-        Err(error) => ledger.fail(format!("set_prefetch: {error}")),
-    }
-}
-
-/// The queue over whose declaration the broker ends the connection.
-const ENDING: &str = "ending";
-
-/// Declares a queue over which the broker ends the connection, and something else at the same time. Returns whether the
-/// declaration was refused; otherwise it had no time.
-async fn end_the_connection(client: &Client, ledger: &Ledger) -> bool {
-    let began = Instant::now();
-    let ending = Queue::new(ENDING);
-    let (ended, other) = tokio::join!(client.declare_queue(&ending), client.queue_info("full"));
-    ledger.took("the operation that ends the connection", began.elapsed());
-    if let Err(error) = other
-        && error.kind() != ErrorKind::Timeout
-    {
-        ledger.fail(format!("look up beside the operation that ends the connection: {error}"));
-    }
-    match ended {
-        Ok(_) => ledger.fail("the operation that ends the connection succeeded".into()),
-        Err(error) if error.kind() == ErrorKind::Timeout => {}
-        Err(error) if error.reply_code() == Some(541) && error.outcome_unknown() => return true,
-        Err(error) => ledger.fail(format!("the operation that ends the connection: {error}")),
-    }
-    false
-}
-
-/// Operations of all kinds, which may fail for want of time and for nothing else; some end the connection. Returns how many
-/// of those were refused.
-async fn churn(
-    client: Client,
-    ledger: Ledger,
-    ending: bool,
-    mut rng: fastrand::Rng,
-    done: Arc<AtomicBool>,
-) -> usize {
-    async fn check<T>(
-        what: &str,
-        ledger: &Ledger,
-        operation: impl Future<Output = murano_messaging::Result<T>>,
-    ) -> Option<T> {
-        let began = Instant::now();
-        let result = operation.await;
-        ledger.took(what, began.elapsed());
-        match result {
-            Ok(value) => Some(value),
-            Err(error) => {
-                ledger.note(&format!("{what}: {:?}", error.kind()));
-                if error.kind() != ErrorKind::Timeout {
-                    ledger.fail(format!("{what}: {error}"));
-                }
-                None
-            }
-        }
-    }
-    let (mut number, mut ended) = (0, 0);
-    while !done.load(Ordering::Relaxed) {
-        number += 1;
-        if ending && ended < 2 && rng.u32(0..4) == 0 {
-            ended += usize::from(end_the_connection(&client, &ledger).await);
-        }
-        let name = format!("churn-{number}");
-        let exchange = murano_messaging::Exchange::fanout(format!("x-{number}"));
-        let binding = murano_messaging::Binding::queue(name.as_str(), exchange_name(number).as_str());
-        // What timed out may have happened or not: then nothing can be said of it.
-        let queue =
-            check("declare", &ledger, client.declare_queue(&Queue::new(name.as_str()))).await.is_some();
-        let other = check("declare exchange", &ledger, client.declare_exchange(&exchange)).await.is_some();
-        if queue {
-            check("look up", &ledger, client.queue_info(&name)).await;
-        }
-        if queue && other {
-            check("check exchange", &ledger, client.check_exchange(&exchange_name(number))).await;
-            check("bind", &ledger, client.bind(&binding)).await;
-        }
-        sleep(Duration::from_millis(rng.u64(0..500))).await;
-        if queue {
-            check("get", &ledger, client.get_no_ack(&name)).await;
-        }
-        check("delete", &ledger, client.delete_queue(&name)).await;
-        check("delete exchange", &ledger, client.delete_exchange(&exchange_name(number))).await;
-    }
-    ended
-}
-
-fn exchange_name(number: u32) -> String {
-    format!("x-{number}")
 }
 
 async fn faults(
