@@ -34,6 +34,7 @@
 //! | [`events`], [`stats`] | what happened |
 //! | [`error`] | what can go wrong |
 //! | `doctor` | every step between a program and its broker, checked by itself (feature `doctor`) |
+//! | `lapin` | conversions between lapin's values and ours (feature `lapin`) |
 //! | `murano` | Murano's execution plans, their results and signatures (feature `murano`) |
 //! | `oslo` | RPC and notifications in the wire format of oslo.messaging (feature `oslo`) |
 //! | `broker` | an embedded broker for tests, demos and development (feature `broker`) |
@@ -56,6 +57,8 @@ pub mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 mod ids;
+#[cfg(feature = "lapin")]
+pub mod lapin;
 pub mod message;
 #[cfg(feature = "murano")]
 pub mod murano;
@@ -99,5 +102,4 @@ pub use wire::{
 };
 
 #[cfg(doctest)]
-#[doc = include_str!("readme.md")]
-struct Readme;
+mod guides;
