@@ -1,6 +1,6 @@
 # Each target does all of its own set-up; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo develop test test-rust test-python test-oldest test-oslo test-rabbitmq4 lint wheel bench docs simulate instructions fuzz hostile \
+.PHONY: help demo develop test test-rust test-python test-oldest test-oslo test-rabbitmq4 lint wheel bench bench-quick docs cluster simulate instructions fuzz hostile \
 	loom miri tsan proof supply-chain
 
 help: ## List the targets
@@ -67,6 +67,13 @@ else
 	@scripts/python.sh bench $(PYTHON_ARGS)
 endif
 
+bench-quick: ## A first impression of the same in three minutes: one round, few messages, nothing is written
+	@scripts/setup.sh rabbitmq bench
+	@cargo build --quiet -p murano-testkit --bin rabbitmq
+	cargo build --release --quiet -p murano-bench
+	@target/debug/rabbitmq exec target/release/murano-bench --rounds 1 --messages 5000
+	@scripts/python.sh bench --rounds 1 --messages 2000
+
 simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1); SEEDS=1 FIRST=17 TRACE=1 replays one in the debug build and shows its frames and events
 	@scripts/setup.sh
 	@SEEDS='$(or $(SEEDS),100000)' FIRST_SEED='$(or $(FIRST),1)' TRACE='$(or $(TRACE),0)' \
@@ -102,6 +109,10 @@ instructions: ## Count the instructions of a publish, a confirm and a delivery (
 	@scripts/setup.sh
 	@UPDATE='$(UPDATE)' scripts/instructions.sh
 
-docs: ## Build the documentation of the crate
-	@scripts/setup.sh
-	cargo doc -p murano-messaging --no-deps
+docs: ## Build guides and references into target/site, with strictly checked links; it is read without a network
+	@scripts/setup.sh python
+	@scripts/docs.sh
+
+cluster: ## Kill and restart the nodes of a RabbitMQ cluster on this machine under load, and count messages
+	@scripts/setup.sh rabbitmq
+	cargo run --quiet -p murano-messaging --example cluster

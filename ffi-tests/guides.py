@@ -31,7 +31,7 @@ class Block(NamedTuple):
 def blocks(document: str) -> list[Block]:
     """The fences of a document."""
     text = DOCUMENTS[document].read_text(encoding="utf-8")
-    fence = r'^(?:<!-- run: (?P<mark>[\w ]+) -->\n\n?)?^(?P<indent> *)```(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$'
+    fence = r"^(?:<!-- run: (?P<mark>[\w ]+) -->\n\n?)?^(?P<indent> *)```(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$"
     found = []
     for match in re.finditer(fence, text, re.MULTILINE | re.DOTALL):
         language, _, rest = match["info"].partition(" ")

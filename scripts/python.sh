@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The Python package: python.sh develop | servers | test | oldest | lint | wheel | bench
+# The Python package: python.sh develop | servers | docs | test | oldest | lint | wheel | bench
 #
 # develop  makes .venv with all tools and builds the module into python/murano_messaging
 # servers  makes .venv-servers with uWSGI and gunicorn, for the tests of their workers
+# docs     builds the site of the documentation into target/site, from the stubs: the module is not needed
 # test     runs ffi-tests on the newest Python found, and the contract under eventlet and gevent (eventlet on the oldest too)
 # oldest   runs what depends on the interpreter on the oldest Python found
 # lint     ruff, mypy, stubtest
@@ -112,6 +113,12 @@ develop)
 servers)
     servers
     ;;
+docs)
+    venv .venv-docs "$newest_python" python/requirements-docs.txt
+    rm -rf target/site
+    # The theme is maintained; what it announces is the next generator.
+    NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict --config-file scripts/site/mkdocs.yml
+    ;;
 test)
     develop
     servers
@@ -180,6 +187,6 @@ bench)
     exec python/benches/run.sh "$@"
     ;;
 *)
-    fail "usage: $0 develop | servers | test | oldest | lint | wheel | bench [ARGUMENT...]"
+    fail "usage: $0 develop | servers | docs | test | oldest | lint | wheel | bench [ARGUMENT...]"
     ;;
 esac

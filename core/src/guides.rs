@@ -2,7 +2,9 @@
 
 macro_rules! guides {
     ($($name:ident: $file:literal),+ $(,)?) => {
-        $(#[doc = include_str!($file)]
+        // `title="…"` is for the site.
+        $(#[allow(rustdoc::invalid_codeblock_attributes)]
+        #[doc = include_str!($file)]
         struct $name;)+
     };
 }

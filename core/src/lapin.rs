@@ -111,7 +111,9 @@ pub fn exchange(
         .durable(options.durable)
         .auto_delete(options.auto_delete)
         .internal(options.internal);
-    arguments.into_iter().fold(exchange, |exchange, (key, value)| exchange.argument(key.to_string(), value.clone()))
+    arguments
+        .into_iter()
+        .fold(exchange, |exchange, (key, value)| exchange.argument(key.to_string(), value.clone()))
 }
 
 /// A delivery of ours in the form that a handler written for lapin reads. The body is copied.

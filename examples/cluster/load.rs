@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use murano_messaging::{Client, Error, Message, Result};
+use murano_messaging::{Client, Error, ErrorKind, Message, Result};
 use murano_testkit::eventually;
 use tokio::task::JoinHandle;
 
@@ -21,6 +21,8 @@ const IN_FLIGHT: usize = 500;
 pub struct Published {
     /// The ids of those that were confirmed.
     pub confirmed: BTreeSet<String>,
+    /// How many the broker refused: a node that stops refuses what it has not stored, and the publisher is told.
+    pub nacked: u64,
     /// The errors of the others.
     pub failed: Vec<Error>,
 }
@@ -36,7 +38,8 @@ pub struct Publishing {
 impl Publishing {
     /// Publishes numbered messages to `queue` until it is told to stop.
     pub fn start(client: &Client, queue: &str) -> Self {
-        let (stop, confirmed, longest_gap) = <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<Mutex<Duration>>)>::default();
+        let (stop, confirmed, longest_gap) =
+            <(Arc<AtomicBool>, Arc<AtomicU64>, Arc<Mutex<Duration>>)>::default();
         let publisher = client.publisher("", queue);
         let task = tokio::spawn({
             let (stop, count, longest_gap) = (stop.clone(), confirmed.clone(), longest_gap.clone());
@@ -63,6 +66,7 @@ impl Publishing {
                                 published.confirmed.insert(id);
                                 count.fetch_add(1, Ordering::Relaxed);
                             }
+                            Err(error) if error.kind() == ErrorKind::Nacked => published.nacked += 1,
                             Err(error) => published.failed.push(error),
                         }
                     }

@@ -80,7 +80,8 @@ async fn run() -> Result<bool> {
     let copies: u64 = received.values().map(|count| u64::from(*count) - 1).sum();
     println!();
     println!("confirmed            {:9}", published.confirmed.len());
-    println!("failed               {:9}", published.failed.len());
+    println!("refused (told so)    {:9}", published.nacked);
+    println!("failed otherwise     {:9}", published.failed.len());
     println!("lost                 {lost:9}");
     println!("sent again           {:9}", stats.0.republished);
     println!("copies of these      {copies:9}");
@@ -140,7 +141,8 @@ async fn leader(cluster: &Cluster, queue: &str) -> usize {
 /// Returns when all nodes run and the queue has all of its copies.
 async fn whole(cluster: &Cluster, queue: &str) {
     eventually("the queue has three copies again", PATIENCE, || async {
-        let list = cluster.nodes[0].ctl(&["list_queues", "--silent", "name", "online"]).await.unwrap_or_default();
+        let list =
+            cluster.nodes[0].ctl(&["list_queues", "--silent", "name", "online"]).await.unwrap_or_default();
         let row = list.lines().find(|line| line.starts_with(queue)).unwrap_or_default();
         cluster.nodes.iter().all(|node| row.contains(&node.node_name()))
     })

@@ -1,6 +1,7 @@
 """Pages of the site that are not in docs/: README and its like from the root, and the references.
 
-Links from them, and to files of the repository that are no pages, are made to fit; a link to what is not there ends the build.
+Links from them, and to files of the repository that are no pages, are made to fit; a link to what is not
+there ends the build.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def reference(title: str, module: str) -> str:
     return "\n".join(text)
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Make links fit the site."""
     uri = page.file.src_uri
     sources = {target: source for source, target in PAGES.items()}
@@ -110,5 +111,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     for line in markdown.split("\n"):
         if line.lstrip().startswith("```"):
             in_code = not in_code
+            # What rustdoc is told behind the comma is unknown to the highlighter.
+            line = re.sub(r"^(\s*```rust),\S+", r"\1", line)
         out.append(line if in_code else LINK.sub(replace, line))
     return "\n".join(out)

@@ -28,8 +28,8 @@ fn for_a_minute() -> FieldTable {
 #[tokio::test]
 async fn what_came_through_lapin_is_published_as_it_was() {
     let (ours, lapin) = both().await;
-    let queue = ours.declare_queue(&convert::queue(&unique("lapin"), QueueDeclareOptions::default(), &for_a_minute()));
-    let queue = queue.await.unwrap().name;
+    let queue = convert::queue(&unique("lapin"), QueueDeclareOptions::default(), &for_a_minute());
+    let queue = ours.declare_queue(&queue).await.unwrap().name;
     let sent = Message::text("hello")
         .persistent(false)
         .message_id("17")
@@ -37,7 +37,8 @@ async fn what_came_through_lapin_is_published_as_it_was() {
         .expiration(Duration::from_secs(60))
         .header("attempt", 3);
     ours.publish("", &queue, sent.clone()).await.unwrap();
-    let got = lapin.channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
+    let got =
+        lapin.channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap().unwrap();
     got.delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
     assert_eq!(Message::from(&got.delivery).properties(), sent.properties());
     let message = Message::from(got.delivery);
@@ -51,8 +52,8 @@ async fn what_came_through_lapin_is_published_as_it_was() {
 #[tokio::test]
 async fn a_handler_for_lapin_takes_deliveries_of_ours() {
     let (ours, _lapin) = both().await;
-    let queue = ours.declare_queue(&convert::queue(&unique("lapin"), QueueDeclareOptions::default(), &for_a_minute()));
-    let queue = queue.await.unwrap().name;
+    let queue = convert::queue(&unique("lapin"), QueueDeclareOptions::default(), &for_a_minute());
+    let queue = ours.declare_queue(&queue).await.unwrap().name;
     ours.publish("", &queue, Message::text("hello").message_id("17").header("attempt", 3)).await.unwrap();
     let delivery = ours.get_with_ack(&queue).await.unwrap().unwrap();
     let theirs = convert::delivery(&delivery);
@@ -89,10 +90,15 @@ async fn a_queue_and_an_exchange_declared_by_both_are_the_same() {
             .exchange_declare(name.as_str().into(), kind.clone(), options, FieldTable::default())
             .await
             .unwrap();
-        ours.declare_exchange(&convert::exchange(&name, &kind, options, &FieldTable::default())).await.unwrap();
+        ours.declare_exchange(&convert::exchange(&name, &kind, options, &FieldTable::default()))
+            .await
+            .unwrap();
         ours.delete_exchange(&name).await.unwrap();
     }
-    let named = ours.declare_queue(&convert::queue("", QueueDeclareOptions::default(), &for_a_minute())).await.unwrap();
+    let named = ours
+        .declare_queue(&convert::queue("", QueueDeclareOptions::default(), &for_a_minute()))
+        .await
+        .unwrap();
     assert!(named.name.starts_with("amq.gen"));
     ours.delete_queue(&named.name).await.unwrap();
 }
@@ -135,7 +141,9 @@ async fn both_clients_serve_in_one_process() {
     let (ours, lapin) = both().await;
     let [first, second] = [unique("lapin"), unique("ours")];
     for queue in [&first, &second] {
-        ours.declare_queue(&convert::queue(queue, QueueDeclareOptions::default(), &for_a_minute())).await.unwrap();
+        ours.declare_queue(&convert::queue(queue, QueueDeclareOptions::default(), &for_a_minute()))
+            .await
+            .unwrap();
     }
     let mut theirs = lapin.consume(&first).await;
     let mine = ours.consume(second.as_str()).start().await.unwrap();

@@ -55,7 +55,9 @@ async fn a_publish_that_waits_for_its_confirm_fails_in_lapin_and_is_sent_again_b
         let theirs = side.lapin.start_publish("", "lapins").await.unwrap();
         let mine = side.ours.publisher("", QUEUE).publish_deferred(Message::text("ours")).await.unwrap();
         eventually("both are there, unconfirmed", STEP, || async {
-            [QUEUE, "lapins"].iter().all(|queue| side.broker.queue_depth(queue).is_some_and(|depth| depth.ready == 1))
+            [QUEUE, "lapins"]
+                .iter()
+                .all(|queue| side.broker.queue_depth(queue).is_some_and(|depth| depth.ready == 1))
         })
         .await;
         side.broker.drop_connections();
@@ -114,6 +116,8 @@ async fn under_an_alarm_lapin_waits_for_its_end_and_ours_until_the_deadline() {
     let mine = side.ours.consume(QUEUE).start().await.unwrap();
     side.ours.publish("", QUEUE, "before").await.unwrap();
     let delivery = within("a delivery", STEP, mine.next()).await.unwrap().unwrap();
+    // The broker tells those that publish.
+    side.lapin.publish("", "lapins").await.unwrap();
     side.broker.block("low on memory");
     eventually("lapin hears of it", STEP, || async { side.lapin.connection.status().blocked() }).await;
     let mut theirs = Box::pin(async {

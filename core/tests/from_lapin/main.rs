@@ -25,8 +25,7 @@ struct Lapin {
 
 impl Lapin {
     async fn connect(uri: &str, properties: ConnectionProperties) -> Self {
-        let connection =
-            within("lapin connects", STEP, Connection::connect(uri, properties)).await.unwrap();
+        let connection = within("lapin connects", STEP, Connection::connect(uri, properties)).await.unwrap();
         let channel = within("a channel of lapin", STEP, connection.create_channel()).await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         Self { connection, channel }
@@ -41,7 +40,8 @@ impl Lapin {
     async fn start_publish(&self, exchange: &str, key: &str) -> lapin::Result<PublisherConfirm> {
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let properties = Properties::default().with_delivery_mode(2);
-        let publish = self.channel.basic_publish(exchange.into(), key.into(), options, b"lapin's", properties);
+        let publish =
+            self.channel.basic_publish(exchange.into(), key.into(), options, b"lapin's", properties);
         within("lapin's publish", STEP, publish).await
     }
 
