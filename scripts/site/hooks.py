@@ -35,10 +35,10 @@ RUST = """# Rust reference
 """
 
 CSS = """
-/* Tables with long cells: words break, and what is still too wide scrolls in its own box. */
-.md-typeset table:not([class]) td code { word-break: break-word; white-space: pre-wrap; }
-.md-typeset table:not([class]) th, .md-typeset table:not([class]) td { min-width: 4rem; padding: .5em .7em; }
-.md-typeset__scrollwrap { overflow-x: auto; }
+.md-grid { max-width: 70rem; }
+/* Long names break, but no column becomes a thread; what is still too wide scrolls in its own box. */
+.md-typeset table:not([class]) td code { overflow-wrap: anywhere; white-space: pre-wrap; }
+.md-typeset table:not([class]) th, .md-typeset table:not([class]) td { min-width: 6rem; padding: .5em .7em; }
 .md-typeset img { max-width: 100%; background: #fff; }
 """
 
@@ -56,6 +56,8 @@ def on_files(files: Any, config: Any) -> Any:
         files.append(File.generated(config, page, content=reference(title, module)))
     files.append(File.generated(config, "rust.md", content=RUST))
     files.append(File.generated(config, "site.css", content=CSS))
+    worker = pathlib.Path(__file__).with_name("worker.js")
+    files.append(File.generated(config, "worker.js", content=worker.read_text(encoding="utf-8")))
     return files
 
 
@@ -107,11 +109,32 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         text = opening.lstrip("!")[1:-2]
         return text if text.startswith("`") else f"{text} (`{there}`)"
 
-    out, in_code = [], False
+    out, in_code, in_list = [], False, False
     for line in markdown.split("\n"):
+        # Python-Markdown wants four spaces in a numbered list, where three are enough for others.
+        if re.match(r"\d+\. ", line):
+            # And a blank line behind what is indented.
+            if in_list and out[-1].startswith("    "):
+                out.append("")
+            in_list = True
+        elif in_list and line.startswith("   "):
+            line = " " + line
+        elif line.strip():
+            in_list = False
         if line.lstrip().startswith("```"):
             in_code = not in_code
             # What rustdoc is told behind the comma is unknown to the highlighter.
             line = re.sub(r"^(\s*```rust),\S+", r"\1", line)
         out.append(line if in_code else LINK.sub(replace, line))
     return "\n".join(out)
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Put the worker of ours in the place of the one that is fetched from elsewhere."""
+    base = "../" * page.url.count("/")
+    return output.replace("https://unpkg.com/iframe-worker/shim", f"{base}worker.js")
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """The same for the page that says that a page is not there."""
+    return output_content.replace("https://unpkg.com/iframe-worker/shim", "worker.js")
