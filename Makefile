@@ -53,26 +53,13 @@ wheel: ## Build the Python wheel (manylinux) and sdist into dist/, and try the w
 	@scripts/setup.sh rabbitmq python
 	@scripts/python.sh wheel
 
-bench: ## Measure Rust and Python against their peers (BROKER=amqp://..., ARGS='--transient ...', PYTHON_ARGS='--rounds 2 ...')
+bench: ## Measure Rust and Python against their peers and write docs/benchmarks.md (BROKER=amqp://..., ARGS='--transient ...', PYTHON_ARGS='--rounds 2 ...')
 	@scripts/setup.sh rabbitmq bench
-	@cargo build --quiet -p murano-testkit --bin rabbitmq
-	cargo build --release --quiet -p murano-bench
-ifdef BROKER
-	@BROKER='$(BROKER)' target/release/murano-bench $(ARGS)
-	@BROKER='$(BROKER)' scripts/bench-murano.sh
-	@BROKER='$(BROKER)' scripts/python.sh bench $(PYTHON_ARGS)
-else
-	@target/debug/rabbitmq exec target/release/murano-bench $(ARGS)
-	@target/debug/rabbitmq exec scripts/bench-murano.sh
-	@scripts/python.sh bench $(PYTHON_ARGS)
-endif
+	@scripts/bench.sh target/bench docs/benchmarks.md
 
-bench-quick: ## A first impression of the same in three minutes: one round, few messages, nothing is written
+bench-quick: ## A first impression of the same in three minutes, written to target/bench-quick
 	@scripts/setup.sh rabbitmq bench
-	@cargo build --quiet -p murano-testkit --bin rabbitmq
-	cargo build --release --quiet -p murano-bench
-	@target/debug/rabbitmq exec target/release/murano-bench --rounds 1 --messages 5000
-	@scripts/python.sh bench --rounds 1 --messages 2000
+	@QUICK=1 scripts/bench.sh target/bench-quick target/bench-quick/benchmarks.md
 
 simulate: ## Run many simulated faults (SEEDS=100000 FIRST=1); SEEDS=1 FIRST=17 TRACE=1 replays one in the debug build and shows its frames and events
 	@scripts/setup.sh

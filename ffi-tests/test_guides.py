@@ -335,6 +335,27 @@ def test_readme_and_the_comparison_have_the_same_rows():
         assert row.split(",")[0].casefold() in text.casefold()
 
 
+def test_versions_are_the_same_wherever_they_stand():
+    cargo = (ROOT / "Cargo.toml").read_text(encoding="utf-8")
+    python = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    version, rust = (re.search(rf'^{key} = "([^"]+)"', cargo, re.MULTILINE)[1] for key in ("version", "rust-version"))
+    oldest = re.search(r'requires-python = ">=([\d.]+)"', python)[1]
+    assert mm.__version__ == version
+    assert importlib.metadata.version("murano-messaging") == version
+    changelog = DOCUMENTS["CHANGELOG.md"].read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+)", changelog, re.MULTILINE)[1] == version
+    for document in ("README.md", "CHANGELOG.md"):
+        text = DOCUMENTS[document].read_text(encoding="utf-8")
+        assert rust in text and oldest in text, document
+    assert f"Rust {rust} or newer" in (ROOT / "scripts" / "setup.sh").read_text(encoding="utf-8")
+    assert f'"Programming Language :: Python :: {oldest}"' in python
+    assert f"abi3-py{oldest.replace('.', '')}" in (ROOT / "python" / "Cargo.toml").read_text(encoding="utf-8")
+    # No other manifest has a version of its own, but the one of the fuzzing targets, which is no part of the workspace.
+    for path in ("core", "core/benches", "core/benches/instructions", "python", "testkit"):
+        manifest = (ROOT / path / "Cargo.toml").read_text(encoding="utf-8")
+        assert "version.workspace = true" in manifest and not re.search(r'^version = "', manifest, re.MULTILINE), path
+
+
 # ---- who has only the README -----------------------------------------------------------------------------------------
 
 

@@ -133,3 +133,73 @@ def test_workers_of_gunicorn_whose_application_is_preloaded(folder, uri, queue):
     command += ["--bind", "127.0.0.1:0", "application:application"]
     server = Server(folder, uri, queue, r"Listening at: http://127\.0\.0\.1:", *command)
     check(server, uri, queue, 20)
+
+
+CELERY = """
+    import os
+    from celery import Celery
+    import murano_messaging as mm
+
+    uri, queue = os.environ["TEST_URI"], os.environ["TEST_QUEUE"]
+    importer = os.getpid()
+    inherited = mm.connect(uri)
+    inherited.declare_queue(queue, expires=60)
+    own = None
+
+    app = Celery("tasks", broker=uri)
+    app.conf.task_default_queue = queue + "-celery"
+    app.conf.task_ignore_result = True
+
+    @app.task
+    def work(number):
+        global own
+        if own is None:
+            own = mm.connect(uri)
+        try:
+            seen = repr(inherited.stats())
+        except Exception as error:
+            seen = type(error).__name__
+        own.publish({"number": number, "forked": os.getpid() != importer, "inherited": seen}, routing_key=queue)
+"""
+
+
+def test_workers_of_celery(folder, uri, queue):
+    """Tasks of the prefork pool make a client of their own at first use, beside Celery's own connection."""
+    (folder / "tasks.py").write_text(textwrap.dedent(CELERY))
+    environment = {
+        **os.environ,
+        "TEST_URI": uri,
+        "TEST_QUEUE": queue,
+        "PYTHONPATH": str(brokers.ROOT / "python"),
+        # It may run as root in here.
+        "C_FORCE_ROOT": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [SERVERS / "celery", "-A", "tasks", "worker", "--pool", "prefork", "--concurrency", "2"]
+    command += ["--without-gossip", "--without-mingle"]
+    with (
+        (folder / "celery.log").open("wb") as log,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log) as worker,
+    ):
+        try:
+            sender = "import tasks\nfor number in range(10): tasks.work.delay(number)\ntasks.inherited.close()"
+            subprocess.run([SERVERS / "python", "-c", sender], cwd=folder, env=environment, check=True, timeout=60)
+            seen = []
+            with mm.connect(uri) as client:
+                client.declare_queue(queue, expires=60)
+                with client.consume(queue) as results:
+                    while len(seen) < 10:
+                        result = results.get(timeout=60)
+                        assert result is not None, (folder / "celery.log").read_text()
+                        seen.append(result.json())
+                        result.ack()
+                client.delete_queue(queue + "-celery")
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            try:
+                worker.wait(30)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                raise
+    assert sorted(result["number"] for result in seen) == list(range(10))
+    assert all(result["forked"] and result["inherited"] == "ForkedError" for result in seen), seen

@@ -2,7 +2,7 @@
 # The Python package: python.sh develop | servers | docs | test | oldest | lint | wheel | bench
 #
 # develop  makes .venv with all tools and builds the module into python/murano_messaging
-# servers  makes .venv-servers with uWSGI and gunicorn, for the tests of their workers
+# servers  makes .venv-servers with uWSGI, gunicorn and Celery, for the tests of their workers
 # docs     builds the site of the documentation into target/site, from the stubs: the module is not needed
 # test     runs ffi-tests on the newest Python found, and the contract under eventlet and gevent (eventlet on the oldest too)
 # oldest   runs what depends on the interpreter on the oldest Python found

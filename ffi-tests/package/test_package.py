@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -192,6 +193,58 @@ def test_the_wheel_says_nothing_of_who_built_it(wheel):
         for name in archive.namelist():
             if not name.endswith(".so"):
                 assert str(ROOT).encode() not in archive.read(name), name
+
+
+def packed(command: list[str], **options: object) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_contents_of_the_crate():
+    listed = packed(["cargo", "package", "-p", "murano-messaging", "--list", "--allow-dirty", "--offline"])
+    names = set(listed.split())
+    assert {
+        "Cargo.toml",
+        "Cargo.lock",
+        "src/lib.rs",
+        "src/readme.md",
+        "examples/hello.rs",
+        "examples/service.rs",
+    } <= names
+    # The guides with Rust in them are links in the tree, and files in the package.
+    assert {f"src/guides/{path.name}" for path in (ROOT / "core" / "src" / "guides").iterdir()} <= names
+    for unwanted in ("tests/", "benches/", "fuzz/", "examples/cluster/"):
+        assert not [name for name in names if name.startswith(unwanted)], unwanted
+    assert not [name for name in names if name.endswith((".py", ".so", ".svg"))]
+
+
+@optimized
+@pytest.mark.timeout(900)
+def test_a_new_project_with_the_packed_crate_runs_the_program_of_the_readme(uri, unique, tmp_path):
+    packed(["cargo", "package", "-p", "murano-messaging", "--allow-dirty", "--offline", "--no-verify"])
+    (crate,) = (ROOT / "target" / "package").glob("murano-messaging-*.crate")
+    with tarfile.open(crate) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (unpacked,) = tmp_path.glob("murano-messaging-*")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    program = re.search(r"```rust,no_run\n(.*?)```", readme, re.DOTALL)[1]
+    queue = unique("readme")
+    program = program.replace("amqp://guest:guest@localhost", uri).replace('"tasks"', f'"{queue}"')
+    project = tmp_path / "project"
+    (project / "src").mkdir(parents=True)
+    (project / "src" / "main.rs").write_text(program)
+    (project / "Cargo.toml").write_text(
+        '[package]\nname = "first"\nversion = "0.1.0"\nedition = "2024"\n\n[dependencies]\n'
+        f'murano-messaging = {{ path = "{unpacked}" }}\n'
+        'tokio = { version = "1", features = ["macros", "rt-multi-thread"] }\n'
+    )
+    # The versions that are here: nothing is fetched.
+    shutil.copy(ROOT / "Cargo.lock", project)
+    environment = {**os.environ, "CARGO_TARGET_DIR": str(ROOT / "target" / "sdist")}
+    command = ["cargo", "run", "--quiet", "--offline"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
 
 
 SMOKE = """

@@ -66,6 +66,7 @@ def main() -> int:
     parser.add_argument("--peer", action="append", choices=PEERS)
     parser.add_argument("--work", action="append", choices=WORKS)
     parser.add_argument("--persistent", action="store_true", help="messages that the broker keeps on disk, at its pace")
+    parser.add_argument("--json", metavar="FILE", help="write every sample to it as well, for docs/benchmarks.md")
     parser.add_argument("--run", nargs=4, metavar=("PEER", "WORK", "QUEUE", "MESSAGES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     uri = os.environ["BROKER"]
@@ -74,12 +75,28 @@ def main() -> int:
         sys.path.insert(0, str(HERE / "peers"))
         getattr(importlib.import_module(peer), work)(uri, queue, int(messages), options.persistent)
         return 0
+    runs = []
     for messages in options.messages or [4000, 40_000]:
-        report(messages, measure(uri, messages, options))
+        samples = measure(uri, messages, options)
+        report(messages, medians(samples))
+        rows = [
+            {"work": work, "title": WORKS[work], "peer": peer, "label": PEERS[peer], "samples": those}
+            for (work, peer), those in samples.items()
+        ]
+        runs.append({"messages": messages, "persistent": options.persistent, "rounds": options.rounds, "rows": rows})
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(runs, indent=1))
     return 0
 
 
-def measure(uri: str, messages: int, options: argparse.Namespace) -> dict[tuple[str, str], Sample]:
+def medians(samples: dict[tuple[str, str], list[Sample]]) -> dict[tuple[str, str], Sample]:
+    return {
+        row: {key: statistics.median(sample[key] for sample in those) for key in those[0]}
+        for row, those in samples.items()
+    }
+
+
+def measure(uri: str, messages: int, options: argparse.Namespace) -> dict[tuple[str, str], list[Sample]]:
     import murano_messaging as mm
 
     samples: dict[tuple[str, str], list[Sample]] = {}
@@ -98,10 +115,7 @@ def measure(uri: str, messages: int, options: argparse.Namespace) -> dict[tuple[
                     print(f"{work:14} round {number + 1} {peer:16} {sample['cpu_us']:8.2f} us {sample['rate']:10.0f}/s")
                     sys.stdout.flush()
                     samples.setdefault((work, peer), []).append(sample)
-    return {
-        row: {key: statistics.median(sample[key] for sample in those) for key in those[0]}
-        for row, those in samples.items()
-    }
+    return samples
 
 
 def fill(client: object, queue: str, messages: int) -> None:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the module with optimization and measures it against its peers: run.sh [ARGUMENT...]; see bench.py --help
+# run.sh page SAMPLES PAGE writes docs/benchmarks.md; see page.py
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -19,6 +20,11 @@ if [ "$(cat "$venv/stamp" 2>/dev/null)" != "$stamp" ]; then
     "$python" -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r python/benches/requirements.txt
     echo "$stamp" >"$venv/stamp"
+fi
+
+if [ "${1:-}" = page ]; then
+    shift
+    exec "$venv/bin/python" python/benches/page.py "$@"
 fi
 
 # A copy of the package with an optimized module; the one in the tree stays as the tests left it.

@@ -56,6 +56,9 @@ fn parent(arguments: &[String]) -> Result<(), Failure> {
     let options = cli::Options::parse(arguments)?;
     let results = Runtime::new()?.block_on(rounds::run(&options))?;
     println!("{}", report::render(&options, &results));
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&report::samples(&options, &results))?)?;
+    }
     Ok(())
 }
 

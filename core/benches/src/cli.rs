@@ -1,6 +1,6 @@
 //! The options of the benchmark.
 
-use std::env;
+use std::{env, path::PathBuf};
 
 use crate::plan::{Failure, Peer, Work};
 
@@ -9,13 +9,14 @@ pub const USAGE: &str = "\
 Measures RabbitMQ clients against each other on the broker at $BROKER (`make bench` starts one and sets it).
 
 usage: murano-bench [--only CLIENT,...] [--work WORKLOAD,...] [--messages N] [--rounds N]
-                    [--transient]
+                    [--transient] [--json FILE]
 
   --only      ours, lapin, amqprs, rabbitmq-c; all of them by default
   --work      publish, publish-wait, consume, connections; all of them by default
   --messages  messages of one measurement (publish-wait: a fifth); $MESSAGES or 30000 by default
   --rounds    measurements of each pair, the median of which is reported; 3 by default
-  --transient messages are not persistent: no disk between the publish and its confirm";
+  --transient messages are not persistent: no disk between the publish and its confirm
+  --json      writes every sample to FILE as well, for docs/benchmarks.md";
 
 /// What to measure.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Options {
     pub persistent: bool,
     /// Measurements of each pair.
     pub rounds: usize,
+    /// Where every sample is written to.
+    pub json: Option<PathBuf>,
 }
 
 impl Options {
@@ -47,6 +50,7 @@ impl Options {
             },
             persistent: true,
             rounds: 3,
+            json: None,
         };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
@@ -58,6 +62,7 @@ impl Options {
             match name.as_str() {
                 "--only" => options.only = value.split(',').map(client).collect::<Result<_, _>>()?,
                 "--work" => options.work = value.split(',').map(workload).collect::<Result<_, _>>()?,
+                "--json" => options.json = Some(value.into()),
                 "--messages" => options.messages = message_count(name, value)?,
                 "--rounds" => {
                     options.rounds = value

@@ -32,6 +32,33 @@ pub fn render(options: &Options, results: &Results) -> String {
     text
 }
 
+/// Every sample, for `python/benches/page.py`.
+pub fn samples(options: &Options, results: &Results) -> serde_json::Value {
+    let rows = results.outcomes.iter().map(|(work, peer, outcome)| {
+        let (samples, failure) = match outcome {
+            Ok(samples) => (samples.as_slice(), None),
+            Err(reason) => (&[][..], Some(reason)),
+        };
+        serde_json::json!({
+            "work": work.word(),
+            "title": work.title(),
+            "peer": peer.word(),
+            "label": label(results, *peer),
+            "samples": samples,
+            "failure": failure,
+        })
+    });
+    serde_json::json!({
+        "body_bytes": BODY_BYTES,
+        "messages": options.messages,
+        "persistent": options.persistent,
+        "rounds": options.rounds,
+        "cores": thread::available_parallelism().map_or(1, usize::from),
+        "targets": targets(results),
+        "rows": rows.collect::<Vec<_>>(),
+    })
+}
+
 fn work_table(text: &mut String, results: &Results) {
     text.push_str(
         "| work | peer | CPU µs/message | messages/s | ratio to ours: CPU, rate |\n|---|---|---:|---:|---|\n",
