@@ -17,9 +17,10 @@ from typing import Any, Optional
 import matplotlib
 
 matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
 # The same samples make the same file.
 matplotlib.rcParams["svg.hashsalt"] = "murano-messaging"
-import matplotlib.pyplot as plt
 
 OURS = "#3f51b5"
 OTHERS = "#9e9e9e"
