@@ -1,7 +1,7 @@
 """Writes docs/benchmarks.md and its pictures from what a run of the benchmarks has measured.
 
-``page.py SAMPLES PAGE``: ``SAMPLES`` is the folder with ``rust.json`` and ``python.json``, one of which may be missing;
-the pictures go to a folder beside ``PAGE`` that has its name.
+``page.py SAMPLES PAGE``: ``SAMPLES`` is the folder with ``rust.json``, ``rust-….json`` and ``python.json``, any of
+which may be missing; the pictures go to a folder beside ``PAGE`` that has its name.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ def picture(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
 def section(title: str, run: dict[str, Any], prefix: str, folder: pathlib.Path) -> str:
     """All works of one run."""
     kind = "persistent" if run["persistent"] else "transient"
-    text = f"\n## {title}\n\n{run['messages']:,} messages of 256 bytes, {kind}; rounds: {run['rounds']}.\n"
+    queue = "quorum" if run.get("quorum") else "classic"
+    size = f"{run['messages']:,} messages of {run.get('body_bytes', 256):,} bytes"
+    text = f"\n## {title}\n\n{size}, {kind}, {queue} queue; rounds: {run['rounds']}.\n"
     works = list(dict.fromkeys(row["work"] for row in run["rows"]))
     for work in works:
         rows = [row for row in run["rows"] if row["work"] == work]
@@ -148,9 +150,14 @@ def main() -> None:
     for old in folder.glob("*.svg"):
         old.unlink()
     text = HEAD + machine()
-    rust, python = samples / "rust.json", samples / "python.json"
-    if rust.exists():
-        text += section("Rust", json.loads(rust.read_text()), "rust", folder)
+    python = samples / "python.json"
+    # The one with all works comes first, then by the size of bodies.
+    runs = [(path.stem, json.loads(path.read_text())) for path in samples.glob("rust*.json")]
+    for stem, run in sorted(runs, key=lambda pair: (pair[0] != "rust", pair[1]["body_bytes"], pair[0])):
+        title = "Rust" if stem == "rust" else "Rust, " + stem.removeprefix("rust-").replace("-", " ")
+        if stem != "rust":
+            run["targets"] = []
+        text += section(title, run, stem, folder)
     if python.exists():
         for run in json.loads(python.read_text()):
             text += section(f"Python, {run['messages']:,} messages", run, f"python-{run['messages']}", folder)

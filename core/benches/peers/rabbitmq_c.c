@@ -1,4 +1,5 @@
-/* rabbitmq-c as a peer of the benchmark: rabbitmq_c WORK QUEUE MESSAGES DELIVERY_MODE, the broker's URI in BROKER.
+/* rabbitmq-c as a peer of the benchmark: rabbitmq_c WORK QUEUE MESSAGES DELIVERY_MODE BODY_BYTES, the broker's
+ * URI in BROKER.
  * Prints one line of JSON, the same as the Rust peers. Confirms are counted frame by frame, because the library has no
  * call for them. */
 #include <amqp.h>
@@ -12,7 +13,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { BODY_BYTES = 256, WINDOW = 1000, PREFETCH = 1000, CHANNEL = 1, FRAME_MAX = 131072 };
+enum { WINDOW = 1000, PREFETCH = 1000, CHANNEL = 1, FRAME_MAX = 131072 };
 
 static amqp_connection_state_t connection;
 
@@ -78,10 +79,11 @@ static void take_confirms(uint64_t published, uint64_t in_flight) {
     while (amqp_frames_enqueued(connection) || amqp_data_in_buffer(connection)) take_confirm();
 }
 
-static void publish(const char *queue, uint64_t messages, uint64_t window, uint8_t delivery_mode) {
-    unsigned char body[BODY_BYTES];
-    memset(body, 'x', sizeof body);
-    amqp_bytes_t bytes = {.len = sizeof body, .bytes = body};
+static void publish(const char *queue, uint64_t messages, uint64_t window, uint8_t delivery_mode,
+                    size_t body_bytes) {
+    unsigned char *body = malloc(body_bytes + 1);
+    memset(body, 'x', body_bytes);
+    amqp_bytes_t bytes = {.len = body_bytes, .bytes = body};
     amqp_bytes_t routing_key = amqp_cstring_bytes(queue);
     amqp_basic_properties_t properties = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG, .delivery_mode = delivery_mode};
     for (uint64_t published = 0; published < messages;) {
@@ -91,6 +93,7 @@ static void publish(const char *queue, uint64_t messages, uint64_t window, uint8
         if (window > 0 && published - confirmed >= window) take_confirms(published, window - 1);
     }
     if (window > 0) take_confirms(messages, 0);
+    free(body);
 }
 
 static void consume(const char *queue, uint64_t messages) {
@@ -128,7 +131,7 @@ int main(int count, char **arguments) {
         puts(amqp_version());
         return 0;
     }
-    if (count != 5) fail("usage: rabbitmq_c version | WORK QUEUE MESSAGES DELIVERY_MODE");
+    if (count != 6) fail("usage: rabbitmq_c version | WORK QUEUE MESSAGES DELIVERY_MODE BODY_BYTES");
     const char *work = arguments[1], *queue = arguments[2];
     uint64_t messages = strtoull(arguments[3], NULL, 10), window = 0;
     int consuming = strcmp(work, "consume") == 0;
@@ -155,7 +158,7 @@ int main(int count, char **arguments) {
     if (consuming)
         consume(queue, messages);
     else
-        publish(queue, messages, window, (uint8_t)atoi(arguments[4]));
+        publish(queue, messages, window, (uint8_t)atoi(arguments[4]), strtoull(arguments[5], NULL, 10));
     /* Its reply comes after everything that was sent. */
     expect_reply(amqp_channel_close(connection, CHANNEL, AMQP_REPLY_SUCCESS), "channel.close");
     double seconds = now() - started;

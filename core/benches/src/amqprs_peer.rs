@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 use crate::{
     meter::{Meter, Sample},
-    plan::{BODY_BYTES, Failure, Job, PREFETCH, WINDOW, Work},
+    plan::{Failure, Job, PREFETCH, WINDOW, Work},
 };
 
 /// Does `job` and says what it took.
@@ -51,7 +51,7 @@ async fn publish(job: &Job, window: Option<u64>) -> Result<Sample, Failure> {
             .await?;
         channel.confirm_select(ConfirmSelectArguments::default()).await?;
     }
-    let body = vec![b'x'; BODY_BYTES];
+    let body = vec![b'x'; job.body_bytes];
     let properties = BasicProperties::default().with_persistence(job.persistent).finish();
     let arguments = BasicPublishArguments::new("", &job.queue);
 

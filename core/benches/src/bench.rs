@@ -30,7 +30,7 @@ mod rabbitmq_c;
 mod report;
 mod rounds;
 
-/// The first argument of a child process; the peer, the workload, the queue, the amount and the delivery mode follow.
+/// The first argument of a child process; the peer, the workload, the queue, the amount, the delivery mode and the size follow.
 const CHILD: &str = "--child";
 
 fn main() -> ExitCode {
@@ -63,8 +63,10 @@ fn parent(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn child(arguments: &[String]) -> Result<(), Failure> {
-    let [peer, work, queue, amount, mode] = arguments else {
-        return Err("a child process takes a peer, a workload, a queue, an amount and a delivery mode".into());
+    let [peer, work, queue, amount, mode, body_bytes] = arguments else {
+        return Err(
+            "a child process takes a peer, a workload, a queue, an amount, a delivery mode and a size".into(),
+        );
     };
     let job = Job {
         peer: Peer::from_word(peer).ok_or("unknown peer")?,
@@ -73,6 +75,7 @@ fn child(arguments: &[String]) -> Result<(), Failure> {
         queue: queue.clone(),
         amount: amount.parse()?,
         persistent: *mode == plan::delivery_mode(true).to_string(),
+        body_bytes: body_bytes.parse()?,
     };
     // Tokio's multi-threaded runtime with its defaults, and the work in a task: as `#[tokio::main]` services run.
     let sample = Runtime::new()?.block_on(async {

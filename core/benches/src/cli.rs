@@ -2,20 +2,22 @@
 
 use std::{env, path::PathBuf};
 
-use crate::plan::{Failure, Peer, Work};
+use crate::plan::{BODY_BYTES, Failure, Peer, Work};
 
 /// What `--help` prints.
 pub const USAGE: &str = "\
 Measures RabbitMQ clients against each other on the broker at $BROKER (`make bench` starts one and sets it).
 
 usage: murano-bench [--only CLIENT,...] [--work WORKLOAD,...] [--messages N] [--rounds N]
-                    [--transient] [--json FILE]
+                    [--transient] [--quorum] [--size BYTES] [--json FILE]
 
   --only      ours, lapin, amqprs, rabbitmq-c; all of them by default
   --work      publish, publish-wait, consume, connections; all of them by default
   --messages  messages of one measurement (publish-wait: a fifth); $MESSAGES or 30000 by default
   --rounds    measurements of each pair, the median of which is reported; 3 by default
   --transient messages are not persistent: no disk between the publish and its confirm
+  --quorum    quorum queues instead of classic ones
+  --size      bytes of each body; 256 by default
   --json      writes every sample to FILE as well, for docs/benchmarks.md";
 
 /// What to measure.
@@ -31,6 +33,10 @@ pub struct Options {
     pub messages: u64,
     /// Whether messages are persistent.
     pub persistent: bool,
+    /// Bytes in every message body.
+    pub body_bytes: usize,
+    /// Whether queues are quorum queues.
+    pub quorum: bool,
     /// Measurements of each pair.
     pub rounds: usize,
     /// Where every sample is written to.
@@ -49,19 +55,29 @@ impl Options {
                 Err(_) => 30_000,
             },
             persistent: true,
+            body_bytes: BODY_BYTES,
+            quorum: false,
             rounds: 3,
             json: None,
         };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
-            if name == "--transient" {
-                options.persistent = false;
-                continue;
+            match name.as_str() {
+                "--transient" => {
+                    options.persistent = false;
+                    continue;
+                }
+                "--quorum" => {
+                    options.quorum = true;
+                    continue;
+                }
+                _ => {}
             }
             let value = arguments.next().ok_or_else(|| format!("{name}: no value\n\n{USAGE}"))?;
             match name.as_str() {
                 "--only" => options.only = value.split(',').map(client).collect::<Result<_, _>>()?,
                 "--work" => options.work = value.split(',').map(workload).collect::<Result<_, _>>()?,
+                "--size" => options.body_bytes = value.parse().map_err(|_| "--size: a number of bytes")?,
                 "--json" => options.json = Some(value.into()),
                 "--messages" => options.messages = message_count(name, value)?,
                 "--rounds" => {

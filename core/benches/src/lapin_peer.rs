@@ -14,7 +14,7 @@ use lapin::{
 
 use crate::{
     meter::{Meter, Sample},
-    plan::{BODY_BYTES, Failure, Job, PREFETCH, WINDOW, Work, delivery_mode},
+    plan::{Failure, Job, PREFETCH, WINDOW, Work, delivery_mode},
 };
 
 /// Does `job` and says what it took.
@@ -37,13 +37,18 @@ pub struct Publisher {
 
 impl Publisher {
     /// Opens a channel for publishing to `queue`.
-    pub async fn open(connection: &Connection, queue: &str, persistent: bool) -> Result<Self, Failure> {
+    pub async fn open(
+        connection: &Connection,
+        queue: &str,
+        persistent: bool,
+        body_bytes: usize,
+    ) -> Result<Self, Failure> {
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Self {
             channel,
             queue: queue.into(),
-            body: vec![b'x'; BODY_BYTES],
+            body: vec![b'x'; body_bytes],
             properties: BasicProperties::default().with_delivery_mode(delivery_mode(persistent)),
         })
     }
@@ -91,7 +96,7 @@ async fn settle(confirm: Option<PublisherConfirm>) -> Result<(), Failure> {
 
 async fn publish(job: &Job, window: u64) -> Result<Sample, Failure> {
     let connection = connect(&job.uri).await?;
-    let publisher = Publisher::open(&connection, &job.queue, job.persistent).await?;
+    let publisher = Publisher::open(&connection, &job.queue, job.persistent, job.body_bytes).await?;
     let meter = Meter::start()?;
     publisher.publish(job.amount, window).await?;
     publisher.close().await?;

@@ -7,7 +7,7 @@ use murano_messaging::{Client, Message};
 
 use crate::{
     meter::{Meter, Sample},
-    plan::{BODY_BYTES, Failure, Job, PREFETCH, WINDOW, Work},
+    plan::{Failure, Job, PREFETCH, WINDOW, Work},
 };
 
 /// Does `job` and says what it took.
@@ -23,7 +23,7 @@ pub async fn run(job: Job) -> Result<Sample, Failure> {
 async fn publish(job: &Job) -> Result<Sample, Failure> {
     let client = Client::connect(&job.uri).await?;
     let publisher = client.publisher("", job.queue.as_str());
-    let message = Message::new(Bytes::from(vec![b'x'; BODY_BYTES])).persistent(job.persistent);
+    let message = Message::new(Bytes::from(vec![b'x'; job.body_bytes])).persistent(job.persistent);
     // The publishing connection is opened by the first publish; the others are set up before they are measured.
     publisher.publish(message.clone()).await?;
     let remaining = job.amount - 1;
@@ -48,7 +48,7 @@ async fn publish(job: &Job) -> Result<Sample, Failure> {
 async fn publish_wait(job: &Job) -> Result<Sample, Failure> {
     let client = Client::connect(&job.uri).await?;
     let publisher = client.publisher("", job.queue.as_str());
-    let message = Message::new(Bytes::from(vec![b'x'; BODY_BYTES])).persistent(job.persistent);
+    let message = Message::new(Bytes::from(vec![b'x'; job.body_bytes])).persistent(job.persistent);
     publisher.publish(message.clone()).await?;
     let remaining = job.amount - 1;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Bytes in every message body.
+/// Bytes in every message body, unless told otherwise.
 pub const BODY_BYTES: usize = 256;
 /// Publishes in flight in the windowed workload.
 pub const WINDOW: u64 = 1_000;
@@ -169,6 +169,8 @@ pub struct Job {
     pub amount: u64,
     /// Whether messages are persistent.
     pub persistent: bool,
+    /// Bytes in every message body.
+    pub body_bytes: usize,
 }
 
 /// Any failure of the benchmark; shown to the user, never matched.

@@ -5,7 +5,7 @@ use std::{fmt::Write, thread};
 use crate::{
     cli::Options,
     meter::Sample,
-    plan::{BODY_BYTES, Peer, Work},
+    plan::{Peer, Work},
     rounds::Results,
 };
 
@@ -16,9 +16,11 @@ const LOCK: &str = include_str!("../../../Cargo.lock");
 pub fn render(options: &Options, results: &Results) -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut text = format!(
-        "{BODY_BYTES}-byte bodies, {}, durable classic queue; {} messages ({} where each confirm is waited \
+        "{}-byte bodies, {}, durable {} queue; {} messages ({} where each confirm is waited \
          for); median of {} rounds (lowest–highest); {cores} cores, shared with the broker.\n\n",
+        options.body_bytes,
         if options.persistent { "persistent" } else { "transient" },
+        if options.quorum { "quorum" } else { "classic" },
         options.messages,
         Work::PublishWait.amount(Peer::Ours, options.messages),
         options.rounds,
@@ -49,7 +51,8 @@ pub fn samples(options: &Options, results: &Results) -> serde_json::Value {
         })
     });
     serde_json::json!({
-        "body_bytes": BODY_BYTES,
+        "body_bytes": options.body_bytes,
+        "quorum": options.quorum,
         "messages": options.messages,
         "persistent": options.persistent,
         "rounds": options.rounds,

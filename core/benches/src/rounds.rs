@@ -37,7 +37,7 @@ impl Results {
 
 /// Measures what `options` ask for.
 pub async fn run(options: &Options) -> Result<Results, Failure> {
-    let queues = Queues::connect(&options.broker, options.persistent).await?;
+    let queues = Queues::connect(options).await?;
     let c_program = rabbitmq_c::compile();
     let mut outcomes: Vec<(Work, Peer, Outcome)> = Vec::new();
     for work in &options.work {
@@ -94,18 +94,19 @@ async fn measure(
         queue: queue.clone(),
         amount: work.amount(peer, options.messages),
         persistent: options.persistent,
+        body_bytes: options.body_bytes,
     };
     if work == Work::Consume {
         queues.fill(&queue, job.amount).await?;
     }
     let sample = start(&job, c_program).await;
-    let left = queues.delete(&queue).await?;
-    let sample = sample?;
     // A client that did not do the work must not be praised for its speed.
     let expected = match work {
         Work::Publish | Work::PublishWait => job.amount,
         Work::Consume | Work::Connections => 0,
     };
+    let left = queues.delete(&queue, expected).await?;
+    let sample = sample?;
     if left == expected {
         Ok(sample)
     } else {
@@ -133,6 +134,7 @@ async fn start(job: &Job, c_program: Option<&rabbitmq_c::Program>) -> Result<Sam
     };
     command
         .args([&job.queue, &job.amount.to_string(), &delivery_mode(job.persistent).to_string()])
+        .arg(job.body_bytes.to_string())
         .env("BROKER", &job.uri)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
