@@ -127,9 +127,10 @@ def test_workers_of_uwsgi(folder, uri, queue, options):
     check(server, uri, queue, 20)
 
 
-def test_workers_of_gunicorn_whose_application_is_preloaded(folder, uri, queue):
+@pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
+def test_workers_of_gunicorn_whose_application_is_preloaded(folder, uri, queue, kind):
     environment = f"PYTHONPATH={brokers.ROOT / 'python'}"
-    command = ["env", environment, str(SERVERS / "gunicorn"), "--preload", "--workers", "2"]
+    command = ["env", environment, str(SERVERS / "gunicorn"), "--preload", "--workers", "2", "--worker-class", kind]
     command += ["--bind", "127.0.0.1:0", "application:application"]
     server = Server(folder, uri, queue, r"Listening at: http://127\.0\.0\.1:", *command)
     check(server, uri, queue, 20)
