@@ -164,8 +164,9 @@ CELERY = """
 """
 
 
-def test_workers_of_celery(folder, uri, queue):
-    """Tasks of the prefork pool make a client of their own at first use, beside Celery's own connection."""
+@pytest.mark.parametrize("pool", ["prefork", "gevent"])
+def test_workers_of_celery(folder, uri, queue, pool):
+    """Tasks make a client of their own at first use, beside Celery's own; gevent's pool is one process."""
     (folder / "tasks.py").write_text(textwrap.dedent(CELERY))
     environment = {
         **os.environ,
@@ -176,7 +177,7 @@ def test_workers_of_celery(folder, uri, queue):
         "C_FORCE_ROOT": "1",
         "PYTHONWARNINGS": "ignore",
     }
-    command = [SERVERS / "celery", "-A", "tasks", "worker", "--pool", "prefork", "--concurrency", "2"]
+    command = [SERVERS / "celery", "-A", "tasks", "worker", "--pool", pool, "--concurrency", "2"]
     command += ["--without-gossip", "--without-mingle"]
     with (
         (folder / "celery.log").open("wb") as log,
@@ -203,4 +204,6 @@ def test_workers_of_celery(folder, uri, queue):
                 worker.kill()
                 raise
     assert sorted(result["number"] for result in seen) == list(range(10))
-    assert all(result["forked"] and result["inherited"] == "ForkedError" for result in seen), seen
+    forked = pool == "prefork"
+    assert all(result["forked"] == forked for result in seen), seen
+    assert all((result["inherited"] == "ForkedError") == forked for result in seen), seen
