@@ -258,6 +258,18 @@ def test_the_name_of_an_argument_elsewhere_leads_to_ours(client, method, name, o
             aio.connect(**{name: 1})
 
 
+@pytest.mark.parametrize("method", ["publish", "publish_nowait", "request"])
+def test_only_the_body_is_given_by_its_position(client, method):
+    with pytest.raises(TypeError, match=r"^only the body is given by its position, and 2 more are.*routing_key="):
+        getattr(client, method)("", "queue", b"body")
+    assert client.stats().published == 0
+
+
+def test_a_message_about_positions_names_the_class_that_is_used(client):
+    with pytest.raises(TypeError, match=r"^Client\.consume\(\) takes 1 positional argument"):
+        client.consume("q", "tag")
+
+
 def test_hints_are_for_names_that_we_do_not_have(client):
     """Take the name out of python/src/hints.rs: it is an argument here."""
     hints = source("python/src/hints.rs")

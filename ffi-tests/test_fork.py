@@ -120,6 +120,86 @@ def test_what_a_child_of_a_fork_in_c_inherits_is_an_error_and_a_new_client_works
     assert out == "done\n"
 
 
+# A green thread or a task waits, and the program forks in C.
+GREEN = """
+import ctypes, os, sys
+{patch}
+import murano_messaging as mm
+from brokers import unique
+
+queue = unique("q")
+client = mm.connect(sys.argv[1])
+client.declare_queue(queue, exclusive=True)
+consumer = client.consume(queue)
+waiting = spawn(consumer.get)
+sleep(0)
+pid = ctypes.PyDLL(None).fork()
+if pid == 0:
+    try:
+        result(waiting)
+    except mm.ForkedError:
+        os._exit(7)
+    os._exit(1)
+assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) == 7
+client.publish(b"x", routing_key=queue)
+assert result(waiting).body == b"x"
+client.close()
+print("done")
+"""
+WAITS_IN_A_LOOP = {
+    "asyncio": """
+import asyncio, ctypes, os, sys
+import murano_messaging as mm
+from brokers import unique
+from murano_messaging import aio
+
+async def main():
+    queue = unique("q")
+    async with aio.connect(sys.argv[1]) as client:
+        await client.declare_queue(queue, exclusive=True)
+        async with client.consume(queue) as consumer:
+            waiting = asyncio.ensure_future(consumer.get())
+            await asyncio.sleep(0)
+            pid = ctypes.PyDLL(None).fork()
+            if pid == 0:
+                try:
+                    await waiting
+                except mm.ForkedError:
+                    os._exit(7)
+                os._exit(1)
+            assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) == 7
+            await client.publish(b"x", routing_key=queue)
+            assert (await waiting).body == b"x"
+
+asyncio.run(main())
+print("done")
+""",
+    "eventlet": GREEN.format(
+        patch="""
+import eventlet
+eventlet.monkey_patch()
+from eventlet import sleep, spawn
+result = lambda waiting: waiting.wait()
+"""
+    ),
+    "gevent": GREEN.format(
+        patch="""
+import gevent.monkey
+gevent.monkey.patch_all()
+from gevent import sleep, spawn
+result = lambda waiting: waiting.get()
+"""
+    ),
+}
+
+
+@pytest.mark.parametrize("how", ["asyncio", "eventlet", "gevent"])
+def test_what_waits_in_a_loop_or_hub_finds_out_that_nobody_would_wake_it(uri, how):
+    """A fork that nobody is told of takes the loop along, and not the thread that would wake those who wait in it."""
+    out = children.run(WAITS_IN_A_LOOP[how], uri)
+    assert out == "done\n"
+
+
 @pytest.mark.parametrize("fork", ["os.fork", *FORKS_IN_C.values()], ids=["python", *FORKS_IN_C])
 def test_a_client_that_was_closed_before_the_fork_does_not_keep_children_from_connecting(uri, fork):
     out = children.run(

@@ -118,14 +118,23 @@ def forbidden() -> list[str]:
     allowed = set(policy["licenses"]["allow"])
     banned = {entry["crate"] for entry in policy["bans"]["deny"]}
     skipped = {entry["crate"].partition("@")[0] for entry in policy["bans"]["skip"]}
-    found = []
+    # What Cargo has where a dependency names no registry. One that names a registry or a repository stands out.
+    registry = {
+        dependency["source"]
+        for package in metadata()["packages"]
+        for dependency in package["dependencies"]
+        if package["source"] is None
+        and dependency["registry"] is None
+        and (dependency["source"] or "").startswith("registry+")
+    }
+    found = [] if len(registry) == 1 else [f"the dependencies are from {len(registry)} registries"]
     versions: dict[str, set[str]] = {}
     for package in metadata()["packages"]:
         name, source = package["name"], package["source"]
         versions.setdefault(name, set()).add(package["version"])
         if name in banned:
             found.append(f"{name} is banned")
-        if source is not None and not source.startswith("registry+https://github.com/rust-lang/crates.io-index"):
+        if source is not None and source not in registry:
             found.append(f"{name} is from {source}")
         if not acceptable(licence(package), allowed):
             found.append(f"{name} has the licence {package['license']}")

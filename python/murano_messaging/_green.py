@@ -13,6 +13,9 @@ from ._native import Completions
 _EVENTLET_PARTS = ("socket", "select", "thread")
 _GEVENT_PARTS = ("socket", "select", "threading")
 
+# Seconds after which a hub with somebody waiting looks whether the engine's thread is still there.
+_LONG = 5
+
 # Whether green threads of eventlet yield where nothing is monkey-patched: eventlet.patcher's import_patched did that.
 without_patching = False
 
@@ -23,11 +26,15 @@ class _EventletHub:
     def __init__(self, hub: Any) -> None:
         self.completions = Completions()
         self._hub = hub
+        self._watched = False
         hub.add(hub.READ, self.completions.fileno(), self._ready, self._closed, lambda: None)
 
     def wait(self, number: int, background: bool) -> None:  # noqa: ARG002 (only gevent's hubs end by themselves)
         """Wait until ``number`` is complete, or something is thrown into this green thread."""
         self.completions.register(number, _getcurrent())
+        if not self._watched:
+            self._watched = True
+            self._hub.schedule_call_global(_LONG, self._watch)
         try:
             self._hub.switch()
         finally:
@@ -65,6 +72,13 @@ class _EventletHub:
                 # descriptor no more.
                 self._hub.squelch_generic_exception(sys.exc_info())
 
+    def _watch(self) -> None:
+        self._watched = self.completions.look_after_waiting()
+        if self._watched:
+            self._hub.schedule_call_global(_LONG, self._watch)
+        else:
+            self._resume()
+
     def _closed(self, *_: Any) -> None:
         """The hub was told that the descriptor was closed: it was not, it is only ours to close."""
 
@@ -79,6 +93,7 @@ class _GeventHub:
         # Without a reference: it does not keep the hub from finding that it is done.
         self._watcher = hub.loop.io(self.completions.fileno(), 1, ref=False)
         self._watcher.start(self._ready)
+        self._timer = hub.loop.timer(_LONG, _LONG, ref=False)
 
     def wait(self, number: int, background: bool) -> None:
         """Wait until ``number`` is complete, or something is thrown into this green thread.
@@ -88,6 +103,8 @@ class _GeventHub:
         current = _getcurrent()
         background = background and current.parent is not None
         self.completions.register(number, current)
+        if not self._timer.active:
+            self._timer.start(self._watch)
         if not background:
             self._waiting += 1
             self._watcher.ref = True
@@ -113,8 +130,16 @@ class _GeventHub:
 
         gevent.sleep(seconds)
 
+    def _watch(self) -> None:
+        if not self.completions.look_after_waiting():
+            self._timer.stop()
+            self._resume()
+
     def _ready(self) -> None:
         self.completions.begin()
+        self._resume()
+
+    def _resume(self) -> None:
         while (waiter := self.completions.next()) is not None:
             try:
                 waiter.switch()

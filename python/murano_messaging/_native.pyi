@@ -1920,6 +1920,14 @@ class Completions:
     def next(self) -> Any | None:
         """The next green thread to go on; `None` when there is none. One that was killed meanwhile is not among them."""
 
+    def look_after_waiting(self) -> bool:
+        """Whether somebody waits here who will be woken: called every few seconds while somebody waits. If nobody would be
+        woken any more, because this is inherited or the engine's thread is gone, all are ready, and find out.
+        """
+
+    def _look_after(self, event_loop: object) -> None:
+        """As `look_after_waiting`, called by the loop."""
+
     def __call__(self) -> None: ...
 
 class PukaBase:

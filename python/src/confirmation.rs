@@ -4,7 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use murano_messaging::{Confirmation as Core, Error, ErrorKind};
@@ -18,7 +18,7 @@ use crate::{
     unheard::Unheard,
     wait::{
         Api,
-        operation::Operation,
+        operation::Ready,
         timeout::Timeout,
         waiters::{self, Waiters},
     },
@@ -91,6 +91,28 @@ impl Confirmation {
                 *state = State::Known(result.clone());
                 Poll::Ready(result)
             }
+        }
+    }
+}
+
+impl Confirmation {
+    /// Whether the broker has taken the message; takes its answer if it is there.
+    fn is_confirmed(&self) -> PyResult<bool> {
+        let mut state = self.state()?;
+        match &mut *state {
+            State::Known(result) => Ok(result.is_ok()),
+            // A waiter's waker would be lost to this poll: only an answer that is there is taken.
+            State::Waiting { core, .. } if core.is_ready() => {
+                let Poll::Ready(result) = Pin::new(core).poll(&mut Context::from_waker(Waker::noop())) else {
+                    return Ok(false);
+                };
+                let is_confirmed = result.is_ok();
+                let before = std::mem::replace(&mut *state, State::Known(result));
+                drop(state);
+                drop(before);
+                Ok(is_confirmed)
+            }
+            State::Waiting { .. } => Ok(false),
         }
     }
 }
@@ -290,7 +312,7 @@ impl Confirmation {
         if !self.done()?.0 {
             return Ok(None);
         }
-        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         Ok(match self.poll(0, &mut context) {
             Poll::Ready(Err(error)) => Some(errors::to_value(py, &error)),
             _ => None,
@@ -321,10 +343,12 @@ impl Confirmation {
 
 #[pymethods]
 impl AioConfirmation {
-    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, Operation>> {
+    fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
         let py = slf.py();
-        let confirmation = slf.into_super().unbind();
-        let operation = wait_for(py, Api::Asyncio, vec![confirmation], None)?;
-        Ok(operation.cast_into::<Operation>()?)
+        let confirmation = slf.into_super();
+        if confirmation.get().is_confirmed()? {
+            return Ok(Bound::new(py, Ready::fair(py.None()))?.into_any());
+        }
+        wait_for(py, Api::Asyncio, vec![confirmation.unbind()], None)
     }
 }

@@ -95,7 +95,7 @@ impl Shared {
 }
 
 /// Consumes one queue.
-#[pyclass(frozen, subclass, module = "murano_messaging._native")]
+#[pyclass(frozen, subclass, name = "Consumer", module = "murano_messaging._native")]
 pub struct BaseConsumer {
     shared: Owned<Arc<Shared>>,
     queue: String,

@@ -41,7 +41,7 @@ impl Listener {
 }
 
 /// The events of a client from the moment this was asked for.
-#[pyclass(frozen, subclass, module = "murano_messaging._native")]
+#[pyclass(frozen, subclass, name = "Events", module = "murano_messaging._native")]
 pub struct BaseEvents {
     listener: Owned<Arc<Mutex<Listener>>>,
     api: Api,

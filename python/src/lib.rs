@@ -52,12 +52,12 @@ mod _native {
     #[pymodule_export]
     use crate::{
         broker::Broker,
-        client::{BaseClient, Client},
+        client::Client,
         confirmation::{Confirmation, wait_all},
         connect::{_examine, connect},
-        consumer::{BaseConsumer, Consumer},
+        consumer::Consumer,
         delivery::Delivery,
-        events::{BaseEvents, Events, Heard},
+        events::{Events, Heard},
         exit::_at_exit,
         logging::{log_level_is_old, set_log_level},
         process::_after_fork_in_child,
@@ -75,8 +75,12 @@ mod _native {
     use pyo3::prelude::*;
 
     use crate::{
-        client::AioClient, confirmation::AioConfirmation, connect::Connecting, consumer::AioConsumer,
-        delivery::AioDelivery, events::AioEvents,
+        client::{AioClient, BaseClient},
+        confirmation::AioConfirmation,
+        connect::Connecting,
+        consumer::{AioConsumer, BaseConsumer},
+        delivery::AioDelivery,
+        events::{AioEvents, BaseEvents},
     };
 
     #[pymodule_init]
@@ -89,6 +93,10 @@ mod _native {
         module.add("AioConsumer", module.py().get_type::<AioConsumer>())?;
         module.add("AioDelivery", module.py().get_type::<AioDelivery>())?;
         module.add("AioEvents", module.py().get_type::<AioEvents>())?;
+        // What messages call them is what their users do.
+        module.add("BaseClient", module.py().get_type::<BaseClient>())?;
+        module.add("BaseConsumer", module.py().get_type::<BaseConsumer>())?;
+        module.add("BaseEvents", module.py().get_type::<BaseEvents>())?;
         module.add("aio_connect", wrap_pyfunction!(crate::connect::connect_asyncio, module)?)?;
         module.add("aio_wait_all", wrap_pyfunction!(crate::confirmation::wait_all_asyncio, module)?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -79,6 +79,7 @@ class Connection:
         recovery = mm.Recovery(refused_for=FOREVER, max_delay=options.pop("max_delay"))
         name = f"{os.path.basename(sys.argv[0])}:{os.getpid()}:{uuid.uuid4()}"
         logged: tuple[str, float] = ("", 0.0)
+        cause: mm.MessagingError | None = None
         while True:
             left = patience.left_away()
             try:
@@ -92,8 +93,11 @@ class Connection:
             except mm.InvalidArgumentError:
                 raise
             except mm.MessagingError as error:
+                # An attempt that had no time says nothing of the broker, unlike the one before.
+                if cause is None or left >= limit:
+                    cause = error
                 if self._closed or patience.left_away() <= 0:
-                    raise patience.ended(error) from error
+                    raise patience.ended(cause) from cause
                 now = time.monotonic()
                 if logged[0] != str(error) or now - logged[1] > LOG_EVERY:
                     LOG.error("The broker cannot be reached, trying again: %s", error)

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// A client, whatever its api.
-#[pyclass(frozen, subclass, weakref, module = "murano_messaging._native")]
+#[pyclass(frozen, subclass, weakref, name = "Client", module = "murano_messaging._native")]
 pub struct BaseClient {
     core: Owned<Core>,
     last: Mutex<Option<LastRoute>>,

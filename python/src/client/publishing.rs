@@ -2,8 +2,9 @@
 
 use murano_messaging::{Message, Publisher};
 use pyo3::{
+    exceptions::PyTypeError,
     prelude::*,
-    types::{PyDict, PyString},
+    types::{PyDict, PyString, PyTuple},
 };
 
 use super::BaseClient;
@@ -29,6 +30,18 @@ pub fn with_mandatory(message: Message, mandatory: Option<&Bound<'_, PyAny>>) ->
         Some(mandatory) => message.mandatory(flag("mandatory", mandatory)?),
         None => message,
     })
+}
+
+/// The order of the arguments elsewhere is another one, so that only the body may go without its name.
+pub fn body_alone(more: &Bound<'_, PyTuple>) -> PyResult<()> {
+    if more.is_empty() {
+        return Ok(());
+    }
+    Err(PyTypeError::new_err(format!(
+        "only the body is given by its position, and {} more are: name the others, as in \
+         publish(body, exchange=\"logs\", routing_key=\"info\"). Nothing was sent",
+        more.len()
+    )))
 }
 
 /// An argument that is a str, the empty one if it was left out.
@@ -105,11 +118,12 @@ impl BaseClient {
     /// `OperationTimeoutError` (outcome unknown), `BlockedError`, `InvalidArgumentError` and `TypeError` (nothing was sent).
     ///
     /// >>> client.publish({"n": 1}, routing_key=queue, headers={"attempt": 1}, expiration=60)
-    #[pyo3(signature = (body, *, exchange=None, routing_key=None, mandatory=None, timeout=None, **properties), text_signature = None)]
+    #[pyo3(signature = (body, *more, exchange=None, routing_key=None, mandatory=None, timeout=None, **properties), text_signature = None)]
     fn publish<'py>(
         &self,
         py: Python<'py>,
         body: &Bound<'py, PyAny>,
+        more: &Bound<'py, PyTuple>,
         exchange: Option<&Bound<'py, PyAny>>,
         routing_key: Option<&Bound<'py, PyAny>>,
         mandatory: Option<&Bound<'py, PyAny>>,
@@ -117,6 +131,7 @@ impl BaseClient {
         properties: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.core()?;
+        body_alone(more)?;
         let message = with_mandatory(message::build(body, properties)?, mandatory)?;
         let publisher = self.publisher(py, exchange, routing_key, timeout)?;
         run(py, self.api, async move { publisher.publish(message).await })
@@ -132,11 +147,12 @@ impl BaseClient {
     /// >>> mm.wait_all(pending, timeout=10)
     /// >>> pending[0].done()
     /// True
-    #[pyo3(signature = (body, *, exchange=None, routing_key=None, mandatory=None, timeout=None, **properties), text_signature = None)]
+    #[pyo3(signature = (body, *more, exchange=None, routing_key=None, mandatory=None, timeout=None, **properties), text_signature = None)]
     fn publish_nowait<'py>(
         &self,
         py: Python<'py>,
         body: &Bound<'py, PyAny>,
+        more: &Bound<'py, PyTuple>,
         exchange: Option<&Bound<'py, PyAny>>,
         routing_key: Option<&Bound<'py, PyAny>>,
         mandatory: Option<&Bound<'py, PyAny>>,
@@ -144,6 +160,7 @@ impl BaseClient {
         properties: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.core()?;
+        body_alone(more)?;
         let message = with_mandatory(message::build(body, properties)?, mandatory)?;
         let publisher = self.publisher(py, exchange, routing_key, timeout)?;
         let (api, unheard) = (self.api, self.unheard.get()?.clone());

@@ -1,10 +1,13 @@
 //! Requests and their replies.
 
-use pyo3::{prelude::*, types::PyDict};
+use pyo3::{
+    prelude::*,
+    types::{PyDict, PyTuple},
+};
 
 use super::{
     BaseClient,
-    publishing::{route, with_mandatory},
+    publishing::{body_alone, route, with_mandatory},
 };
 use crate::{arguments::utf8, message, outcome::run};
 
@@ -29,17 +32,19 @@ impl BaseClient {
     /// >>> client.request([21], routing_key=queue, timeout=10).json()
     /// [21, 21]
     /// >>> done.set()
-    #[pyo3(signature = (body, *, exchange=None, routing_key=None, mandatory=None, timeout=None, **properties), text_signature = None)]
+    #[pyo3(signature = (body, *more, exchange=None, routing_key=None, mandatory=None, timeout=None, **properties), text_signature = None)]
     fn request<'py>(
         &self,
         py: Python<'py>,
         body: &Bound<'py, PyAny>,
+        more: &Bound<'py, PyTuple>,
         exchange: Option<&Bound<'py, PyAny>>,
         routing_key: Option<&Bound<'py, PyAny>>,
         mandatory: Option<&Bound<'py, PyAny>>,
         timeout: Option<&Bound<'py, PyAny>>,
         properties: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        body_alone(more)?;
         let core = self.within(timeout)?;
         let message = with_mandatory(message::build(body, properties)?, mandatory)?;
         let exchange = utf8("exchange", route(py, "exchange", exchange)?)?;

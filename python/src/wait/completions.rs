@@ -5,15 +5,15 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Wake, Waker},
 };
 
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
 
-use super::{descriptor::Descriptor, ready::Queue};
-use crate::process::generation;
+use super::{LONG, descriptor::Descriptor, ready::Queue};
+use crate::{process::generation, runtime};
 
 struct Completion {
     queue: Arc<Queue>,
@@ -39,6 +39,8 @@ pub struct Completions {
     waiting: Mutex<HashMap<u64, Py<PyAny>>>,
     /// Taken off the queue, and not handed out yet.
     taken: Mutex<Vec<u64>>,
+    /// The asyncio loop calls [`Self::look_after`] later.
+    is_watched: AtomicBool,
 }
 
 impl Completions {
@@ -64,6 +66,32 @@ impl Completions {
     /// `waiter` waits for `number` from now on.
     pub fn wait(&self, number: u64, waiter: Py<PyAny>) {
         self.waiting().insert(number, waiter);
+    }
+
+    /// As [`Self::wait`], for a future of `event_loop`.
+    pub fn wait_in(
+        slf: &Bound<'_, Self>,
+        number: u64,
+        future: Py<PyAny>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        slf.get().wait(number, future);
+        if slf.get().is_watched.swap(true, Ordering::Relaxed) { Ok(()) } else { Self::watch(slf, event_loop) }
+    }
+
+    fn watch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let look_after = slf.getattr(pyo3::intern!(slf.py(), "_look_after"))?;
+        event_loop.call_method1("call_later", (LONG.as_secs_f64(), look_after, event_loop)).map(|_| ())
+    }
+
+    fn resolve(&self, py: Python<'_>) -> PyResult<()> {
+        while let Some(future) = self.next_ready() {
+            let future = future.bind(py);
+            if !future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
+                future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes the next waiter whose number is ready; `None` when the queue is empty.
@@ -96,6 +124,7 @@ impl Completions {
             next: AtomicU64::new(0),
             waiting: Mutex::default(),
             taken: Mutex::default(),
+            is_watched: AtomicBool::new(false),
         })
     }
 
@@ -150,12 +179,26 @@ impl Completions {
     /// Resolves the asyncio futures of all that is ready: the callback of the loop's reader.
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.begin();
-        while let Some(future) = self.next_ready() {
-            let future = future.bind(py);
-            if !future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
-                future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
-            }
+        self.resolve(py)
+    }
+
+    /// Whether somebody waits here who will be woken: called every few seconds while somebody waits. If nobody would be
+    /// woken any more, because this is inherited or the engine's thread is gone, all are ready, and find out.
+    fn look_after_waiting(&self, py: Python<'_>) -> bool {
+        runtime::check_thread(py);
+        let waiting = self.waiting();
+        if self.is_inherited() {
+            self.taken.lock().unwrap_or_else(PoisonError::into_inner).extend(waiting.keys());
         }
-        Ok(())
+        !waiting.is_empty() && !self.is_inherited()
+    }
+
+    /// As `look_after_waiting`, called by the loop.
+    fn _look_after(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        if slf.get().look_after_waiting(slf.py()) {
+            return Self::watch(slf, event_loop);
+        }
+        slf.get().is_watched.store(false, Ordering::Relaxed);
+        slf.get().resolve(slf.py())
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use pyo3::{prelude::*, sync::PyOnceLock, types::PyDict};
 
 use super::{completions::Completions, turns};
-use crate::runtime;
+use crate::{errors, process::generation, runtime};
 
 /// The hub to wait in: `None` when nothing is monkey-patched, or this thread has no hub.
 pub fn hub(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
@@ -45,7 +45,12 @@ pub fn wait<F: Future>(
     let number = completions.get().number();
     let waker = completions.get().waker(number);
     let mut context = Context::from_waker(&waker);
+    let began = generation();
     loop {
+        if generation() != began {
+            // Forked, or nobody would wake this.
+            return Err(errors::forked(began));
+        }
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return Ok(output);
         }

@@ -48,7 +48,7 @@ pub enum Api {
 
 /// Python sees signals in its main thread only: there waits are cut into short slices.
 const SLICE: Duration = Duration::from_millis(50);
-/// How long a thread waits before it looks whether the thread that would wake it is still there.
+/// How long a thread waits, or a loop or hub, before it looks whether the thread that would wake it is still there.
 const LONG: Duration = Duration::from_secs(5);
 /// Bytes of stack that a thread needs to drive the engines.
 const STACK: usize = 1 << 20;

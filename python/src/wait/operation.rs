@@ -11,9 +11,9 @@ use std::{
 
 use pyo3::{
     PyTraverseError, PyVisit,
-    exceptions::{PyRuntimeError, PyRuntimeWarning, PyStopIteration},
+    exceptions::{PyBaseException, PyRuntimeError, PyRuntimeWarning, PyStopIteration},
     prelude::*,
-    types::PyType,
+    types::{PyTuple, PyType},
 };
 
 use super::{asyncio, completions::Completions, turns};
@@ -51,10 +51,14 @@ impl Running {
         self.place.as_ref().map_or_else(|| Waker::noop().clone(), |place| place.waker.clone())
     }
 
-    fn wait(&self, future: Py<PyAny>) {
-        if let Some(place) = &self.place {
-            place.completions.get().wait(place.number, future);
-        }
+    fn wait(&self, future: &Bound<'_, PyAny>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Some(place) = &self.place else { return Ok(()) };
+        Completions::wait_in(
+            place.completions.bind(future.py()),
+            place.number,
+            future.clone().unbind(),
+            event_loop,
+        )
     }
 
     fn leave(&self) {
@@ -129,12 +133,15 @@ impl Operation {
             *self.lock() = Some(running);
             return Ok(Step::Yield);
         }
+        let mut known = None;
         if running.place.is_none() {
             // Many operations are done at once; the others need to know where to be woken.
             if let Poll::Ready(value) = running.poll(py, Waker::noop())? {
                 return Ok(self.done(value));
             }
-            let completions = asyncio::completions(&asyncio::running_loop(py)?)?;
+            let event_loop = asyncio::running_loop(py)?;
+            let completions = asyncio::completions(&event_loop)?;
+            known = Some(event_loop);
             let number = completions.get().number();
             let waker = completions.get().waker(number);
             running.place = Some(Place { completions, number, waker });
@@ -145,10 +152,11 @@ impl Operation {
         }
         runtime::call_back_for_waiter(py);
         turns::given();
-        let future = asyncio::running_loop(py)?.call_method0(pyo3::intern!(py, "create_future"))?;
+        let event_loop = known.map_or_else(|| asyncio::running_loop(py), Ok)?;
+        let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         // What `yield from future` would do (the protocol of asyncio's tasks).
         future.setattr(pyo3::intern!(py, "_asyncio_future_blocking"), true)?;
-        running.wait(future.clone().unbind());
+        running.wait(&future, &event_loop)?;
         *self.lock() = Some(running);
         Ok(Step::Wait(future))
     }
@@ -216,8 +224,13 @@ fn reused() -> PyErr {
     PyRuntimeError::new_err("cannot reuse an operation that was awaited already")
 }
 
-fn stop(value: Bound<'_, PyAny>) -> PyErr {
-    PyStopIteration::new_err((value.unbind(),))
+pub fn stop(value: Bound<'_, PyAny>) -> PyErr {
+    // As it is, where the interpreter takes it so: then it need not make the exception.
+    if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
+        PyStopIteration::new_err((value.unbind(),))
+    } else {
+        PyStopIteration::new_err(value.unbind())
+    }
 }
 
 #[pymethods]
@@ -339,7 +352,9 @@ impl Ready {
             return Ok(Some(py.None().into_bound(py)));
         }
         match self.take() {
-            Some(value) => Err(PyStopIteration::new_err((value,))),
+            // As in an operation.
+            Some(value) if value.is_none(py) => Ok(None),
+            Some(value) => Err(stop(value.into_bound(py))),
             None => Err(reused()),
         }
     }
@@ -348,7 +363,10 @@ impl Ready {
     #[allow(clippy::needless_pass_by_value, reason = "the signature of a coroutine's method")]
     fn send<'py>(&self, value: Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         nothing_but_none(&value)?;
-        self.__next__(value.py())
+        match self.__next__(value.py())? {
+            Some(value) => Ok(Some(value)),
+            None => Err(stop(value.py().None().into_bound(value.py()))),
+        }
     }
 
     /// Gives the result up and raises; a coroutine's method.
