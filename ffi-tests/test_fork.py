@@ -131,15 +131,18 @@ queue = unique("q")
 client = mm.connect(sys.argv[1])
 client.declare_queue(queue, exclusive=True)
 consumer = client.consume(queue)
-waiting = spawn(consumer.get)
+
+def get():
+    try:
+        return consumer.get()
+    except mm.ForkedError as error:
+        return error
+
+waiting = spawn(get)
 sleep(0)
 pid = ctypes.PyDLL(None).fork()
 if pid == 0:
-    try:
-        result(waiting)
-    except mm.ForkedError:
-        os._exit(7)
-    os._exit(1)
+    os._exit(7 if isinstance(result(waiting), mm.ForkedError) else 1)
 assert os.WEXITSTATUS(os.waitpid(pid, 0)[1]) == 7
 client.publish(b"x", routing_key=queue)
 assert result(waiting).body == b"x"

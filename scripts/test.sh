@@ -4,8 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The Python module has no tests in Rust, and does not link as a program.
-all=(--workspace --exclude murano-messaging-python)
+# The Python module does not link as a program, and the benchmarks have no tests.
+all=(--package murano-messaging --package murano-testkit)
 
 if [ "${1:-}" != run ]; then
     cargo build --quiet -p murano-testkit --bin rabbitmq
@@ -17,6 +17,8 @@ fi
 mapfile -t others < <(cargo metadata --no-deps --format-version 1 | python3 -c '
 import json, sys
 for package in json.load(sys.stdin)["packages"]:
+    if package["name"] not in ("murano-messaging", "murano-testkit"):
+        continue
     for target in package["targets"]:
         if target["kind"] == ["test"] and target["name"] != "faults":
             print("--test", target["name"], sep="\n")
