@@ -15,6 +15,10 @@ use pyo3::{PyTraverseError, PyVisit, prelude::*};
 use super::{LONG, descriptor::Descriptor, ready::Queue};
 use crate::{process::generation, runtime};
 
+/// So many futures are resolved in one turn of an asyncio loop. Thousands of tasks that go on in one turn keep the others
+/// waiting; and each that leaves an `asyncio.Semaphore` passes all those that are on their way into it, which takes longest.
+const AT_ONCE: usize = 64;
+
 struct Completion {
     queue: Arc<Queue>,
     number: u64,
@@ -84,13 +88,16 @@ impl Completions {
         event_loop.call_method1("call_later", (LONG.as_secs_f64(), look_after, event_loop)).map(|_| ())
     }
 
-    fn resolve(&self, py: Python<'_>) -> PyResult<()> {
-        while let Some(future) = self.next_ready() {
+    fn resolve(&self, py: Python<'_>, most: usize) -> PyResult<()> {
+        for _ in 0..most {
+            let Some(future) = self.next_ready() else { return Ok(()) };
             let future = future.bind(py);
             if !future.call_method0(pyo3::intern!(py, "done"))?.is_truthy()? {
                 future.call_method1(pyo3::intern!(py, "set_result"), (py.None(),))?;
             }
         }
+        // The rest has the loop's next turn.
+        self.queue.descriptor().set();
         Ok(())
     }
 
@@ -179,7 +186,7 @@ impl Completions {
     /// Resolves the asyncio futures of all that is ready: the callback of the loop's reader.
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         self.begin();
-        self.resolve(py)
+        self.resolve(py, AT_ONCE)
     }
 
     /// Whether somebody waits here who will be woken: called every few seconds while somebody waits. If nobody would be
@@ -199,6 +206,6 @@ impl Completions {
             return Self::watch(slf, event_loop);
         }
         slf.get().is_watched.store(false, Ordering::Relaxed);
-        slf.get().resolve(slf.py())
+        slf.get().resolve(slf.py(), usize::MAX)
     }
 }
