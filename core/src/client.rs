@@ -76,12 +76,12 @@ pub struct Client(
     Option<Duration>,
 );
 
-/// A [`Client`] that this does not keep open.
+/// A reference to a [`Client`] that does not keep it open.
 #[derive(Clone)]
 pub struct WeakClient(Weak<Inner>);
 
 impl WeakClient {
-    /// The client; `None` when its last handle was dropped.
+    /// The client, with the deadline of its options; `None` when its last handle was dropped.
     pub fn upgrade(&self) -> Option<Client> {
         self.0.upgrade().map(|inner| Client(inner, None))
     }

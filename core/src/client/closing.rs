@@ -20,22 +20,24 @@ impl Drop for Inner {
         for link in self.links() {
             let deadline = Instant::now() + self.options.operation_timeout;
             let reply = Pending { name: "close".into(), deadline, to: None };
-            // The engine being gone is as good.
+            // An engine that is gone has closed its connection.
             let _ = link.send(Command::Close { drain: false, reply });
         }
     }
 }
 
 impl Client {
-    /// Closes the client in order: publishes are flushed and confirmed, consumers cancelled, acks sent, the connections
-    /// closed. What takes longer than the operation timeout (or that of [`Self::with_timeout`]) is dropped, with [`crate::ErrorKind::Timeout`].
+    /// Closes the client in order: consumers are cancelled and acks sent, publishes flushed and confirmed, the
+    /// connections closed. What takes longer than the operation timeout (or that of [`Self::with_timeout`]) is dropped,
+    /// with [`crate::ErrorKind::Timeout`].
     pub async fn close(&self) -> Result<()> {
         self.end(false, self.timeout()).await
     }
 
-    /// As [`Self::close`], and waits up to `timeout` for the application to settle the deliveries it has in work: what
-    /// a SIGTERM handler wants. Consumers end at once; what they had not handed out goes back to its queue. Where publishes
-    /// are unconfirmed when it begins, a fifth of the time, 2 s at most, is kept for their confirms.
+    /// As [`Self::close`], and waits up to `timeout` for the application to settle the deliveries that it holds, as a
+    /// SIGTERM handler should. Consumers end at once; what they had not handed out goes back to its queue. Where
+    /// publishes on a connection of their own are unconfirmed when it begins, a fifth of the time, 2 s at most, is kept
+    /// for their confirms.
     pub async fn drain(&self, timeout: Duration) -> Result<()> {
         self.end(true, timeout).await
     }

@@ -49,7 +49,7 @@ pub(crate) struct Inner {
 impl Inner {
     /// The links of all connections that were opened.
     pub fn links(&self) -> Vec<Arc<Link>> {
-        // Publishing first: its confirms may depend on nothing, but a consumer's last acks may follow a publish.
+        // The order guarantees nothing, since the engines run concurrently; `Client::end` closes one after the other.
         self.publish_link().into_iter().chain([self.main.clone()]).collect()
     }
 

@@ -151,7 +151,8 @@ impl ChannelAcks {
         Ok(())
     }
 
-    /// Settles a delivery. On a lost channel this only says so in the log, once: the broker has requeued the message.
+    /// Settles a delivery. Where the broker has requeued the message, because the channel is lost or after
+    /// `basic.recover-ok`, this is only logged, once; after [`Self::mark_gone`] it is an error.
     pub fn settle(self: &Arc<Self>, tag: u64, how: Settle) -> Result<()> {
         let how = if self.stream { Settle::Ack } else { how };
         let mut state = self.lock();
@@ -303,8 +304,9 @@ impl ChannelAcks {
     }
 }
 
-/// What the application holds of a channel: its consumer and its deliveries. When the last is dropped, the channel is
-/// closed and the broker requeues what was not settled.
+/// A share of a channel: each of its deliveries has one, and the engine has one while the consumer runs. When the last
+/// is dropped, the channel is closed and the broker requeues what was not settled. The channel of a get whose delivery
+/// was settled is kept for the next get.
 pub(crate) struct Lease {
     pub acks: Arc<ChannelAcks>,
 }

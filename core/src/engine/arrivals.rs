@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Error, ErrorKind, events::Event, wire::frame::Violation};
 
-/// How long a consumer that is not read is told of once.
+/// The least time between two [`Event::DeliveryBufferFull`] of a connection, whichever consumer they name.
 const TOLD_FOR: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Deliveries that arrived while the delivery buffer was full, for consumers that are not read: they stay with the broker,
@@ -89,7 +89,7 @@ impl Engine {
         };
         let tag = arrival.envelope.delivery_tag;
         let lease = match &channel.kind {
-            // Before the get is taken off: until it has its answer, somebody waits for it.
+            // While the get is still in the queue: if the tag is a violation, it is sent again on the next connection.
             ChannelKind::Get(acks) => {
                 acks.arrived(tag).map_err(Violation::command)?;
                 // It goes with the delivery: when that is dropped, the channel is free again.
@@ -204,14 +204,14 @@ impl Engine {
 
     // ---- a full delivery buffer ------------------------------------------------------------------------------
 
-    /// Whether to read, now that the delivery buffer is full: only if somebody waits for something else than the messages
-    /// that fill it.
+    /// Whether to read although the delivery buffer is full: only if a caller waits for a reply, or a consumer whose
+    /// queue is empty waits for a delivery.
     pub(super) fn reads_when_full(&mut self) -> bool {
         self.tell_of_full_buffer();
         let waits = !self.live.secrets.is_empty()
             || self.live.channels.iter_mut().any(|(_, channel)| !channel.rpcs.is_empty())
             || self.consumers.values().any(|consumer| consumer.incoming.is_awaited());
-        // What cannot be given back, because it was consumed without acks, is kept up to another bound.
+        // Deliveries without acks cannot be given back: they are kept, up to twice the budget.
         self.overflow.reading = waits && !self.link.budget.is_overdrawn();
         self.overflow.reading
     }

@@ -72,7 +72,8 @@ impl Channels {
         Self { slots: Vec::new(), free: Vec::new(), max }
     }
 
-    /// Opens a channel: its `channel.open` is the first method in its queue. `None` at the negotiated limit.
+    /// Reserves a number for a channel; the caller sends `channel.open` as its first method. `None` at the negotiated
+    /// limit.
     pub fn open(&mut self, kind: impl FnOnce(u16) -> ChannelKind) -> Option<u16> {
         let number = match self.free.pop() {
             Some(number) => number,

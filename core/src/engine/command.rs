@@ -165,8 +165,8 @@ impl Command {
         }
     }
 
-    /// Whether nobody waits any more for something that was asked for with its answer. A consumer that is given up is
-    /// cancelled by its handle.
+    /// Whether the command is pointless because its caller no longer waits. Never so for a consume, whose handle
+    /// cancels the consumer, nor for a cancel, a close or a forget, which are carried out in any case.
     pub fn is_given_up(&self) -> bool {
         match self {
             Command::Call(call) => call.pending.reply.is_given_up(),

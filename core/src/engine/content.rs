@@ -18,7 +18,7 @@ use crate::{
 /// The names that come with deliveries.
 #[derive(Default)]
 pub(crate) struct Names {
-    /// The consumer's tag; a restart puts a number behind it.
+    /// The consumer's tag; a consumer that replaces it, with another prefetch, has `.` and a number behind it.
     tag: Arc<str>,
     /// Those of the last delivery: nearly always the same as those of the next.
     exchange: Arc<str>,
@@ -30,7 +30,7 @@ impl Names {
         Self { tag, ..Self::default() }
     }
 
-    /// Whether a delivery with this tag is for the consumer, also from before or after a restart.
+    /// Whether a delivery with this tag is for the consumer, or for one that it replaced or that replaces it.
     pub fn is_for(&self, consumer_tag: &[u8]) -> bool {
         consumer_tag.strip_prefix(self.tag.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'.', ..]))
     }
@@ -79,7 +79,8 @@ pub(crate) struct Content {
     oversize: bool,
 }
 
-/// The size of the first allocation for a body, at most: a header may claim any size.
+/// The bytes of the first allocation for a body, at most, unless its first frame is larger: a header may claim any
+/// size.
 const FIRST_ALLOCATION: u64 = 1024 * 1024;
 
 /// A content whose last byte has come.
@@ -186,7 +187,8 @@ impl Content {
     }
 
     pub fn finish(self) -> Arrived {
-        // Without a header it is not finished. Nothing is moved before it is in its place: properties have hundreds of bytes.
+        // The default is never used: a content without a header is not complete. The header stays in its box until its
+        // fields are moved to their place, because properties have hundreds of bytes.
         let header = self.header.unwrap_or_default();
         let oversize = self.oversize.then_some(header.body_size);
         let memory = header.memory + self.body.len();

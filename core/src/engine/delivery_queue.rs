@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{Error, Result, delivery::Delivery};
 
-/// How a consumer was asked for; what recovery starts it again with.
+/// How a consumer was asked for. Recovery starts it again with the same, except for the prefetch and the offset of a
+/// stream: those may have changed since, and its machine has them.
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerRequest {
     pub queue: String,

@@ -37,8 +37,8 @@ impl From<Ended> for Fault {
     }
 }
 
-/// So many answers to `channel.flow` are kept for a peer that does not read them: nothing else that a peer asks for over
-/// and over has an answer. A read holds some twenty thousand.
+/// The number of answers to `channel.flow` kept for a peer that does not read them. No other method that a peer may
+/// send again and again has an answer. One read of 256 KiB holds some twenty thousand.
 const MOST_FLOWS: u32 = 100_000;
 
 impl Engine {

@@ -24,15 +24,15 @@ use crate::{
     },
 };
 
-/// So much is read at once at first; it doubles while reads fill it.
+/// The size of a read in bytes, at first and after a silent tick; it doubles up to [`READ_MAX`] while reads fill it.
 const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
 
-/// So much is written in one turn before the engine looks at what has come in.
+/// The number of bytes written in one turn before the engine looks at what has come in.
 const WRITE_PER_TURN: usize = 4 * HIGH_WATER;
 
-/// So many bytes of acks, some 400,000 of single ones, are kept for a peer that does not read them. One that keeps to a
-/// prefetch waits for acks long before.
+/// The number of bytes of acks kept for a peer that does not read them: some 400,000 single acks of 21 bytes. A broker
+/// that keeps to a prefetch, which is 65,535 at most, stops delivering long before.
 const MOST_UNREAD_ACKS: usize = 8 * 1024 * 1024;
 
 /// A silent peer is given up at the third half-period without a byte: after 1.5 to 2 heartbeat periods.
@@ -335,8 +335,8 @@ impl Engine {
         self.run_retries(now);
     }
 
-    /// Moves on what only waits for the state of the engine: the steps of a close. Gives up a peer that delivers more and more
-    /// and reads none of the acks.
+    /// Takes the steps that depend on the state of the engine alone: the next operation of a careful connection, and of
+    /// a close. Gives up a peer that delivers more and more and reads none of the acks.
     fn advance(&mut self) -> Option<Ended> {
         if self.live.unread_acks > MOST_UNREAD_ACKS && self.link.lock_writer().backlog() > MOST_UNREAD_ACKS {
             return Some(

@@ -84,7 +84,7 @@ impl Link {
         self.commands.close(error)
     }
 
-    /// Before the event that says so.
+    /// Called before the event that reports the change, so that [`Self::is_connected`] agrees with it.
     pub fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Release);
     }

@@ -114,7 +114,7 @@ mod tests {
         assert!(mailbox.take().is_empty());
     }
 
-    /// An item whose drop sends another to the same mailbox.
+    /// An item whose drop takes the lock of the same mailbox.
     struct Echo(Arc<Mailbox<Echo>>);
 
     impl Drop for Echo {

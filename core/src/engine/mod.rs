@@ -275,7 +275,7 @@ impl Engine {
             publishing.with(|window| window.disconnect(republish, error, blame));
         }
         self.retries.clear();
-        // Nothing would take it away while there is no connection, and its end would be past and past again.
+        // Only a live connection ends the wait: kept, its deadline would pass and wake the engine without end.
         self.topology_wait = None;
         let mut live = std::mem::replace(&mut self.live, ConnectionState::none());
         let mut again = Vec::new();
@@ -287,7 +287,7 @@ impl Engine {
         }
         again.extend(live.control.unsent.into_iter().filter_map(interrupted));
         for mut secret in live.secrets {
-            // Unless the broker ended it over the secret, the next login has the new one.
+            // A `connection.close` of the broker counts as a refusal of the secret; otherwise the next login uses it.
             secret.answer(if error.reply_code().is_some() { Err(error.clone()) } else { Ok(()) });
         }
         for command in again.into_iter().rev() {
@@ -315,7 +315,8 @@ impl Engine {
         self.publishing.iter().chain(&self.requests)
     }
 
-    /// Acks of a channel that the application has made stale or that must leave now.
+    /// Encodes what was settled on a channel of this connection. The settlements of an earlier connection are void: the
+    /// broker has requeued their messages.
     fn flush_acks(&mut self, acks: &ChannelAcks) {
         if acks.epoch == self.epoch {
             let before = self.live.out.len();

@@ -42,7 +42,8 @@ impl ReadBudget {
         self.undelivered.load(Ordering::Acquire) >= self.limit
     }
 
-    /// Whether the engine waits for room, or has found none.
+    /// Whether the engine may be paused. Also true after [`Self::must_pause`] has found room at its second look, until
+    /// deliveries are handed out: a wake-up for nothing does no harm.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::SeqCst)
     }

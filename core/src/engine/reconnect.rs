@@ -21,8 +21,9 @@ use crate::{
 enum Verdict {
     /// The broker may be down or starting: again with the usual delay.
     Retry,
-    /// It refused us, which a node that is starting does too: again with the longest delay, for a while. So is what a
-    /// callback of the application says, whatever kind it chose: it may be a file that is just being replaced.
+    /// The broker refused the login or the virtual host, which a node that is starting does too: again with the longest
+    /// delay, for as long as `refused_for` says. Every other kind counts as this, so that an error of a credentials
+    /// callback, which may read a file that is being replaced, is tried again as well.
     Refused,
 }
 
@@ -53,13 +54,13 @@ impl Engine {
     /// publishes wait for their outcome.
     pub(super) async fn connect(&mut self, initial: bool) -> Result<Opened> {
         let recovery = self.options.recovery.clone();
-        // The publishing connection of a client that is up is not a first connect to whoever publishes.
+        // The publishing connection opens later, when the client is up: with recovery it retries as a reconnect does.
         let first_of_client = initial && (self.role == Role::Main || !recovery.enabled);
         let began = Instant::now();
         let mut refused_since: Option<Instant> = None;
         let mut last_error: Option<Error> = None;
         let mut backoff = recovery.initial_delay;
-        // A connection that does not last is not a reason to reconnect at once, for ever.
+        // After a second connection in a row that did not last, a reconnect is delayed, and longer each time.
         let short_lived = self.opened_at.is_some_and(|opened| opened.elapsed() < recovery.max_delay);
         self.failures = if short_lived { self.failures.saturating_add(1) } else { 0 };
         let at_once = self.failures < 2;
@@ -91,7 +92,7 @@ impl Engine {
                 }
                 Err(error) => {
                     let now = Instant::now();
-                    // A limit on connections is about this one, not about who connects or when.
+                    // A limit on connections fails the first publishing connection at once, too: waiting does not help.
                     let refused_at_first =
                         first_of_client || (initial && error.kind() == ErrorKind::LimitReached);
                     let give_up = match verdict(error.kind()) {

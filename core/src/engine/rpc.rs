@@ -45,8 +45,8 @@ impl Rpc {
 }
 
 impl ExpectedReply {
-    /// Whether the method is sent again when the connection was lost before its answer: one that ends connections would end
-    /// one after the other.
+    /// Whether the method is sent again when the connection is lost before its reply. If the broker ended the
+    /// connection over it, it would end the next one too.
     pub fn comes_again(&self) -> bool {
         match self {
             ExpectedReply::Call(_)
@@ -77,7 +77,8 @@ impl ExpectedReply {
         }
     }
 
-    /// The command to try again on the next connection, if somebody still waits for it.
+    /// The command to send again, on another channel or on the next connection, if its caller still waits. Only calls
+    /// and gets become one: the rest is repeated by its owner, such as the consumer's machine or the replay.
     pub fn into_command(self, method: AMQPClass) -> Option<Command> {
         match self {
             expected if expected.is_given_up() => None,
@@ -97,7 +98,8 @@ pub(crate) fn open_method() -> AMQPClass {
 pub(crate) fn answers(method: &AMQPClass, reply: &AMQPClass) -> bool {
     let (class, id) = ids(method);
     let expected: &[u16] = match (class, id) {
-        // exchange.unbind-ok, basic.get-ok and basic.get-empty do not follow the rule.
+        // A reply has the method's id plus one, except exchange.unbind-ok; basic.get has a second reply,
+        // basic.get-empty.
         (40, 40) => &[51],
         (60, 70) => &[71, 72],
         _ => &[id + 1],

@@ -29,7 +29,7 @@ impl Undelivered {
         self.budget.must_pause()
     }
 
-    /// Whether nothing is to be read any more, whoever waits.
+    /// Whether twice the budget is used up: then nothing is read, even if a caller waits for a reply.
     pub fn is_overdrawn(&self) -> bool {
         self.budget.is_overdrawn()
     }

@@ -12,8 +12,9 @@ pub(crate) struct EngineWaker {
 impl EngineWaker {
     /// Has the engine take a turn, which sees everything that the caller did before.
     ///
-    /// Caller and engine both exchange the flag. In its one order of changes the caller's comes either before the engine's
-    /// look, which then acquires what the caller released, or after it, and then the caller finds it unset and notifies.
+    /// Caller and engine both swap the flag. In its modification order the caller's swap comes either before that of
+    /// [`Self::rearm`], which then acquires what the caller released, or after it: then it finds the flag unset and
+    /// notifies.
     pub fn wake(&self) {
         if !self.notified.swap(true, Ordering::AcqRel) {
             self.notify.notify_one();

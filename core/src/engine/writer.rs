@@ -11,7 +11,8 @@ use std::{
 
 use tokio::io::AsyncWrite;
 
-/// Up to this many bytes are encoded ahead of the socket.
+/// Publishes on a channel of their own are encoded until the buffer holds this many bytes; those on a shared channel,
+/// all.
 pub(crate) const HIGH_WATER: usize = 256 * 1024;
 
 /// A buffer that grew beyond this is given back once the connection is quiet.
@@ -80,8 +81,8 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes from a thread that is not the engine's: what the socket does not take now is left for the engine.
-    /// Returns whether the engine has something left to do.
+    /// Writes without a wait, from any thread: what the socket does not take now, and an error, are left for the
+    /// engine. Returns whether it has something left to do; it must then poll, since nothing is registered to wake it.
     pub fn flush_now(&mut self) -> bool {
         let mut context = Context::from_waker(std::task::Waker::noop());
         match self.poll_flush(&mut context) {

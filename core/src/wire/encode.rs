@@ -1,8 +1,8 @@
 //! Frames into a buffer.
 //!
-//! Rare methods go through `amq-protocol`'s generator. `basic.publish`, `basic.deliver`, `basic.ack` and the frames of
-//! a content are written by hand, because they make up nearly all traffic and the generator allocates a map of flag
-//! names for each.
+//! Rare methods and the properties of a content go through `amq-protocol`'s generators. `basic.publish`,
+//! `basic.deliver`, `basic.ack`, `basic.nack`, `basic.reject` and the rest of a content are written by hand, because
+//! they make up nearly all traffic and the generator allocates a map of flag names for each method.
 
 use amq_protocol::protocol::{AMQPClass, basic::gen_properties, gen_class};
 

@@ -261,7 +261,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// `connection.close` and `channel.close` (AMQP 0-9-1 sections 1.4.2.10 and 1.5.2.5). RabbitMQ cuts a text that is too
+/// `connection.close` and `channel.close` (AMQP 0-9-1 sections 1.4.2.9 and 1.5.2.5). RabbitMQ cuts a text that is too
 /// long without a look at its characters.
 struct Closed {
     reply_code: u16,

@@ -36,7 +36,7 @@ const FRAME_MAX_BEFORE_TUNE: u32 = 128 * 1024;
 /// The code of a virtual host that is not there or not permitted, and of a limit on connections.
 const NOT_ALLOWED: u16 = 530;
 
-/// The least `frame_max` a peer may ask for (AMQP 0-9-1 section 1.4.2.6.1, frame-min-size).
+/// The least `frame_max` a peer may ask for (AMQP 0-9-1 section 1.4.2.6.2, frame-min-size).
 const FRAME_MIN: u32 = 4096;
 
 /// What `RabbitMQ` 4.1 and later ask for at least, and end the connection over, some seconds later and without a word.
@@ -207,7 +207,8 @@ pub(crate) async fn open(
     })
 }
 
-/// The lower of both wishes; zero from the server means no limit (AMQP 0-9-1 section 1.4.2.5).
+/// The lower of both values; zero from the server means no limit (AMQP 0-9-1 section 1.4.2.5). A heartbeat of zero in
+/// the options turns heartbeats off, whatever the server proposes.
 fn negotiate(tune: &Tune, options: &Options) -> Result<TuneOk> {
     if tune.frame_max != 0 && tune.frame_max < FRAME_MIN {
         return Err(Error::protocol(format!(
@@ -389,7 +390,8 @@ impl Peer {
     }
 }
 
-/// Tells apart what `connection.close` may mean while a connection is being opened: at the login, with this advice, or after it.
+/// The error for a `connection.close` while a connection is being opened. `login` is the advice for a refused login;
+/// `None` after the login.
 fn refusal(what: &str, close: &Close, login: Option<&str>) -> Error {
     let reply = Reply {
         code: close.reply_code,

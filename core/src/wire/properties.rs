@@ -33,7 +33,8 @@ pub(crate) struct ContentHeader {
     pub memory: usize,
 }
 
-/// Parses a content header payload. Only a payload too short to say its body size is a fault of the peer's.
+/// Parses a content header payload. Only a payload too short for its fixed fields and property flags is the peer's
+/// fault.
 pub(crate) fn parse_header(payload: &[u8]) -> Result<ContentHeader, &'static str> {
     let Some((fixed, list)) = payload.split_first_chunk::<12>() else {
         return Err("a content header is shorter than its fixed fields");

@@ -28,7 +28,7 @@ impl Engine {
             }
         }
         let what = match self.consumers.get(&id) {
-            // Who starts it, or is told that it could not be restored, puts its name in front.
+            // The answer to its start, and the event that it was not restored, name the consumer themselves.
             Some(consumer) if consumer.machine.is_starting() => String::new(),
             Some(consumer) => format!("consumer of queue '{}'", consumer.incoming.queue()),
             None => "consumer".into(),

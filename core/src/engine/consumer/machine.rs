@@ -16,7 +16,8 @@
 //! What a consumer does after a refusal, a cancel of the broker or a loss is in [`super::resume`]; how its prefetch is changed,
 //! in [`super::prefetch`]. A test compares all transitions, as a whole, with `machine_table.txt`.
 //!
-//! The file is long because all states, events and actions are in it, and what leads from one to the other otherwise.
+//! The file is long because it has all states, events and actions, and every transition that is not in those two
+//! modules.
 
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ use tokio::time::Instant;
 use super::prefetch::Change;
 use crate::Error;
 
-/// What does not change while the consumer lives.
+/// What the consumer was started with. Only `change` is set again, when the prefetch is changed: its queue may have
+/// been declared since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
     pub no_ack: bool,
@@ -55,7 +57,7 @@ pub(super) struct OnWire {
 #[derive(Debug, PartialEq)]
 pub(super) struct Ending<R> {
     replies: Vec<R>,
-    /// Until then the answer is read although the application holds all that it may.
+    /// Until then the reply to the cancel is read although the delivery buffer is full.
     until: Instant,
     /// What the application is told, if it did not ask for the end itself.
     reason: Option<Reason>,
@@ -237,8 +239,8 @@ impl<R> Machine<R> {
         }
     }
 
-    /// Whether an end waits for its answer. Reading must go on for that, also when the application holds all it may: it may
-    /// be waiting itself, and nothing comes behind the answer.
+    /// Whether an end waits for its reply. Reading must continue for that although the delivery buffer is full: the
+    /// application may be waiting for the end instead of taking deliveries, and none follows the reply.
     pub fn is_ending(&self, now: Instant) -> bool {
         let ending = match &self.state {
             State::Cancelling { ending, .. } => Some(ending),
@@ -435,7 +437,7 @@ impl<R> Machine<R> {
         self.end_with(ending, reason)
     }
 
-    /// The only way to [`State::Ended`] that answers everybody.
+    /// Answers everybody who waits. Every way to [`State::Ended`] goes through here.
     fn end_with(&mut self, ending: Option<Ending<R>>, reason: Option<Reason>) -> Actions<R> {
         self.state = State::Ended;
         let disappointed = self.starting.take().into_iter().chain(self.changes.drain(..));

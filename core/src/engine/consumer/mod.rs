@@ -242,7 +242,7 @@ impl Engine {
 
     /// Whether a cancel waits for its answer.
     pub(super) fn is_cancelling(&self) -> bool {
-        // Nearly always there is none, and then no clock is read.
+        // The clock is read once at most, and not at all without consumers.
         let mut now = None;
         self.consumers
             .values()

@@ -114,14 +114,15 @@ impl<R> Machine<R> {
             Change::Overlap => (vec![consume, Action::Cancel(old)], Awaited::Sent),
             Change::Gap => (vec![Action::Cancel(old), consume], Awaited::Sent),
             Change::FromOffset => (vec![Action::Cancel(old)], Awaited::NotSent),
-            // Refused before it gets here.
+            // Refused by `on_set_prefetch`, unless the queue was declared after a change was accepted.
             Change::Never(_) => return Vec::new(),
         };
         self.state = State::Replacing { old, new, consume, cancel: true, ending: None };
         actions
     }
 
-    /// Goes on once both answers to a replacement are in. Not before: which tag is whose has to be certain.
+    /// Ends a replacement once `basic.consume-ok` and `basic.cancel-ok` are both in. Until then it is not certain which
+    /// of the two consumers a tag belongs to.
     pub(super) fn settle_replacement(&mut self) -> Actions<R> {
         let State::Replacing { new, consume: Awaited::Answered, cancel: false, ending, .. } = &mut self.state
         else {

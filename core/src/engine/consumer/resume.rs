@@ -11,7 +11,8 @@ use crate::{Error, ErrorKind};
 /// The first delay before a refused consumer is tried again; it doubles up to the recovery's longest delay.
 pub(super) const FIRST_RETRY: Duration = Duration::from_millis(50);
 
-/// The number of connections that one consumer's start may cost before it is not tried again.
+/// A consumer whose start has ended this many connections, without a run in between, is not started again. After any
+/// code but 541 one is enough.
 const MOST_BREAKS: u32 = 2;
 
 impl<R> Machine<R> {
@@ -22,7 +23,8 @@ impl<R> Machine<R> {
         }
     }
 
-    /// The connection is over for it. Most such refusals are for good (540, 530, 503); another is tried once more.
+    /// The broker ended the connection over `basic.consume`. Most such refusals are final (540, 530, 503); after an
+    /// internal error (541) a consumer that has run before is started once more.
     pub(super) fn on_broke(&mut self, error: &Error, now: Instant) -> Actions<R> {
         if !self.is_starting() && !self.wants_channel() {
             return Vec::new();
@@ -131,8 +133,8 @@ impl<R> Machine<R> {
             State::Replacing { new, consume: Awaited::Answered, .. } if new.generation != generation => {
                 return Vec::new();
             }
-            // Whether the broker starts it all the same is not known yet: it goes with its channel, so that there are
-            // never two.
+            // A `basic.consume` without its reply may still start a consumer: it ends with its channel, so that there
+            // are never two.
             State::Replacing { consume: Awaited::Sent | Awaited::NotSent, .. } | State::Starting(_) => {
                 actions.push(Action::CloseChannel(channel));
             }
@@ -178,7 +180,7 @@ fn is_locked(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::ResourceLocked | ErrorKind::AccessRefused)
 }
 
-/// The end of a consumer whose queue is not there any more after a reconnect.
+/// The error of a consumer that the broker did not let start again, for whatever reason.
 fn not_restored(error: &Error) -> Error {
     let mut cancelled = Error::new(
         ErrorKind::ConsumerCancelled,

@@ -1,4 +1,5 @@
-//! The orderly end of a connection: publishes confirmed, consumers cancelled, acks sent, then `connection.close`.
+//! The orderly end of a connection: consumers cancelled, their deliveries settled where the close drains, publishes
+//! confirmed, acks sent, then `connection.close`.
 
 use amq_protocol::protocol::{AMQPClass, connection};
 use tokio::time::Instant;
@@ -38,7 +39,8 @@ impl Closing {
 impl Engine {
     pub(super) fn begin_close(&mut self, drain: bool, reply: Pending<()>) {
         if let Some(closing) = &mut self.closing {
-            // Deliveries in work are waited for as long as somebody waits for that.
+            // The first caller decides whether unsettled deliveries are waited for. Once nobody waits for that close
+            // any more, a later caller does.
             if closing.is_given_up() {
                 closing.drain = drain;
             }
@@ -61,8 +63,8 @@ impl Engine {
         self.closing.is_some() && (self.finish_publishing() || self.close_is_late())
     }
 
-    /// Takes no new publishes; returns whether those that were taken have their outcome. The broker settles nothing on a
-    /// connection that it blocks: what was given up there is not waited for.
+    /// Takes no new publishes; returns whether those that were taken have their outcome. The broker does not read from
+    /// a connection that it blocks, so a publish that was given up there may get no confirm and is not waited for.
     fn finish_publishing(&self) -> bool {
         self.windows().all(|publishing| {
             publishing.with(|window| {
@@ -72,15 +74,17 @@ impl Engine {
         })
     }
 
-    /// Whether nobody needs the answer to the close that was sent. RabbitMQ reads nothing from a connection that it blocks,
-    /// and would answer at the end of the alarm; only acks and cancels are worth to wait for that.
+    /// Whether nobody needs the answer to the close that was sent. RabbitMQ reads nothing from a connection that it
+    /// blocks, and would answer at the end of the alarm; only acks and cancels that it has not read are worth that
+    /// wait.
     pub(in crate::engine) fn need_not_wait_for_close(&mut self) -> bool {
         self.live.close_sent
             && self.live.blocked
             && !self.live.channels.iter_mut().any(|(_, channel)| channel.kind.acks().is_some())
     }
 
-    /// Whether the close is past its deadline. Whoever waits for it is told when the engine is gone.
+    /// Whether the close is past the deadline of its first caller, who is told so when the engine is gone. A later
+    /// caller whose own deadline is past is told here.
     fn close_is_late(&mut self) -> bool {
         let now = Instant::now();
         let Some(closing) = self.closing.as_mut() else { return false };
@@ -105,7 +109,7 @@ impl Engine {
         if self.live.close_sent || self.live.replay.is_some() {
             return None;
         }
-        // While deliveries are still in work, their answers may have to be published.
+        // The application may still publish while it handles deliveries.
         if drain && self.has_unsettled() {
             return None;
         }

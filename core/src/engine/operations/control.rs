@@ -25,7 +25,8 @@ pub(in crate::engine) struct Control {
     limit: usize,
 }
 
-/// The number of control channels at a time, with those that wait for an answer that may never come.
+/// A control channel that gets no answer is left for another while there are at most this many, those included that
+/// were left before and still wait: one more may be opened.
 const MOST_CHANNELS: usize = 16;
 
 impl Default for Control {
@@ -107,8 +108,9 @@ impl Engine {
         self.send_control();
     }
 
-    /// Leaves a control channel whose oldest method got no answer in time. Methods behind it that do no harm when they
-    /// are done twice, or late, are sent again; the others wait for their turn, or for their deadline.
+    /// Leaves a control channel whose oldest method got no answer in time. The methods right behind it that do no harm
+    /// when they are done twice, or late, are sent again; from the first other one on, all wait there for the broker's
+    /// answer.
     pub(in crate::engine) fn leave_stuck_control(&mut self) {
         let number = self.live.control.channel;
         let controls = self.live.channels.iter_mut();

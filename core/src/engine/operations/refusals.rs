@@ -20,8 +20,9 @@ impl Engine {
         no_channel(&self.live.host, name)
     }
 
-    /// The broker closed a channel: the first method that waits for a reply is the one it refused; those behind it
-    /// were not looked at and are sent again on a new channel.
+    /// The broker closed a channel. Unless it names `basic.publish`, it refused the first method that waits for a
+    /// reply, and did not look at those behind it. On a control channel and on that of a get, these are sent again on a
+    /// new channel.
     pub(in crate::engine) fn channel_closed(&mut self, number: u16, reply: &Reply) {
         let Some(mut channel) = self.live.channels.remove(number) else {
             return;
@@ -74,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// Tells whoever waits for a method that it was refused.
+    /// Tells the caller of a method that the broker refused it; without a `reply`, that no channel was free for it.
     pub(in crate::engine) fn fail_waiter(&mut self, rpc: Rpc, reply: Option<&Reply>) {
         let host = self.live.host.clone();
         self.fail_waiter_with(rpc, &|name| match reply {

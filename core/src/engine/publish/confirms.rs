@@ -9,7 +9,8 @@ use super::{
 use crate::{Error, ErrorKind, message::Returned};
 
 impl Window {
-    /// `basic.ack` or `basic.nack` for our publishes. An unknown tag is the peer's fault.
+    /// `basic.ack` or `basic.nack` for our publishes. A tag that was never sent is the peer's fault; one that was
+    /// confirmed before is ignored.
     pub fn confirm(&mut self, tag: u64, multiple: bool, nacked: bool) -> Result<(), String> {
         let next = self.sent.end();
         // Tag 0 with `multiple` means everything so far (AMQP 0-9-1 section 1.8.3.13).

@@ -122,7 +122,8 @@ impl Publishing {
         if send == SendBy::Nobody {
             return release(window);
         }
-        // The engine takes the writer first and then the window: this order is safe because it does not wait.
+        // The engine locks the writer first and then the window. The other order cannot deadlock here, because
+        // `try_lock` does not wait.
         let writer = if send == SendBy::Caller { self.outbox.try_lock_writer() } else { None };
         let mut writer = writer.filter(|writer| writer.is_attached() && writer.is_idle());
         let mut wake = true;
@@ -167,7 +168,7 @@ impl<F: FnOnce() -> Result<()> + Unpin> Future for Admit<F> {
         let this = self.get_mut();
         let publishing = &this.publishing;
         let mut window = publishing.lock();
-        // One that waits already ends with the engine that it waits for.
+        // Only before the first wait: a publish in the queue for admission ends with the engine that it waits for.
         if this.ticket.is_none()
             && !window.is_served()
             && let Some(serve) = this.serve.take()

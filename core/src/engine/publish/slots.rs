@@ -48,8 +48,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// A slot as the default is, to be filled where it lies: a publish has hundreds of bytes, and a copy costs as much as
-    /// everything else here.
+    /// A free slot, to be filled in place: a publish has hundreds of bytes, and a copy costs as much as everything else
+    /// here. `deadline` and `size` may be those of an earlier publish: the caller sets both.
     pub fn take_free(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
@@ -57,7 +57,7 @@ impl Slots {
         })
     }
 
-    /// Makes the slot as the default is.
+    /// Makes the slot free for [`Self::take_free`].
     fn release(&mut self, index: u32) {
         let slot = &mut self[index];
         debug_assert!(slot.publish.is_none() && slot.waker.is_none() && slot.result.is_none());

@@ -20,7 +20,7 @@ use crate::{Error, Result};
 pub(super) enum Route {
     /// No engine has been started for it.
     Unserved,
-    /// Not connected, or the connection's topology is not back yet.
+    /// Not connected, or the topology is not back yet, or the channel is being replaced.
     Down,
     Open {
         channel: u16,
@@ -87,12 +87,12 @@ impl Window {
         std::mem::take(&mut self.wake)
     }
 
-    /// Every publish has its result, also those that were given up and keep their place until their confirm.
+    /// Whether every publish has its result. One that was given up has, though it keeps its place until its confirm.
     pub fn is_decided(&self) -> bool {
         self.slots.iter().all(|(_, slot)| slot.publish.is_none())
     }
 
-    /// Nothing is waiting to be sent or confirmed.
+    /// Whether no publish waits to be admitted, sent or confirmed.
     pub fn is_empty(&self) -> bool {
         self.admission.is_idle()
     }
@@ -165,7 +165,7 @@ impl Window {
     /// The client is being closed: what was admitted is seen through, nothing new is taken.
     pub fn refuse_new(&mut self) {
         self.refuses = true;
-        // They hear of it when they look, and nobody waits until they do.
+        // Publishes in the queue for admission fail when they are polled next; a close does not wait for that.
         self.wake.extend(self.admission.dissolve());
     }
 
@@ -262,8 +262,8 @@ impl Window {
         self.slots.disown(index);
     }
 
-    /// The publish is not sent (again) and ends with `error`, unless its result is known. If it is on the wire, its place in
-    /// the window is freed at its confirm.
+    /// The publish is not sent (again) and ends with `error`, unless its result is known. If it is on the wire, it
+    /// keeps its place in the window until its confirm, or until the channel is lost.
     pub fn give_up(&mut self, index: u32, error: Error) {
         if !self.resolve(index, Err(error), Copies::AsSent) {
             return;

@@ -63,7 +63,7 @@ impl Engine {
         }
     }
 
-    /// Those of a queue that is locked follow when it is there.
+    /// Bindings of a queue that is locked follow once the queue is declared, see [`Self::locked_answered`].
     fn replay_bindings(&mut self) {
         let locked = self.locked_queues();
         let is_locked =
@@ -122,7 +122,7 @@ impl Engine {
         if self.publishing.is_none() {
             return;
         }
-        // The first connection has lost none, but the other one may have.
+        // The first connection has no loss to recover from, but the main connection may be recovering.
         let may_be_missing = |after: &Arc<Link>| self.epoch > 1 || !after.is_restored();
         let Some(after) = self.after.clone().filter(may_be_missing) else {
             self.open_publishing();
@@ -235,7 +235,8 @@ impl Engine {
         }
     }
 
-    /// Remembers what could not be restored, for the event that ends the recovery.
+    /// Remembers what could not be restored, for the event that ends the recovery; after a recovery, sends an event of
+    /// its own.
     pub(in crate::engine) fn not_restored(&mut self, failed: NotRestored) {
         match &mut self.live.replay {
             Some(replay) => replay.restored.failed.push(failed),

@@ -45,7 +45,7 @@ impl Replay {
         }
     }
 
-    /// So many exchanges, queues or bindings are on their way.
+    /// The declarations of `count` exchanges, queues or bindings are on their way.
     pub fn sent(&mut self, count: usize) {
         self.unanswered += count;
     }

@@ -91,9 +91,9 @@ impl Engine {
 
     /// What to send for a binding that was refused, if another attempt may do better.
     ///
-    /// RabbitMQ may notice the end of the lost connection only after this one has declared everything. It removes the
-    /// exclusive queues of the lost one then, and an auto-delete exchange with the last binding to them. Once it is gone
-    /// it comes back and stays, so it is declared once more for each binding.
+    /// RabbitMQ may notice the end of the lost connection only after this one has declared everything. It then removes
+    /// the exclusive queues of the lost connection, and with their last binding an auto-delete exchange. It does so
+    /// once, so the exchange is declared again before the binding is tried again, once for each binding.
     pub(super) fn bind_again(&mut self, binding: &Binding, error: &Error) -> Option<[(Item, AMQPClass); 2]> {
         let exchange = self.record.exchange(binding.source()).filter(|exchange| exchange.is_auto_delete())?;
         if error.kind() != ErrorKind::NotFound || self.live.bound_again.contains(binding) {
