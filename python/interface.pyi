@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from os import PathLike
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar, Union, final
+from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, final
 
 from typing_extensions import Buffer, Self, TypeAlias, deprecated
 
@@ -611,6 +611,7 @@ class Broker:
 
 @final
 class Completions:
+    LONG: ClassVar[float]
     def __new__(cls) -> Self: ...
     @property
     def inherited(self) -> bool: ...

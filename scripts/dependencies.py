@@ -118,10 +118,11 @@ def forbidden() -> list[str]:
     allowed = set(policy["licenses"]["allow"])
     banned = {entry["crate"] for entry in policy["bans"]["deny"]}
     skipped = {entry["crate"].partition("@")[0] for entry in policy["bans"]["skip"]}
+    packages = metadata()["packages"]
     # What Cargo has where a dependency names no registry. One that names a registry or a repository stands out.
     registry = {
         dependency["source"]
-        for package in metadata()["packages"]
+        for package in packages
         for dependency in package["dependencies"]
         if package["source"] is None
         and dependency["registry"] is None
@@ -129,7 +130,7 @@ def forbidden() -> list[str]:
     }
     found = [] if len(registry) == 1 else [f"the dependencies are from {len(registry)} registries"]
     versions: dict[str, set[str]] = {}
-    for package in metadata()["packages"]:
+    for package in packages:
         name, source = package["name"], package["source"]
         versions.setdefault(name, set()).add(package["version"])
         if name in banned:

@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The Python module does not link as a program, and the benchmarks have no tests.
-all=(--package murano-messaging --package murano-testkit)
+packages=(murano-messaging murano-testkit)
+all=("${packages[@]/#/--package=}")
 
 if [ "${1:-}" != run ]; then
     cargo build --quiet -p murano-testkit --bin rabbitmq
@@ -17,12 +18,10 @@ fi
 mapfile -t others < <(cargo metadata --no-deps --format-version 1 | python3 -c '
 import json, sys
 for package in json.load(sys.stdin)["packages"]:
-    if package["name"] not in ("murano-messaging", "murano-testkit"):
-        continue
-    for target in package["targets"]:
+    for target in package["targets"] if package["name"] in sys.argv else ():
         if target["kind"] == ["test"] and target["name"] != "faults":
             print("--test", target["name"], sep="\n")
-')
+' "${packages[@]}")
 
 # The faults mostly wait, for nodes that start and for networks that are cut: they run beside all the others.
 faults=$(mktemp)

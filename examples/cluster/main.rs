@@ -12,12 +12,16 @@ use std::{
 use murano_messaging::{Client, Message, Options, Queue, Result};
 use murano_testkit::{Cluster, eventually};
 
-mod load;
+mod consuming;
+mod publishing;
 
-use load::{Consuming, Publishing};
+use consuming::Consuming;
+use publishing::Publishing;
 
 /// Longer than any of the faults below lasts.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Publishes that wait for their confirms at any time.
+const IN_FLIGHT: usize = 500;
 /// Confirms that show that publishing goes on.
 const SOME: u64 = 5_000;
 
@@ -46,7 +50,7 @@ async fn run() -> Result<bool> {
     publisher.declare_queue(&Queue::quorum(queue)).await?;
     let consumer = connect()?.connection_name("consumer").connect().await?;
     let consuming = Consuming::start(&consumer, queue).await?;
-    let publishing = Publishing::start(&publisher, queue);
+    let publishing = Publishing::start(&publisher, queue, IN_FLIGHT);
 
     println!("\n{:44} {:>9} {:>9} {:>12}", "under load", "confirmed", "received", "longest gap");
     let report = |what: &str| {

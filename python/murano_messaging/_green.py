@@ -13,9 +13,6 @@ from ._native import Completions
 _EVENTLET_PARTS = ("socket", "select", "thread")
 _GEVENT_PARTS = ("socket", "select", "threading")
 
-# Seconds after which a hub with somebody waiting looks whether the engine's thread is still there.
-_LONG = 5
-
 # Whether green threads of eventlet yield where nothing is monkey-patched: eventlet.patcher's import_patched did that.
 without_patching = False
 
@@ -34,7 +31,7 @@ class _EventletHub:
         self.completions.register(number, _getcurrent())
         if not self._watched:
             self._watched = True
-            self._hub.schedule_call_global(_LONG, self._watch)
+            self._hub.schedule_call_global(Completions.LONG, self._watch)
         try:
             self._hub.switch()
         finally:
@@ -75,7 +72,7 @@ class _EventletHub:
     def _watch(self) -> None:
         self._watched = self.completions.look_after_waiting()
         if self._watched:
-            self._hub.schedule_call_global(_LONG, self._watch)
+            self._hub.schedule_call_global(Completions.LONG, self._watch)
         else:
             self._resume()
 
@@ -93,7 +90,7 @@ class _GeventHub:
         # Without a reference: it does not keep the hub from finding that it is done.
         self._watcher = hub.loop.io(self.completions.fileno(), 1, ref=False)
         self._watcher.start(self._ready)
-        self._timer = hub.loop.timer(_LONG, _LONG, ref=False)
+        self._timer = hub.loop.timer(Completions.LONG, Completions.LONG, ref=False)
 
     def wait(self, number: int, background: bool) -> None:
         """Wait until ``number`` is complete, or something is thrown into this green thread.

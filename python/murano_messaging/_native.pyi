@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from os import PathLike
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar, Union, final
+from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, final
 from typing_extensions import Buffer, Self, TypeAlias, deprecated
 from ._notifications import AioNotificationListener, AioNotifier, NotificationListener, Notifier
 from ._processing import Processing
@@ -1899,6 +1899,8 @@ class Broker:
 @final
 class Completions:
     """The completions of one event loop (or green hub), and who waits there: futures (or green threads) by number."""
+
+    LONG: ClassVar[float]
 
     def __new__(cls) -> Self: ...
     @property

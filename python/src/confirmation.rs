@@ -69,6 +69,18 @@ pub fn to_python(py: Python<'_>, api: Api, core: Core, unheard: Arc<Unheard>) ->
 }
 
 impl Confirmation {
+    /// The broker's answer, if it is there.
+    fn answer(&self) -> PyResult<Option<Result<(), Error>>> {
+        // A waiter's waker would be lost to this poll: only an answer that is there is taken.
+        if !self.done()?.0 {
+            return Ok(None);
+        }
+        Ok(match self.poll(0, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        })
+    }
+
     fn state(&self) -> PyResult<MutexGuard<'_, State>> {
         Ok(self.state.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -91,28 +103,6 @@ impl Confirmation {
                 *state = State::Known(result.clone());
                 Poll::Ready(result)
             }
-        }
-    }
-}
-
-impl Confirmation {
-    /// Whether the broker has taken the message; takes its answer if it is there.
-    fn is_confirmed(&self) -> PyResult<bool> {
-        let mut state = self.state()?;
-        match &mut *state {
-            State::Known(result) => Ok(result.is_ok()),
-            // A waiter's waker would be lost to this poll: only an answer that is there is taken.
-            State::Waiting { core, .. } if core.is_ready() => {
-                let Poll::Ready(result) = Pin::new(core).poll(&mut Context::from_waker(Waker::noop())) else {
-                    return Ok(false);
-                };
-                let is_confirmed = result.is_ok();
-                let before = std::mem::replace(&mut *state, State::Known(result));
-                drop(state);
-                drop(before);
-                Ok(is_confirmed)
-            }
-            State::Waiting { .. } => Ok(false),
         }
     }
 }
@@ -308,15 +298,7 @@ impl Confirmation {
     /// Deprecated: `exception`. The error of the publish; `None` when it is confirmed, or not answered yet.
     fn error<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         arguments::deprecated(py, c"Confirmation.error() is called exception() now, which waits")?;
-        // A waiter's waker would be lost to this poll: only an answer that is there is taken.
-        if !self.done()?.0 {
-            return Ok(None);
-        }
-        let mut context = Context::from_waker(Waker::noop());
-        Ok(match self.poll(0, &mut context) {
-            Poll::Ready(Err(error)) => Some(errors::to_value(py, &error)),
-            _ => None,
-        })
+        Ok(self.answer()?.and_then(Result::err).map(|error| errors::to_value(py, &error)))
     }
 
     /// Gives the publish up: it is not sent if it has not been, and never sent again. `False` when its answer is there.
@@ -346,7 +328,7 @@ impl AioConfirmation {
     fn __await__(slf: Bound<'_, Self>) -> PyResult<Bound<'_, PyAny>> {
         let py = slf.py();
         let confirmation = slf.into_super();
-        if confirmation.get().is_confirmed()? {
+        if matches!(confirmation.get().answer()?, Some(Ok(()))) {
             return Ok(Bound::new(py, Ready::fair(py.None()))?.into_any());
         }
         wait_for(py, Api::Asyncio, vec![confirmation.unbind()], None)

@@ -42,6 +42,9 @@ CSS = """
 .md-typeset img { max-width: 100%; background: #fff; }
 """
 
+# The worker that the theme fetches from elsewhere.
+FETCHED_WORKER = re.compile(r"https://[a-z.]+/iframe-worker/shim")
+
 # [text](target), and images; not in code.
 LINK = re.compile(r"(?<!`)(!?\[[^\]]*\]\()([^)\s]+)(\))")
 
@@ -132,9 +135,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Put the worker of ours in the place of the one that is fetched from elsewhere."""
     base = "../" * page.url.count("/")
-    return output.replace("https://unpkg.com/iframe-worker/shim", f"{base}worker.js")
+    return FETCHED_WORKER.sub(f"{base}worker.js", output)
 
 
 def on_post_template(output_content: str, **_: Any) -> str:
     """The same for the page that says that a page is not there."""
-    return output_content.replace("https://unpkg.com/iframe-worker/shim", "worker.js")
+    return FETCHED_WORKER.sub("worker.js", output_content)

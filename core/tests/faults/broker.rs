@@ -6,7 +6,7 @@ use murano_messaging::{ErrorKind, Queue, events::Role};
 use murano_testkit::{Node, unique, within};
 
 use crate::load::{
-    LONG, Load, account, client_with_queue, empty_queue, expect_event, expect_recovered, patient,
+    IN_FLIGHT, LONG, Load, account, client_with_queue, empty_queue, expect_event, expect_recovered, patient,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -14,7 +14,7 @@ async fn fault_01_broker_restarts_with_publishes_unconfirmed() {
     let node = Node::start().await;
     let queue = unique("q");
     let client = client_with_queue(&node.uri(), &Queue::new(queue.as_str())).await;
-    let load = Load::start(&client, &queue);
+    let load = Load::start(&client, &queue, IN_FLIGHT);
     load.more(1000).await;
     node.ctl(&["stop_app"]).await.unwrap();
     node.ctl(&["start_app"]).await.unwrap();
@@ -33,7 +33,7 @@ async fn fault_02_broker_killed_while_publishing() {
     // RabbitMQ 3.10 writes its list of queues some time after declare-ok; killed before that, it starts without the queue
     // and all that it has confirmed for it.
     node.eval("mnesia:dump_log().").await.unwrap();
-    let load = Load::start(&client, &queue);
+    let load = Load::start(&client, &queue, IN_FLIGHT);
     load.more(2000).await;
     node.kill();
     node.start_again();
@@ -49,7 +49,7 @@ async fn fault_03_operator_closes_all_connections() {
     let queue = unique("q");
     let client = client_with_queue(&node.uri(), &Queue::new(queue.as_str())).await;
     let events = &mut client.events();
-    let load = Load::start(&client, &queue);
+    let load = Load::start(&client, &queue, IN_FLIGHT);
     load.more(500).await;
     for _ in 0..3 {
         node.ctl(&["close_all_connections", "maintenance"]).await.unwrap();

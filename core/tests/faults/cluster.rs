@@ -49,11 +49,11 @@ async fn fault_20_and_21_cluster_nodes_die() {
             }
         }
     });
-    let load = Load::with_in_flight(&client, &queue, 1000);
+    let load = Load::start(&client, &queue, 1000);
     load.more(MESSAGES / 3).await;
     let dead = leader(&cluster, &queue).await;
     cluster.nodes[dead].kill();
-    eventually("publishing goes on without the leader", LONG * 4, || async { load.confirmed() >= MESSAGES })
+    eventually("publishing goes on without the leader", LONG * 4, || async { load.so_far().0 >= MESSAGES })
         .await;
     let published = load.finish().await;
     eventually("everything is received", LONG * 2, || async {

@@ -1,107 +1,23 @@
-//! A publisher that continues through every fault, and an account of its messages.
+//! The publisher of the example `cluster`, which continues through every fault, and an account of its messages.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use murano_messaging::{Client, ErrorKind, Event, Events, Message, Options, Queue};
-use murano_testkit::{eventually, within};
-use tokio::task::JoinHandle;
+use murano_messaging::{Client, Event, Events, Options, Queue};
+use murano_testkit::within;
+
+#[path = "../../examples/cluster/publishing.rs"]
+mod publishing;
+
+pub use publishing::{Published, Publishing as Load};
 
 pub const LONG: Duration = Duration::from_secs(60);
+
+/// Publishes that wait for their confirms at any time, where a test does not need more.
+pub const IN_FLIGHT: usize = 200;
 
 /// Options whose deadlines are longer than any fault of these tests lasts.
 pub fn patient(uri: &str) -> Options {
     Options::from_uri(uri).unwrap().operation_timeout(Duration::from_secs(120))
-}
-
-/// What became of the publishes.
-#[derive(Debug, Default)]
-pub struct Published {
-    pub confirmed: BTreeSet<String>,
-    pub failed: Vec<murano_messaging::Error>,
-    pub nacked: u64,
-    /// The longest time between two confirms.
-    pub longest_gap: Duration,
-}
-
-/// Publishes numbered messages to `queue` until told to stop.
-pub struct Load {
-    stop: Arc<AtomicBool>,
-    confirmed: Arc<AtomicU64>,
-    task: JoinHandle<Published>,
-}
-
-impl Load {
-    pub fn start(client: &Client, queue: &str) -> Self {
-        Self::with_in_flight(client, queue, 200)
-    }
-
-    /// The number of publishes in flight at any time.
-    pub fn with_in_flight(client: &Client, queue: &str, in_flight: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let confirmed = Arc::new(AtomicU64::new(0));
-        let publisher = client.publisher("", queue);
-        let task = tokio::spawn({
-            let (stop, count) = (stop.clone(), confirmed.clone());
-            async move {
-                let mut published = Published::default();
-                let mut pending = std::collections::VecDeque::new();
-                let mut last = Instant::now();
-                let mut number = 0;
-                loop {
-                    let stopping = stop.load(Ordering::Relaxed);
-                    if !stopping {
-                        let id = format!("m{number:08}");
-                        number += 1;
-                        let message = Message::new(id.clone().into_bytes()).message_id(id.clone());
-                        match publisher.publish_deferred(message).await {
-                            Ok(confirmation) => pending.push_back((id, confirmation)),
-                            Err(error) => published.failed.push(error),
-                        }
-                    }
-                    // Some are in flight at any time, so that a fault always finds some.
-                    while pending.len() > if stopping { 0 } else { in_flight } {
-                        let Some((id, confirmation)) = pending.pop_front() else { break };
-                        match confirmation.await {
-                            Ok(()) => {
-                                published.longest_gap = published.longest_gap.max(last.elapsed());
-                                last = Instant::now();
-                                published.confirmed.insert(id);
-                                count.fetch_add(1, Ordering::Relaxed);
-                            }
-                            Err(error) if error.kind() == ErrorKind::Nacked => published.nacked += 1,
-                            Err(error) => published.failed.push(error),
-                        }
-                    }
-                    if stopping {
-                        return published;
-                    }
-                }
-            }
-        });
-        Self { stop, confirmed, task }
-    }
-
-    pub fn confirmed(&self) -> u64 {
-        self.confirmed.load(Ordering::Relaxed)
-    }
-
-    /// Waits until `count` more are confirmed.
-    pub async fn more(&self, count: u64) {
-        let target = self.confirmed() + count;
-        eventually("publishes are confirmed", LONG, || async { self.confirmed() >= target }).await;
-    }
-
-    pub async fn finish(self) -> Published {
-        self.stop.store(true, Ordering::Relaxed);
-        within("the last confirms come", LONG * 2, self.task).await.unwrap()
-    }
 }
 
 /// Ids and how often each was received.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use murano_messaging::{Event, Message, Queue, events::Role};
 use murano_testkit::{Direction, Proxy, shared_node, unique, within};
 
-use crate::load::{LONG, Load, account, client_with_queue, empty_queue, expect_event, patient};
+use crate::load::{IN_FLIGHT, LONG, Load, account, client_with_queue, empty_queue, expect_event, patient};
 
 pub async fn proxy() -> Proxy {
     let uri = shared_node().await;
@@ -18,7 +18,7 @@ async fn fault_04_half_open_connection() {
     let queue = unique("q");
     let client = patient(&proxy.uri()).heartbeat(Duration::from_secs(2)).connect().await.unwrap();
     client.declare_queue(&Queue::new(queue.as_str())).await.unwrap();
-    let load = Load::start(&client, &queue);
+    let load = Load::start(&client, &queue, IN_FLIGHT);
     load.more(300).await;
     let events = &mut client.events();
     proxy.stall_all();

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     ledger::Ledger,
-    plan::BadAddress,
+    plan::{BadAddress, Plan},
     poison::Poison,
     watch::{Frames, is_tracing},
 };
@@ -40,7 +40,7 @@ struct Pipe {
     wakers: Vec<Waker>,
     /// From the client and to it.
     frames: [Frames; 2],
-    poison: Poison,
+    poison: Option<Poison>,
 }
 
 struct Net {
@@ -76,15 +76,17 @@ pub struct Network {
     ledger: Ledger,
     /// The addresses before the good one.
     bad: Arc<[BadAddress]>,
+    /// Whether a message ends the connections that it is delivered on.
+    poison: bool,
 }
 
 impl Network {
-    pub fn new(broker: Broker, ledger: Ledger, seed: u64, chop: usize, bad: &[BadAddress]) -> Self {
+    pub fn new(broker: Broker, ledger: Ledger, seed: u64, plan: &Plan) -> Self {
         let net = Net {
             pipes: BTreeMap::new(),
             made: 0,
             seed,
-            chop,
+            chop: plan.chop,
             stalled: false,
             lagging: false,
             cuts: Vec::new(),
@@ -92,7 +94,13 @@ impl Network {
             passed_over: 0,
             spoilt: 0,
         };
-        Self { net: Arc::new(Mutex::new(net)), broker, ledger, bad: bad.into() }
+        Self {
+            net: Arc::new(Mutex::new(net)),
+            broker,
+            ledger,
+            bad: plan.bad_addresses.as_slice().into(),
+            poison: plan.poison,
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Net> {
@@ -171,7 +179,7 @@ impl Connector for Network {
                 cut: net.cuts.pop(),
                 wakers: Vec::new(),
                 frames: Default::default(),
-                poison: Poison::default(),
+                poison: self.poison.then(Poison::default),
             };
             net.pipes.insert(number, pipe);
             drop(net);
@@ -305,10 +313,10 @@ impl AsyncRead for Line {
                 Poll::Pending => Poll::Pending,
             }
         });
-        {
+        if self.network.poison {
             let net = &mut *self.network.lock();
-            if let Some(pipe) = net.pipes.get_mut(&self.number) {
-                net.spoilt += pipe.poison.spoil(&mut buf.filled_mut()[before..]);
+            if let Some(poison) = net.pipes.get_mut(&self.number).and_then(|pipe| pipe.poison.as_mut()) {
+                net.spoilt += poison.spoil(&mut buf.filled_mut()[before..]);
             }
         }
         self.note_frames(true, &buf.filled()[before..]);

@@ -124,7 +124,7 @@ pub fn run(seed: u64) -> RunOutcome {
 async fn scenario(seed: u64, plan: Plan, mut rng: fastrand::Rng, ledger: &Ledger, coverage: &mut Coverage) {
     let broker = Broker::seeded(seed);
     ledger.watch(&broker);
-    let network = Network::new(broker.clone(), ledger.clone(), seed, plan.chop, &plan.bad_addresses);
+    let network = Network::new(broker.clone(), ledger.clone(), seed, &plan);
     let secret = Secret::default();
     let client = connect(seed, &plan, &network, &secret, ledger).await;
     let queues: Vec<String> = (0..plan.queues).map(|number| format!("q{number}")).collect();

@@ -43,7 +43,7 @@ pub struct Completions {
     waiting: Mutex<HashMap<u64, Py<PyAny>>>,
     /// Taken off the queue, and not handed out yet.
     taken: Mutex<Vec<u64>>,
-    /// The asyncio loop calls [`Self::look_after`] later.
+    /// The asyncio loop calls [`Self::_look_after`] later.
     is_watched: AtomicBool,
 }
 
@@ -85,7 +85,7 @@ impl Completions {
 
     fn watch(slf: &Bound<'_, Self>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         let look_after = slf.getattr(pyo3::intern!(slf.py(), "_look_after"))?;
-        event_loop.call_method1("call_later", (LONG.as_secs_f64(), look_after, event_loop)).map(|_| ())
+        event_loop.call_method1("call_later", (Self::LONG, look_after, event_loop)).map(|_| ())
     }
 
     fn resolve(&self, py: Python<'_>, most: usize) -> PyResult<()> {
@@ -123,6 +123,10 @@ impl Completions {
 
 #[pymethods]
 impl Completions {
+    /// Seconds after which a loop or hub with somebody waiting looks after those who wait.
+    #[classattr]
+    const LONG: f64 = LONG.as_secs_f64();
+
     #[new]
     pub fn new() -> PyResult<Self> {
         Ok(Self {

@@ -224,7 +224,7 @@ fn reused() -> PyErr {
     PyRuntimeError::new_err("cannot reuse an operation that was awaited already")
 }
 
-pub fn stop(value: Bound<'_, PyAny>) -> PyErr {
+fn stop(value: Bound<'_, PyAny>) -> PyErr {
     // As it is, where the interpreter takes it so: then it need not make the exception.
     if value.is_instance_of::<PyTuple>() || value.is_instance_of::<PyBaseException>() {
         PyStopIteration::new_err((value.unbind(),))
