@@ -132,8 +132,8 @@ def test_workers_of_gunicorn_whose_application_is_preloaded(folder, uri, queue, 
     environment = f"PYTHONPATH={brokers.ROOT / 'python'}"
     command = ["env", environment, str(SERVERS / "gunicorn"), "--preload", "--workers", "2", "--worker-class", kind]
     if kind == "gevent":
-        # Half of these workers do not end when they are told to, with an application that imports nothing either: gunicorn then
-        # kills them, by itself after 30 s.
+        # Half of these workers do not end when they are told to, with an application that imports nothing either:
+        # gunicorn then kills them, by itself after 30 s.
         command += ["--graceful-timeout", "3"]
     command += ["--bind", "127.0.0.1:0", "application:application"]
     server = Server(folder, uri, queue, r"Listening at: http://127\.0\.0\.1:", *command)
